@@ -1,0 +1,3 @@
+//! branchline: the agent and its command line.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,3 @@
+//! TC programs of branchline.
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! `cargo xtask`: builds, tests, demonstrates and measures branchline.
+#![forbid(unsafe_code)]
+fn main() {}
