@@ -1,2 +1,32 @@
 //! Types and decisions that the agent, the kernel programs and the tests share.
+//!
+//! The modules stand in the order in which a packet meets them. Nothing here does I/O: the kernel
+//! programs run these functions over BPF maps and packet memory, the tests over plain data.
 #![no_std]
+
+pub mod headers;
+
+pub mod verdict;
+
+pub mod flow;
+
+pub mod parse;
+
+pub mod conntrack;
+
+pub mod security_group;
+
+pub mod account;
+
+pub mod pipeline;
+
+pub mod fabric;
+
+pub mod maps;
+
+#[cfg(feature = "user")]
+mod pod;
+
+/// Tables in ordinary memory: the pipeline without a kernel, for tests and tools.
+#[cfg(feature = "user")]
+pub mod memory;

@@ -1,0 +1,334 @@
+//! The maps that agent and kernel programs share: names, sizes, keys and values.
+//!
+//! Every value is plain bytes without hidden padding. A changed layout bumps [`LAYOUT_VERSION`],
+//! and the agent refuses pinned maps of another version.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    conntrack::Timeouts,
+    flow::{Address, halves},
+    headers::ethernet,
+    verdict::{Direction, DropReason},
+};
+
+/// Version of every layout in this crate that a pinned map holds.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Names of the maps, as the object file and the pins have them.
+pub mod name {
+    /// [`Control`](super::Control), one entry.
+    pub const CONTROL: &str = "CONTROL";
+    /// ENI slot to [`Eni`](super::Eni).
+    pub const ENIS: &str = "ENIS";
+    /// [`Endpoint`](super::Endpoint) to ENI slot.
+    pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// Interface index of a branch's host side to ENI slot.
+    pub const BRANCHES: &str = "BRANCHES";
+    /// [`Address`](crate::flow::Address) to ENI slot.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// Destination prefix to [`Route`](crate::fabric::Route).
+    pub const ROUTES: &str = "ROUTES";
+    /// [`PeerKey`](super::PeerKey) prefix to [`RuleSet`](crate::security_group::RuleSet).
+    pub const PEERS: &str = "PEERS";
+    /// [`PortKey`](super::PortKey) prefix to [`RuleSet`](crate::security_group::RuleSet).
+    pub const PORTS: &str = "PORTS";
+    /// [`FlowKey`](crate::flow::FlowKey) to [`Connection`](crate::conntrack::Connection).
+    pub const CONNECTIONS: &str = "CONNECTIONS";
+    /// [`FlowKey`](crate::flow::FlowKey) to [`Row`](super::Row).
+    pub const ROWS: &str = "ROWS";
+    /// [`FlowKey`](crate::flow::FlowKey) to [`FragmentFate`](super::FragmentFate).
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// ENI slot to [`Counters`](super::Counters), per CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+
+    /// All of them, which are also all that is pinned.
+    pub const ALL: [&str; 12] = [
+        CONTROL,
+        ENIS,
+        ENDPOINTS,
+        BRANCHES,
+        ADDRESSES,
+        ROUTES,
+        PEERS,
+        PORTS,
+        CONNECTIONS,
+        ROWS,
+        FRAGMENTS,
+        COUNTERS,
+    ];
+}
+
+/// Slots for ENIs; slot 0 is the VPC's router and is never given out.
+pub const ENI_SLOTS: u32 = 4096;
+/// Connections that fit unless the agent's configuration says otherwise.
+pub const CONNECTIONS: u32 = 262_144;
+/// Rows of rejected and untracked packets that fit unless the configuration says otherwise.
+pub const ROWS: u32 = 131_072;
+/// First fragments that are remembered; the least recently used gives way.
+pub const FRAGMENTS: u32 = 16_384;
+/// Prefixes of peers over all policies.
+pub const PEERS: u32 = 262_144;
+/// Prefixes of ports over all policies.
+pub const PORTS: u32 = 262_144;
+/// Addresses of ENIs and routers in the VPC.
+pub const ADDRESSES: u32 = 16_384;
+/// Routes of the VPC.
+pub const ROUTES: u32 = 1_024;
+
+/// What the agent tells the programs, and the epoch of accounting.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Control {
+    /// Number of the current aggregation interval, from 1 on; see [`account`](crate::account).
+    pub epoch: u32,
+    /// Bits of [`control`].
+    pub flags: u32,
+    /// Ticks for which the fate of a first fragment is remembered.
+    pub fragment_ticks: u32,
+    /// Ticks of the kernel's clock (`bpf_jiffies64`, low 32 bits) in one second.
+    pub ticks_per_second: u32,
+}
+
+/// Bits of [`Control::flags`].
+pub mod control {
+    /// Log every dropped packet.
+    pub const LOG_DROPS: u32 = 1;
+    /// Refuse TCP flows that do not start with a SYN.
+    pub const TCP_STRICT: u32 = 2;
+}
+
+/// An ENI as the programs see it.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Eni {
+    /// Index of the trunk's link (or of the whole ENI's) in the host's namespace.
+    pub trunk_ifindex: u32,
+    /// Index of the branch's host side; 0 while the slot is free.
+    pub branch_ifindex: u32,
+    /// Index of the trunk's far end in the local VPC's namespace; 0 where the VPC is not local.
+    pub fabric_ifindex: u32,
+    /// The compiled policy that the ENI obeys.
+    pub policy: u32,
+    /// Bits of [`eni`].
+    pub flags: u32,
+    /// VLAN id on the trunk; 0 where the ENI has no trunk.
+    pub vlan: u16,
+    /// The ENI's MAC address.
+    pub mac: [u8; ethernet::MAC_LEN],
+    /// Primary IPv4 address, mapped; [`NO_ADDRESS`](crate::flow::NO_ADDRESS) if none.
+    pub ipv4: Address,
+    /// IPv6 address; [`NO_ADDRESS`](crate::flow::NO_ADDRESS) if none.
+    pub ipv6: Address,
+    /// The IPv6 link-local address that the task's kernel makes from the MAC address.
+    pub link_local: Address,
+    /// The subnet's router, IPv4, mapped.
+    pub router_ipv4: Address,
+    /// The subnet's router, IPv6.
+    pub router_ipv6: Address,
+    /// The VPC's resolvers, one for each IPv4 CIDR, mapped; unused ones are [`NO_ADDRESS`](crate::flow::NO_ADDRESS).
+    pub resolvers: [Address; 4],
+    /// Ticks without a packet after which an entry is dead, by state.
+    pub timeouts: Timeouts,
+}
+
+/// Bits of [`Eni::flags`].
+pub mod eni {
+    /// Packets of foreign addresses are dropped (EC2's source/destination check).
+    pub const SOURCE_DEST_CHECK: u32 = 1;
+    /// Instance metadata is dropped.
+    pub const BLOCK_IMDS: u32 = 2;
+}
+
+impl Eni {
+    /// Whether `address` is one of the ENI's own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn owns(&self, address: &Address) -> bool {
+        is_same(address, &self.ipv4) || is_same(address, &self.ipv6)
+    }
+
+    /// Whether the ENI's flag `flag` (of [`eni`]) is set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Whether two addresses are the same and are an address at all.
+#[must_use]
+#[inline(always)]
+pub const fn is_same(one: &Address, other: &Address) -> bool {
+    let (a, b) = halves(one);
+    let (c, d) = halves(other);
+    a == c && b == d && a | b != 0
+}
+
+/// Where a frame on a trunk is for: 12 bytes, hashed raw.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Endpoint {
+    /// Index of the trunk's link.
+    pub trunk_ifindex: u32,
+    /// VLAN id; 0 for untagged.
+    pub vlan: u16,
+    /// Destination MAC address; of every group address, the broadcast address.
+    pub mac: [u8; ethernet::MAC_LEN],
+}
+
+impl Endpoint {
+    /// The endpoint that a frame on `trunk_ifindex` is for.
+    #[must_use]
+    #[inline(always)]
+    pub fn of(trunk_ifindex: u32, vlan: Option<u16>, mac: [u8; ethernet::MAC_LEN]) -> Self {
+        let [first, ..] = mac;
+        let is_group = first & 1 != 0;
+        Self {
+            trunk_ifindex,
+            vlan: vlan.unwrap_or(0),
+            mac: if is_group { ethernet::BROADCAST } else { mac },
+        }
+    }
+}
+
+/// Key of the trie that finds the rules whose peer covers an address: 24 bytes, most significant
+/// bit first. The scope makes the four combinations of direction and IP version disjoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PeerKey {
+    /// Policy, big-endian.
+    pub policy: [u8; 4],
+    /// [`Direction`], and 2 more for IPv4.
+    pub scope: [u8; 4],
+    /// The peer.
+    pub address: Address,
+}
+
+impl PeerKey {
+    /// Bits before the address.
+    pub const FIXED_BITS: u32 = 64;
+    /// Bits of the whole key.
+    pub const BITS: u32 = Self::FIXED_BITS + 128;
+
+    /// The key of one address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(policy: u32, direction: Direction, is_ipv4: bool, address: Address) -> Self {
+        let scope = direction as u32 | if is_ipv4 { 2 } else { 0 };
+        Self { policy: policy.to_be_bytes(), scope: scope.to_be_bytes(), address }
+    }
+}
+
+/// Key of the trie that finds the rules whose protocol and ports cover a packet: 8 bytes, most
+/// significant bit first. ICMP has type and code in place of the port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PortKey {
+    /// Policy, big-endian.
+    pub policy: [u8; 4],
+    /// [`Direction`].
+    pub direction: u8,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Port, big-endian.
+    pub port: [u8; 2],
+}
+
+impl PortKey {
+    /// Prefix of the rules for every protocol.
+    pub const ANY_PROTOCOL_BITS: u32 = 40;
+    /// Prefix of the rules for every port of a protocol.
+    pub const ANY_PORT_BITS: u32 = 48;
+    /// Bits of the whole key.
+    pub const BITS: u32 = 64;
+
+    /// The key of one port.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(policy: u32, direction: Direction, protocol: u8, port: u16) -> Self {
+        Self {
+            policy: policy.to_be_bytes(),
+            direction: direction as u8,
+            protocol,
+            port: port.to_be_bytes(),
+        }
+    }
+}
+
+/// A row of packets that belong to no connection: rejected ones, and allowed ones that leave no
+/// entry.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Row {
+    /// Held by the kernel program where it changes more than a counter.
+    pub lock: crate::conntrack::bpf_spin_lock,
+    /// 1 from when the sweeper has decided to remove it: no packet may be counted any more.
+    pub is_swept: u32,
+    /// Traffic of the one direction that the key names.
+    pub account: crate::account::Account,
+}
+const _: () = assert!(size_of::<Row>() == 72);
+
+/// What became of a datagram's first fragment, and so becomes of the later ones.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct FragmentFate {
+    /// Ticks at which it was seen.
+    pub seen: u32,
+    /// `local_port` of the connection or row that counts it.
+    pub local_port: u16,
+    /// `remote_port` of the same.
+    pub remote_port: u16,
+    /// See [`fate`].
+    pub fate: u32,
+}
+
+/// Values of [`FragmentFate::fate`]; any other is the number of a [`DropReason`].
+pub mod fate {
+    /// Allowed, counted with its connection.
+    pub const TRACKED: u32 = 0xff;
+    /// Allowed, counted in a row.
+    pub const ALLOWED: u32 = 0xfe;
+    /// Exempt.
+    pub const EXEMPT: u32 = 0xfd;
+}
+
+/// What the agent hands the program `sweep`, followed by that many [`FlowKey`]s.
+///
+/// [`FlowKey`]: crate::flow::FlowKey
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct SweepRequest {
+    /// Number of keys, at most [`SWEEP_KEYS`].
+    pub keys: u32,
+    /// The newest epoch whose records are safe in a file.
+    pub written_epoch: u32,
+    #[doc(hidden)]
+    pub _zero: [u32; 2],
+}
+
+/// Most keys in one [`SweepRequest`]; with them it fits into the kernel's test packet.
+pub const SWEEP_KEYS: usize = 64;
+
+/// What one CPU did with an ENI's packets, besides what the flow log counts.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Counters {
+    /// Index 0: packets that passed as exempt. Others: packets dropped, by [`DropReason`].
+    pub packets: [u64; DropReason::COUNT],
+    /// Packets that could not be entered into the flow log because its table was full.
+    pub unlogged: u64,
+}

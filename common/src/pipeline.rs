@@ -1,0 +1,478 @@
+//! One packet at one ENI, stage by stage: parse, exemptions, conntrack, rules, account.
+//!
+//! The stages are the order of evaluation of `spec/security-groups.md` section 3. They are generic
+//! over [`Tables`], so the kernel programs, the agent and the tests run the same decisions. This
+//! file touches no packet byte and no map itself.
+
+use crate::{
+    account::{Segments, Traffic},
+    conntrack::{self, Opening, Timeouts, Tracking},
+    flow::{
+        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, kind, ports,
+        unmapped,
+    },
+    headers::{arp, ethernet, icmp},
+    maps::{Eni, FragmentFate, eni, fate, is_same},
+    parse::{self, Bytes, Ethernet, Fragment, Packet},
+    security_group::{
+        Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, rule_port, service,
+    },
+    verdict::{Direction, DropReason, Verdict},
+};
+
+/// Where packets are judged: an ENI, a direction, a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook<'a> {
+    /// The ENI.
+    pub eni: &'a Eni,
+    /// Its slot.
+    pub slot: u16,
+    /// The packet's direction.
+    pub direction: Direction,
+    /// Ticks of the kernel's clock.
+    pub now: u32,
+    /// Current epoch.
+    pub epoch: u32,
+    /// Whether TCP flows must start with a SYN.
+    pub tcp_strict: bool,
+    /// Ticks for which a first fragment is remembered.
+    pub fragment_ticks: u32,
+}
+
+/// Room for a packet and its key, which a kernel program's stack does not have.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Room {
+    packet: Packet,
+    quoted: Packet,
+    key: FlowKey,
+}
+
+/// What became of an attempt to enter a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created<E> {
+    /// It is there, its first packet counted.
+    Counted,
+    /// Another CPU was first.
+    Exists(E),
+    /// The table is full.
+    Full,
+}
+
+/// The state that packets leave behind, in the kernel or in a test.
+pub trait Tables {
+    /// A connection's entry.
+    type Entry: Copy;
+
+    /// The entry of `key`, live or not.
+    fn find(&self, key: &FlowKey) -> Option<Self::Entry>;
+
+    /// The entry of the connection that a packet quoted in an ICMP error belongs to.
+    fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<Self::Entry>;
+
+    /// The entry's state.
+    fn tracking(&self, entry: Self::Entry) -> Tracking;
+
+    /// Notes that a packet came `now`.
+    fn touch(&self, entry: Self::Entry, now: u32);
+
+    /// Replaces the state by `step` of it, undisturbed by other CPUs; `None` leaves it. Says
+    /// whether the entry is still in the table.
+    fn update(&self, entry: Self::Entry, step: impl FnOnce(&Tracking) -> Option<Tracking>) -> bool;
+
+    /// Enters a connection whose first packet is `traffic`.
+    fn create(
+        &self,
+        key: &FlowKey,
+        tracking: &Tracking,
+        hook: &Hook<'_>,
+        traffic: &Traffic,
+    ) -> Created<Self::Entry>;
+
+    /// Counts a packet of a connection.
+    fn count(&self, entry: Self::Entry, hook: &Hook<'_>, traffic: &Traffic);
+
+    /// Counts a packet that belongs to no connection.
+    fn count_row(&self, key: &FlowKey, hook: &Hook<'_>, traffic: &Traffic);
+
+    /// What became of a datagram's first fragment.
+    fn first_fragment(&self, key: &FlowKey) -> Option<FragmentFate>;
+
+    /// Remembers what became of a first fragment.
+    fn remember(&self, key: &FlowKey, fate: &FragmentFate);
+
+    /// The first rule of the ENI's policy that admits `peer`, `protocol` and `port`; `None` for
+    /// `port` asks for rules that admit every port.
+    fn rule(&self, hook: &Hook<'_>, peer: &Address, protocol: u8, port: Option<u16>)
+    -> Option<u16>;
+}
+
+enum Outcome<E> {
+    /// Allowed by the connection, which still has to count it.
+    Tracked(E),
+    /// Allowed and counted.
+    Counted,
+    /// Allowed without a connection.
+    Allowed,
+    /// Never filtered, never counted.
+    Exempt,
+}
+
+/// Judges the frame and accounts for it.
+#[inline(always)]
+pub fn run<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    room: &mut Room,
+    frame: &(impl Bytes + ?Sized),
+    link: &Ethernet,
+    segments: Segments,
+) -> Verdict {
+    match inspect(tables, hook, room, frame, link, segments) {
+        Ok(verdict) => verdict,
+        Err(reason) => Verdict::Deny(reason),
+    }
+}
+
+#[inline(always)]
+fn inspect<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    room: &mut Room,
+    frame: &(impl Bytes + ?Sized),
+    link: &Ethernet,
+    segments: Segments,
+) -> Result<Verdict, DropReason> {
+    if link.ether_type == ethernet::ARP {
+        return judge_arp(hook, frame, link.payload).map(|()| Verdict::Exempt);
+    }
+    parse::packet(frame, link.payload, link.ether_type, &mut room.packet)?;
+    // IPv4 and IPv6 meet here. Without this the compiler makes two programs of what follows.
+    let packet = core::hint::black_box(&room.packet);
+    if is_neighbour(packet) {
+        return judge_neighbour(hook, frame, packet).map(|()| Verdict::Exempt);
+    }
+    let traffic = Traffic::of(packet, segments);
+    room.key = FlowKey::connection(packet, hook.direction, hook.slot);
+    let key = &mut room.key;
+    let mut row = ports(packet, hook.direction);
+    let outcome = judge(tables, hook, frame, packet, &mut room.quoted, key, &mut row, &traffic);
+    match outcome {
+        Ok(Outcome::Tracked(entry)) => tables.count(entry, hook, &traffic),
+        Ok(Outcome::Counted) => {}
+        Ok(Outcome::Exempt) => return Ok(Verdict::Exempt),
+        Ok(Outcome::Allowed) => {
+            key.change(kind::row(hook.direction, false), row);
+            tables.count_row(key, hook, &traffic);
+        }
+        Err(reason) => {
+            if reason.is_logged() {
+                key.change(kind::row(hook.direction, true), row);
+                tables.count_row(key, hook, &traffic);
+            }
+            return Err(reason);
+        }
+    }
+    Ok(Verdict::Allow)
+}
+
+/// Judges a packet by `key`, its connection's; `row` are the ports that a row shows.
+#[expect(clippy::too_many_arguments, reason = "a kernel program's stack has no room for a struct")]
+#[inline(always)]
+fn judge<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    frame: &(impl Bytes + ?Sized),
+    packet: &Packet,
+    quoted: &mut Packet,
+    key: &mut FlowKey,
+    row: &mut Ports,
+    traffic: &Traffic,
+) -> Result<Outcome<T::Entry>, DropReason> {
+    if is_dhcp(packet, hook.direction) {
+        return Ok(Outcome::Exempt);
+    }
+    check_address(hook, key)?;
+    if is_exempt(hook, key, row)? {
+        return Ok(Outcome::Exempt);
+    }
+    if packet.fragment == Fragment::Later {
+        return later_fragment(tables, hook, packet, key, row);
+    }
+    let outcome = judge_start(tables, hook, frame, packet, quoted, key, traffic);
+    if packet.fragment == Fragment::First {
+        remember(tables, hook, packet, key, *row, &outcome);
+    }
+    outcome
+}
+
+/// EC2's source/destination check: the end on this ENI must be one of its addresses.
+#[inline(always)]
+const fn check_address(hook: &Hook<'_>, key: &FlowKey) -> Result<(), DropReason> {
+    if !hook.eni.has(eni::SOURCE_DEST_CHECK) || hook.eni.owns(&key.local) {
+        return Ok(());
+    }
+    Err(match hook.direction {
+        Direction::Ingress => DropReason::ForeignDestination,
+        Direction::Egress => DropReason::ForeignSource,
+    })
+}
+
+/// Whether the packet is of a service that is never filtered.
+///
+/// # Errors
+/// `Imds` if it is of the one that this ENI blocks.
+#[inline(always)]
+const fn is_exempt(hook: &Hook<'_>, key: &FlowKey, row: &Ports) -> Result<bool, DropReason> {
+    let is_dns = is_dns(key.protocol, row.1);
+    match service(&key.remote) {
+        Some(Service::Imds) if hook.eni.has(eni::BLOCK_IMDS) => return Err(DropReason::Imds),
+        Some(Service::Imds | Service::Other) => return Ok(true),
+        Some(Service::Resolver) => return Ok(is_dns),
+        None => {}
+    }
+    Ok(is_router(hook.eni, &key.remote) || (is_dns && is_resolver(hook.eni, &key.remote)))
+}
+
+/// A whole packet or a first fragment.
+#[inline(always)]
+fn judge_start<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    frame: &(impl Bytes + ?Sized),
+    packet: &Packet,
+    quoted: &mut Packet,
+    key: &FlowKey,
+    traffic: &Traffic,
+) -> Result<Outcome<T::Entry>, DropReason> {
+    if is_icmp_error(packet.protocol, packet.icmp_type)
+        && is_related(tables, hook, frame, packet, quoted)
+    {
+        return Ok(Outcome::Allowed);
+    }
+    let found = tables.find(key);
+    let mut is_live = false;
+    if let Some(entry) = found {
+        let tracking = tables.tracking(entry);
+        is_live = tracking.is_live(hook.now);
+        if is_live && conntrack::rides(&tracking, packet, hook.direction) {
+            ride(tables, hook, packet, entry, &tracking);
+            return Ok(Outcome::Tracked(entry));
+        }
+    }
+    let Some(opened) = admit(tables, hook, packet, key)? else {
+        return Ok(Outcome::Allowed);
+    };
+    match found {
+        None => create(tables, hook, key, &opened, traffic),
+        Some(_) if is_live && !conntrack::replaces(packet) => Ok(Outcome::Allowed),
+        // A dead entry may be on its way out of the table this very moment.
+        Some(entry) if tables.update(entry, |_| Some(opened)) => Ok(Outcome::Tracked(entry)),
+        Some(_) => Err(DropReason::ConntrackFull),
+    }
+}
+
+/// Whether an ICMP error quotes a packet that this ENI sent on a live connection, in the other
+/// direction. It neither refreshes nor changes the connection.
+#[inline(always)]
+fn is_related<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    frame: &(impl Bytes + ?Sized),
+    error: &Packet,
+    quoted: &mut Packet,
+) -> bool {
+    if parse::quoted(frame, error, quoted).is_none() {
+        return false;
+    }
+    match tables.find_quoted(hook, core::hint::black_box(quoted)) {
+        Some(entry) => tables.tracking(entry).is_live(hook.now),
+        None => false,
+    }
+}
+
+/// A packet of a live connection.
+#[inline(always)]
+fn ride<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    packet: &Packet,
+    entry: T::Entry,
+    tracking: &Tracking,
+) {
+    let timeouts: &Timeouts = &hook.eni.timeouts;
+    tables.touch(entry, hook.now);
+    if conntrack::advance(tracking, packet, hook.direction, timeouts).is_some() {
+        tables
+            .update(entry, |current| conntrack::advance(current, packet, hook.direction, timeouts));
+    }
+}
+
+/// The connection that the rules let the packet open; `None` if it passes without one.
+///
+/// # Errors
+/// `NoRule` if no rule allows it.
+#[inline(always)]
+fn admit<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    packet: &Packet,
+    key: &FlowKey,
+) -> Result<Option<Tracking>, DropReason> {
+    let rule = tables
+        .rule(hook, &key.remote, key.protocol, Some(rule_port(packet)))
+        .ok_or(DropReason::NoRule)?;
+    match conntrack::open(packet, hook.tcp_strict) {
+        Opening::Refuse => Err(DropReason::NoRule),
+        Opening::Pass => Ok(None),
+        Opening::Track(state) => {
+            let opened = Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts);
+            Ok(Some(Tracking { rule, policy: hook.eni.policy, ..opened }))
+        }
+    }
+}
+
+#[inline(always)]
+fn create<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    key: &FlowKey,
+    opened: &Tracking,
+    traffic: &Traffic,
+) -> Result<Outcome<T::Entry>, DropReason> {
+    match tables.create(key, opened, hook, traffic) {
+        Created::Counted => Ok(Outcome::Counted),
+        Created::Exists(entry) => {
+            tables.touch(entry, hook.now);
+            Ok(Outcome::Tracked(entry))
+        }
+        Created::Full => Err(DropReason::ConntrackFull),
+    }
+}
+
+/// Remembers a first fragment's fate for the later ones. Leaves the key as it was.
+#[inline(always)]
+fn remember<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    packet: &Packet,
+    key: &mut FlowKey,
+    row: Ports,
+    outcome: &Result<Outcome<T::Entry>, DropReason>,
+) {
+    let connection = (key.local_port, key.remote_port);
+    let (fate, (local_port, remote_port)) = match outcome {
+        Ok(Outcome::Tracked(_) | Outcome::Counted) => (fate::TRACKED, connection),
+        Ok(Outcome::Allowed) => (fate::ALLOWED, row),
+        Ok(Outcome::Exempt) => (fate::EXEMPT, row),
+        Err(reason) => (*reason as u32, row),
+    };
+    let fate = FragmentFate { seen: hook.now, local_port, remote_port, fate };
+    key.change(kind::fragment(hook.direction), fragment_ports(packet));
+    tables.remember(key, &fate);
+    key.change(kind::CONNECTION, connection);
+}
+
+/// A later fragment follows its first one; an orphan passes only where ports do not matter
+/// (`spec/security-groups.md` section 7).
+#[inline(always)]
+fn later_fragment<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    packet: &Packet,
+    key: &mut FlowKey,
+    row: &mut Ports,
+) -> Result<Outcome<T::Entry>, DropReason> {
+    key.change(kind::fragment(hook.direction), fragment_ports(packet));
+    let known = tables.first_fragment(key);
+    let Some(known) = known.filter(|known| hook.now.wrapping_sub(known.seen) < hook.fragment_ticks)
+    else {
+        return match tables.rule(hook, &key.remote, key.protocol, None) {
+            Some(_) => Ok(Outcome::Allowed),
+            None => Err(DropReason::OrphanFragment),
+        };
+    };
+    let ports = (known.local_port, known.remote_port);
+    if !is_icmp(key.protocol) {
+        *row = ports;
+    }
+    match known.fate {
+        fate::EXEMPT => Ok(Outcome::Exempt),
+        fate::ALLOWED => Ok(Outcome::Allowed),
+        fate::TRACKED => {
+            key.change(kind::CONNECTION, ports);
+            let Some(entry) = tables.find(key) else {
+                return Ok(Outcome::Allowed);
+            };
+            tables.touch(entry, hook.now);
+            Ok(Outcome::Tracked(entry))
+        }
+        reason => Err(reason_of(reason)),
+    }
+}
+
+/// The reason that a first fragment was refused for. Its number came from [`remember`].
+#[inline(always)]
+const fn reason_of(number: u32) -> DropReason {
+    const FULL: u32 = DropReason::ConntrackFull as u32;
+    match number {
+        FULL => DropReason::ConntrackFull,
+        _ => DropReason::NoRule,
+    }
+}
+
+/// ARP is never filtered, but a task speaks for its own address only (RFC 826; a probe of RFC 5227
+/// has no sender address and asks for the address that it is going to use).
+#[inline(always)]
+fn judge_arp(hook: &Hook<'_>, frame: &(impl Bytes + ?Sized), at: usize) -> Result<(), DropReason> {
+    let message: [u8; arp::LEN] = frame.read(at).ok_or(DropReason::Truncated)?;
+    let [h0, h1, p0, p1, hl, pl, ..] = message;
+    if [h0, h1, p0, p1, hl, pl] != arp::ETHERNET_IPV4 {
+        return Err(DropReason::BadHeader);
+    }
+    if matches!(hook.direction, Direction::Ingress) {
+        return Ok(());
+    }
+    let own = unmapped(&hook.eni.ipv4).ok_or(DropReason::ForeignNeighbour)?;
+    let mut mac = [0; ethernet::MAC_LEN];
+    mac.copy_from_slice(&message[arp::SENDER_MAC..arp::SENDER_IP]);
+    let mut sender = [0; 4];
+    sender.copy_from_slice(&message[arp::SENDER_IP..arp::TARGET_MAC]);
+    let mut target = [0; 4];
+    target.copy_from_slice(&message[arp::TARGET_IP..arp::LEN]);
+    let is_probe = sender == [0; 4] && target == own;
+    if mac == hook.eni.mac && (sender == own || is_probe) {
+        Ok(())
+    } else {
+        Err(DropReason::ForeignNeighbour)
+    }
+}
+
+/// Neighbour discovery is never filtered, but a task speaks for its own addresses only and is no
+/// router (RFC 4861 sections 4.1 to 4.4; a solicitation from `::` is RFC 4862's probe for the
+/// address that the sender is going to use).
+#[inline(always)]
+fn judge_neighbour(
+    hook: &Hook<'_>,
+    frame: &(impl Bytes + ?Sized),
+    packet: &Packet,
+) -> Result<(), DropReason> {
+    if matches!(hook.direction, Direction::Ingress) {
+        return Ok(());
+    }
+    let owns = |address| hook.eni.owns(address) || is_same(address, &hook.eni.link_local);
+    let is_own = owns(&packet.source);
+    let is_unspecified = packet.source == NO_ADDRESS;
+    let speaks_for_itself = match packet.icmp_type {
+        icmp::ROUTER_SOLICITATION => is_own || is_unspecified,
+        icmp::NEIGHBOUR_SOLICITATION | icmp::NEIGHBOUR_ADVERTISEMENT => {
+            let target = frame
+                .read(packet.transport + icmp::NEIGHBOUR_TARGET)
+                .ok_or(DropReason::Truncated)?;
+            let asks = packet.icmp_type == icmp::NEIGHBOUR_SOLICITATION;
+            (is_own && asks) || ((is_own || (is_unspecified && asks)) && owns(&target))
+        }
+        _ => false,
+    };
+    if speaks_for_itself { Ok(()) } else { Err(DropReason::ForeignNeighbour) }
+}

@@ -1,0 +1,34 @@
+//! `branch_egress`: the task's link layer is checked; judge; push the VLAN; out by the trunk.
+
+use aya_ebpf::programs::TcContext;
+use branchline_common::{
+    parse,
+    verdict::{Direction, DropReason},
+};
+
+use crate::{
+    hook::{self, Drop},
+    maps,
+    skb::{self, Frame},
+};
+
+/// One frame from a task.
+#[inline(always)]
+pub fn egress(ctx: &TcContext) -> Result<i32, Drop> {
+    let frame = Frame::new(ctx);
+    let slot = maps::branch(frame.ifindex()).ok_or(DropReason::UnknownEndpoint)?;
+    let eni = maps::eni(slot).ok_or(DropReason::UnknownEndpoint)?;
+    let failed = |reason| Drop { slot, reason };
+    let link = parse::ethernet(&frame, frame.tag()).map_err(failed)?;
+    if link.vlan.is_some() {
+        return Err(failed(DropReason::TaggedByTask));
+    }
+    if link.source != eni.mac {
+        return Err(failed(DropReason::ForeignMac));
+    }
+    hook::judge(&frame, &link, eni, slot, Direction::Egress)?;
+    if eni.vlan != 0 {
+        frame.push_vlan(eni.vlan).map_err(failed)?;
+    }
+    skb::send(eni.trunk_ifindex).map_err(failed)
+}

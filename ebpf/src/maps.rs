@@ -1,0 +1,432 @@
+//! The maps behind typed functions, and [`Tables`] over them: all `unsafe` about map memory.
+//!
+//! Counters are added with atomic instructions; whatever changes more than a counter holds the
+//! entry's lock. It decides nothing.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, bpf_spin_lock as kernel_lock},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
+    macros::btf_map,
+};
+use branchline_common::{
+    account::{Account, Slot, Traffic, slot_index},
+    conntrack::{Connection, SWEPT, Tracking},
+    fabric::Route,
+    flow::{Address, FlowKey, unmapped},
+    maps::{
+        self, Control, Counters, Endpoint, Eni, FragmentFate, PeerKey, PortKey, Row,
+    },
+    parse::Packet,
+    pipeline::{Created, Hook, Room, Tables},
+    security_group::RuleSet,
+};
+
+#[btf_map]
+static CONTROL: Array<Control, 1> = Array::new();
+#[btf_map]
+static ENIS: Array<Eni, { maps::ENI_SLOTS as usize }> = Array::new();
+#[btf_map]
+static ENDPOINTS: HashMap<Endpoint, u32, { 2 * maps::ENI_SLOTS as usize }> = HashMap::new();
+#[btf_map]
+static BRANCHES: HashMap<u32, u32, { maps::ENI_SLOTS as usize }> = HashMap::new();
+#[btf_map]
+static ADDRESSES: HashMap<Address, u32, { maps::ADDRESSES as usize }> = HashMap::new();
+#[btf_map]
+static ROUTES: LpmTrie<Address, Route, { maps::ROUTES as usize }> = LpmTrie::new();
+#[btf_map]
+static PEERS: LpmTrie<PeerKey, RuleSet, { maps::PEERS as usize }> = LpmTrie::new();
+#[btf_map]
+static PORTS: LpmTrie<PortKey, RuleSet, { maps::PORTS as usize }> = LpmTrie::new();
+#[btf_map]
+static CONNECTIONS: HashMap<FlowKey, Connection, { maps::CONNECTIONS as usize }> = HashMap::new();
+#[btf_map]
+static ROWS: HashMap<FlowKey, Row, { maps::ROWS as usize }> = HashMap::new();
+#[btf_map]
+static FRAGMENTS: LruHashMap<FlowKey, FragmentFate, { maps::FRAGMENTS as usize }> =
+    LruHashMap::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<Counters, { maps::ENI_SLOTS as usize }> = PerCpuArray::new();
+
+/// A connection before it is entered: a program's stack has no room for one. Plain words, as a
+/// value with a lock may not be copied out of a map.
+#[btf_map]
+static NEW_CONNECTION: PerCpuArray<[u64; size_of::<Connection>() / 8], 1> = PerCpuArray::new();
+/// Room for keys that a program's stack has no room for.
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+/// A row before its first packet: always zero.
+#[btf_map]
+static NEW_ROW: Array<[u64; size_of::<Row>() / 8], 1> = Array::new();
+
+#[repr(C)]
+struct Scratch {
+    peer: Key<PeerKey>,
+    port: Key<PortKey>,
+    quoted: FlowKey,
+    room: Room,
+    packet: Packet,
+}
+
+/// Room for a packet that is routed.
+#[inline(always)]
+pub fn packet() -> Option<&'static mut Packet> {
+    // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut (*scratch).packet })
+}
+
+/// Room for the packet that is being judged.
+#[inline(always)]
+pub fn room() -> Option<&'static mut Room> {
+    // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut (*scratch).room })
+}
+
+/// What the agent tells the programs.
+#[inline(always)]
+pub fn control() -> Option<&'static Control> {
+    CONTROL.get(0)
+}
+
+/// The ENI of a slot.
+#[inline(always)]
+pub fn eni(slot: u32) -> Option<&'static Eni> {
+    ENIS.get(slot)
+}
+
+/// Slot of the ENI that a frame on a trunk is for.
+#[inline(always)]
+pub fn endpoint(endpoint: &Endpoint) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    unsafe { ENDPOINTS.get(endpoint) }.copied()
+}
+
+/// Slot of the ENI whose branch has this link as host side.
+#[inline(always)]
+pub fn branch(ifindex: u32) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    unsafe { BRANCHES.get(ifindex) }.copied()
+}
+
+/// Slot of the ENI that has an address in the VPC.
+#[inline(always)]
+pub fn address(address: &Address) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    unsafe { ADDRESSES.get(address) }.copied()
+}
+
+/// What the VPC's route table says of a destination.
+#[inline(always)]
+pub fn route(destination: &Address) -> Option<Route> {
+    ROUTES.get(&Key::new(128, *destination)).copied()
+}
+
+/// Counts a packet of an ENI by the index of [`Counters::packets`].
+#[inline(always)]
+pub fn count_packet(slot: u32, index: usize) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU; the
+        // index is checked.
+        unsafe {
+            if let Some(count) = (*counters).packets.get_mut(index) {
+                *count += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn count_unlogged(slot: u32) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+        unsafe { (*counters).unlogged += 1 };
+    }
+}
+
+/// Removes a connection that the sweeper may remove.
+#[inline(always)]
+pub fn sweep_connection(key: &FlowKey, now: u32, grace: u32, written_epoch: u32) -> bool {
+    let Some(entry) = CONNECTIONS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: the entry stays mapped while the program runs; the lock keeps others out.
+    let is_dead = unsafe {
+        let lock = lock_of(&raw mut (*entry).lock);
+        bpf_spin_lock(lock);
+        let [ingress, egress] = &(*entry).accounts;
+        let is_dead = (*entry).tracking.is_sweepable(now, grace)
+            && ingress.is_written(written_epoch)
+            && egress.is_written(written_epoch);
+        if is_dead {
+            (*entry).tracking.state = SWEPT;
+        }
+        bpf_spin_unlock(lock);
+        is_dead
+    };
+    is_dead && CONNECTIONS.remove(key).is_ok()
+}
+
+/// Removes a row whose records are all written.
+#[inline(always)]
+pub fn sweep_row(key: &FlowKey, written_epoch: u32) -> bool {
+    let Some(row) = ROWS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: the entry stays mapped while the program runs; the lock keeps others out.
+    let is_written = unsafe {
+        let lock = lock_of(&raw mut (*row).lock);
+        bpf_spin_lock(lock);
+        let is_written = (*row).account.is_written(written_epoch);
+        if is_written {
+            (*row).is_swept = 1;
+        }
+        bpf_spin_unlock(lock);
+        is_written
+    };
+    is_written && ROWS.remove(key).is_ok()
+}
+
+#[inline(always)]
+fn lock_of(lock: *mut branchline_common::conntrack::bpf_spin_lock) -> *mut kernel_lock {
+    lock.cast()
+}
+
+/// `*at += value`, whole whatever other CPUs do. A plain add without fetch, which 5.10 has.
+#[inline(always)]
+unsafe fn add(at: *mut u64, value: u64) {
+    // SAFETY: the caller passes map memory.
+    unsafe { asm!("lock *(u64 *)({at} + 0) += {value}", at = in(reg) at, value = in(reg) value) };
+}
+
+/// Adds to a slot of the current epoch.
+#[inline(always)]
+unsafe fn add_to(slot: *mut Slot, traffic: &Traffic, now: u32) {
+    // SAFETY: the caller passes map memory. Time and flags are stored whole, the same by all.
+    unsafe {
+        add(&raw mut (*slot).packets, traffic.packets);
+        add(&raw mut (*slot).bytes, traffic.bytes);
+        (*slot).last = now;
+        let flags = &raw mut (*slot).flags;
+        if traffic.flags.fin != 0 {
+            (*flags).fin = 1;
+        }
+        if traffic.flags.syn != 0 {
+            (*flags).syn = 1;
+        }
+        if traffic.flags.rst != 0 {
+            (*flags).rst = 1;
+        }
+        if traffic.flags.syn_ack != 0 {
+            (*flags).syn_ack = 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn slot_of(account: *mut Account, epoch: u32) -> *mut Slot {
+    // SAFETY: an account has two slots, and the index is 0 or 1.
+    unsafe { (&raw mut (*account).slots).cast::<Slot>().add(slot_index(epoch)) }
+}
+
+/// Empties a slot for the current epoch. Where others may see it, the caller holds the entry's
+/// lock; who sees the epoch may add, so it is stored last. Stored word by word: left to the
+/// compiler it would be a call, which the verifier forbids under the lock.
+#[inline(always)]
+unsafe fn open_slot(slot: *mut Slot, hook: &Hook<'_>) {
+    // SAFETY: the caller passes map memory.
+    unsafe {
+        (&raw mut (*slot).packets).write_volatile(0);
+        (&raw mut (*slot).bytes).write_volatile(0);
+        (&raw mut (*slot).first).write_volatile(hook.now);
+        (&raw mut (*slot).last).write_volatile(hook.now);
+        (&raw mut (*slot).flags).cast::<u32>().write_volatile(0);
+        (&raw mut (*slot).epoch).write_volatile(hook.epoch);
+    }
+}
+
+/// The tables in the kernel's maps.
+pub struct Kernel;
+
+impl Tables for Kernel {
+    type Entry = *mut Connection;
+
+    #[inline(always)]
+    fn find(&self, key: &FlowKey) -> Option<*mut Connection> {
+        CONNECTIONS.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<*mut Connection> {
+        let scratch = SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+        let scratch = unsafe { &mut *scratch };
+        scratch.quoted = FlowKey::connection(quoted, hook.direction.opposite(), hook.slot);
+        self.find(&scratch.quoted)
+    }
+
+    #[inline(always)]
+    fn tracking(&self, entry: *mut Connection) -> Tracking {
+        // SAFETY: the entry stays mapped while the program runs. A state that another CPU is just
+        // changing is as good as the one before: whoever changes it reads it again under the lock.
+        unsafe { (*entry).tracking }
+    }
+
+    #[inline(always)]
+    fn touch(&self, entry: *mut Connection, now: u32) {
+        // SAFETY: the entry stays mapped while the program runs; the time is stored whole.
+        unsafe { (*entry).tracking.last_seen = now };
+    }
+
+    #[inline(always)]
+    fn update(
+        &self,
+        entry: *mut Connection,
+        step: impl FnOnce(&Tracking) -> Option<Tracking>,
+    ) -> bool {
+        // SAFETY: the entry stays mapped while the program runs; the lock keeps others out. `step`
+        // is inlined and calls nothing, as the verifier demands between lock and unlock.
+        unsafe {
+            let lock = lock_of(&raw mut (*entry).lock);
+            bpf_spin_lock(lock);
+            let is_there = (*entry).tracking.state != SWEPT;
+            if is_there {
+                if let Some(next) = step(&(*entry).tracking) {
+                    (*entry).tracking = next;
+                }
+            }
+            bpf_spin_unlock(lock);
+            is_there
+        }
+    }
+
+    #[inline(always)]
+    fn create(
+        &self,
+        key: &FlowKey,
+        tracking: &Tracking,
+        hook: &Hook<'_>,
+        traffic: &Traffic,
+    ) -> Created<*mut Connection> {
+        let Some(new) = NEW_CONNECTION.get_ptr_mut(0) else {
+            return Created::Full;
+        };
+        let new = new.cast::<Connection>();
+        // SAFETY: per-CPU memory of a connection's size, and a program is not interrupted by
+        // another on its CPU.
+        let is_entered = unsafe {
+            (&raw mut (*new).tracking).write(*tracking);
+            let accounts = (&raw mut (*new).accounts).cast::<Account>();
+            for slot in 0..4 {
+                // Epoch 0 is no epoch: nothing else of an unused slot is ever read.
+                (*accounts.cast::<Slot>().add(slot)).epoch = 0;
+            }
+            let slot = slot_of(accounts.add(hook.direction as usize), hook.epoch);
+            open_slot(slot, hook);
+            add_to(slot, traffic, hook.now);
+            CONNECTIONS.insert(key, &*new, u64::from(BPF_NOEXIST)).is_ok()
+        };
+        if is_entered {
+            return Created::Counted;
+        }
+        match self.find(key) {
+            Some(entry) => Created::Exists(entry),
+            None => Created::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, entry: *mut Connection, hook: &Hook<'_>, traffic: &Traffic) {
+        // SAFETY: the entry stays mapped while the program runs; the lock keeps others out while
+        // the slot is emptied.
+        unsafe {
+            let accounts = (&raw mut (*entry).accounts).cast::<Account>();
+            let slot = slot_of(accounts.add(hook.direction as usize), hook.epoch);
+            if (*slot).epoch != hook.epoch {
+                let lock = lock_of(&raw mut (*entry).lock);
+                bpf_spin_lock(lock);
+                if (*slot).epoch != hook.epoch {
+                    open_slot(slot, hook);
+                }
+                bpf_spin_unlock(lock);
+            }
+            add_to(slot, traffic, hook.now);
+        }
+    }
+
+    #[inline(always)]
+    fn count_row(&self, key: &FlowKey, hook: &Hook<'_>, traffic: &Traffic) {
+        let row = match ROWS.get_ptr_mut(key) {
+            Some(row) => row,
+            None => {
+                let Some(new) = NEW_ROW.get_ptr(0) else {
+                    return;
+                };
+                // If another CPU enters it first, or there is no room, the second look tells.
+                // SAFETY: zeroed memory of a row's size.
+                let _: Result<(), i32> =
+                    unsafe { ROWS.insert(key, &*new.cast::<Row>(), u64::from(BPF_NOEXIST)) };
+                match ROWS.get_ptr_mut(key) {
+                    Some(row) => row,
+                    None => return count_unlogged(u32::from(hook.slot)),
+                }
+            }
+        };
+        // SAFETY: the entry stays mapped while the program runs; the lock keeps others out while
+        // the slot is emptied.
+        let is_counted = unsafe {
+            let slot = slot_of(&raw mut (*row).account, hook.epoch);
+            let mut is_there = true;
+            if (*slot).epoch != hook.epoch {
+                let lock = lock_of(&raw mut (*row).lock);
+                bpf_spin_lock(lock);
+                is_there = (*row).is_swept == 0;
+                if is_there && (*slot).epoch != hook.epoch {
+                    open_slot(slot, hook);
+                }
+                bpf_spin_unlock(lock);
+            }
+            if is_there {
+                add_to(slot, traffic, hook.now);
+            }
+            is_there
+        };
+        if !is_counted {
+            count_unlogged(u32::from(hook.slot));
+        }
+    }
+
+    #[inline(always)]
+    fn first_fragment(&self, key: &FlowKey) -> Option<FragmentFate> {
+        // SAFETY: the value is copied at once.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FlowKey, fate: &FragmentFate) {
+        // The least recently used gives way; without an entry the later fragments are orphans.
+        let _: Result<(), i32> = FRAGMENTS.insert(key, fate, 0);
+    }
+
+    #[inline(always)]
+    fn rule(
+        &self,
+        hook: &Hook<'_>,
+        peer: &Address,
+        protocol: u8,
+        port: Option<u16>,
+    ) -> Option<u16> {
+        let policy = hook.eni.policy;
+        let is_ipv4 = unmapped(peer).is_some();
+        let bits = if port.is_some() { PortKey::BITS } else { PortKey::ANY_PORT_BITS };
+        let port = PortKey::new(policy, hook.direction, protocol, port.unwrap_or(0));
+        let scratch = SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+        let scratch = unsafe { &mut *scratch };
+        scratch.peer =
+            Key::new(PeerKey::BITS, PeerKey::new(policy, hook.direction, is_ipv4, *peer));
+        scratch.port = Key::new(bits, port);
+        PEERS.get(&scratch.peer)?.first_common(PORTS.get(&scratch.port)?)
+    }
+}

@@ -1,0 +1,50 @@
+//! `sweep`: removes entries that the agent found dead or written, if they still are.
+//!
+//! The agent cannot do it itself: between its look and its removal a packet may come. Here the
+//! entry's lock decides, so no live flow and no count is ever lost.
+
+use aya_ebpf::{helpers::bpf_jiffies64, programs::TcContext};
+use branchline_common::{
+    conntrack::SWEEP_GRACE_SECONDS,
+    flow::{FlowKey, kind},
+    maps::{SWEEP_KEYS, SweepRequest},
+};
+use zerocopy::FromBytes;
+
+use crate::maps;
+
+/// Handles one [`SweepRequest`]; returns how many entries it removed.
+#[inline(always)]
+pub fn run(ctx: &TcContext) -> i32 {
+    let Some(control) = maps::control() else {
+        return 0;
+    };
+    let grace = SWEEP_GRACE_SECONDS * control.ticks_per_second;
+    // SAFETY: the helper takes nothing and only reads the clock.
+    let now = (unsafe { bpf_jiffies64() }) as u32;
+    let Some(request) = read::<SweepRequest, 16>(ctx, 0) else {
+        return 0;
+    };
+    let mut removed = 0;
+    for index in 0..SWEEP_KEYS {
+        if index as u32 >= request.keys {
+            break;
+        }
+        let Some(key) = read::<FlowKey, 40>(ctx, 16 + index * 40) else {
+            break;
+        };
+        let is_removed = if key.kind == kind::CONNECTION {
+            maps::sweep_connection(&key, now, grace, request.written_epoch)
+        } else {
+            maps::sweep_row(&key, request.written_epoch)
+        };
+        removed += i32::from(is_removed);
+    }
+    removed
+}
+
+#[inline(always)]
+fn read<T: FromBytes, const N: usize>(ctx: &TcContext, offset: usize) -> Option<T> {
+    let bytes: [u8; N] = ctx.load(offset).ok()?;
+    T::read_from_bytes(&bytes).ok()
+}
