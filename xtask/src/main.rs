@@ -8,7 +8,9 @@ mod build;
 mod packages;
 mod privilege;
 mod process;
+mod sandbox;
 mod setup;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -38,6 +40,7 @@ macro_rules! commands {
 commands! {
     Setup: setup,
     Build: build,
+    Test: test,
 }
 
 /// Builds, checks, tests and demonstrates branchline.
