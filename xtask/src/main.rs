@@ -12,6 +12,7 @@ mod sandbox;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ commands! {
     Setup: setup,
     Build: build,
     Test: test,
+    Vm: vm,
 }
 
 /// Builds, checks, tests and demonstrates branchline.

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use crate::packages;
 use crate::process::{self, find, output, say};
 use crate::toolchain::{self, Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY};
+use crate::vm;
 use crate::workspace;
 
 /// Find or install what the other commands need
@@ -36,7 +37,7 @@ pub(crate) enum Group {
 /// A program that must be there, the Debian package that brings it, and who needs it.
 type Program = (&'static str, &'static str, &'static [Group]);
 
-const PROGRAMS: [Program; 14] = [
+const PROGRAMS: [Program; 13] = [
     ("cc", "gcc", &[Group::Build]),
     ("ip", "iproute2", &[Group::Run, Group::Vm]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
@@ -45,7 +46,6 @@ const PROGRAMS: [Program; 14] = [
     ("setpriv", "util-linux", &[Group::Run, Group::Vm]),
     ("mount", "mount", &[Group::Run]),
     ("bpftool", "bpftool", &[Group::Run, Group::Vm]),
-    ("qemu-system-x86_64", "qemu-system-x86", &[Group::Vm]),
     ("busybox", "busybox-static", &[Group::Vm]),
     ("ldd", "libc-bin", &[Group::Vm]),
     ("xz", "xz-utils", &[Group::Vm]),
@@ -66,7 +66,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         &args.groups
     };
-    prepare(groups, true)
+    prepare(groups, true)?;
+    if groups.contains(&Group::Vm) {
+        let qemu = vm::fetch(&vm::RELEASES)?;
+        say(
+            "setup",
+            &format!("QEMU: {}", workspace::relative(&qemu).display()),
+        );
+        say(
+            "setup",
+            &format!("kernels {} (target/vm/kernels)", vm::RELEASES.join(", ")),
+        );
+    }
+    Ok(())
 }
 
 /// Makes sure that all of `groups` is there; speaks only when it has to install something.
