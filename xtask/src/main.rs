@@ -4,10 +4,15 @@
 //! `target/` except `setup` (system packages) and `check --record` (`xtask/bounds.toml`).
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod build;
+mod check;
+mod instructions;
+mod licences;
 mod packages;
 mod privilege;
 mod process;
+mod programs;
 mod sandbox;
 mod setup;
 mod test;
@@ -41,6 +46,7 @@ macro_rules! commands {
 commands! {
     Setup: setup,
     Build: build,
+    Check: check,
     Test: test,
     Vm: vm,
 }

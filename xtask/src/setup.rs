@@ -55,6 +55,8 @@ const PROGRAMS: [Program; 13] = [
 
 /// Debian's compiler with a BPF `core`.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+/// Its clippy.
+const COMPILER_CLIPPY: &str = "rust-web-clippy";
 
 /// Runs the command.
 ///
@@ -105,7 +107,7 @@ fn prepare(groups: &[Group], report: bool) -> Result<()> {
     if groups.contains(&Group::Check) {
         report(&host_component("rustfmt", "fmt")?);
         report(&host_component("clippy", "clippy")?);
-        report(&ebpf_clippy(&compiler()?));
+        report(&ebpf_clippy(&compiler()?)?);
     }
     Ok(())
 }
@@ -225,15 +227,17 @@ fn host_component(component: &str, subcommand: &str) -> Result<String> {
 }
 
 /// Finds or installs clippy for the eBPF crate's compiler. Without it `check` compiles with warnings as errors.
-fn ebpf_clippy(compiler: &Compiler) -> String {
-    if compiler.has_subcommand("clippy") {
-        return "eBPF clippy: found".to_owned();
+fn ebpf_clippy(compiler: &Compiler) -> Result<String> {
+    let mut found = compiler.clippy()?.is_some();
+    if !found && compiler.is_system() {
+        found = packages::install(&[COMPILER_CLIPPY]).is_ok();
     }
-    if !compiler.is_system() {
-        return "eBPF clippy: none beside that compiler".to_owned();
-    }
-    match packages::install(&["rust-web-clippy"]) {
-        Ok(()) => "eBPF clippy: found".to_owned(),
-        Err(reason) => format!("eBPF clippy: none ({reason:#})"),
-    }
+    Ok(format!(
+        "eBPF clippy: {}",
+        if found {
+            "found"
+        } else {
+            "none beside the eBPF compiler"
+        }
+    ))
 }

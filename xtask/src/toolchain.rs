@@ -95,12 +95,27 @@ impl Compiler {
         Ok(cargo)
     }
 
-    /// True if its cargo has the subcommand `name` (`clippy`).
-    pub(crate) fn has_subcommand(&self, name: &str) -> bool {
-        self.sysroot
-            .join("bin")
-            .join(format!("cargo-{name}"))
-            .is_file()
+    /// Its clippy for the eBPF crate, prepared like [`Compiler::cargo`], if it has one.
+    ///
+    /// # Errors
+    /// See [`Compiler::cargo`].
+    pub(crate) fn clippy(&self) -> Result<Option<Command>> {
+        let program = self.sysroot.join("bin/cargo-clippy");
+        if !program.is_file() {
+            return Ok(None);
+        }
+        // Started directly: cargo would look for it in `PATH`, where rustup's may come first.
+        let cargo = self.cargo("clippy")?;
+        let mut clippy = Command::new(program);
+        clippy.args(cargo.get_args()).current_dir(workspace::root());
+        for (name, value) in cargo.get_envs() {
+            match value {
+                Some(value) => clippy.env(name, value),
+                None => clippy.env_remove(name),
+            };
+        }
+        clippy.env("CARGO", self.sysroot.join("bin/cargo"));
+        Ok(Some(clippy))
     }
 
     /// True if it came with the system's packages, not by rustup.
