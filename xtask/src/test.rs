@@ -1,0 +1,130 @@
+//! `cargo xtask test`: runs the tiers pure, program and netns on this kernel.
+//!
+//! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::build::{self, executables};
+use crate::process::{self, run as run_command, say};
+use crate::sandbox;
+use crate::setup::{self, Group};
+use crate::workspace;
+
+/// Random cases of each property under `--long`; proptest's own default is 256.
+const LONG_CASES: &str = "20000";
+
+/// Run the tests of this kernel: pure, program and netns
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The tiers to run; all if none is named
+    tiers: Vec<Tier>,
+    /// Also run the tests marked `#[ignore]`, and many more random cases
+    #[arg(long)]
+    long: bool,
+    /// What follows `--` goes to the test programs, such as a test's name
+    #[arg(last = true)]
+    libtest: Vec<String>,
+}
+
+/// A tier of tests that runs on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Unit and property tests; no privilege
+    Pure,
+    /// The loaded programs under BPF_PROG_TEST_RUN; root
+    Program,
+    /// Real links and sockets in throw-away namespaces; root
+    Netns,
+}
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Program => "program",
+            Self::Netns => "netns",
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A test failed (the test program has said which), or a tier lacks its privilege or its tools.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let tiers = if args.tiers.is_empty() {
+        Tier::value_variants()
+    } else {
+        &args.tiers
+    };
+    for tier in tiers {
+        let started = Instant::now();
+        match tier {
+            Tier::Pure => pure(args)?,
+            Tier::Program | Tier::Netns => privileged(*tier, args)?,
+        }
+        say(
+            "test",
+            &format!(
+                "tier {} passed in {:.1} s",
+                tier.name(),
+                started.elapsed().as_secs_f64()
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn pure(args: &Args) -> Result<()> {
+    build::object()?;
+    let mut cargo = process::cargo("test");
+    cargo.args([
+        "--quiet",
+        "-p",
+        "branchline-common",
+        "-p",
+        "branchline",
+        "-p",
+        "xtask",
+        "--",
+    ]);
+    run_command(with_options(&mut cargo, args)).context("tier pure")
+}
+
+/// Builds the agent and the tier's tests, then runs them in namespaces of their own.
+fn privileged(tier: Tier, args: &Args) -> Result<()> {
+    sandbox::require_privilege(&format!("tier {}", tier.name()))?;
+    setup::ensure(&[Group::Build, Group::Run])?;
+    let agent = build::agent(false)?;
+    let mut cargo = process::cargo("test");
+    cargo.args([
+        "--no-run",
+        "--package",
+        "branchline-tests",
+        "--test",
+        tier.name(),
+    ]);
+    for test in executables(&mut cargo)? {
+        let mut command = sandbox::command(&test.path);
+        command
+            .env("BRANCHLINE_BIN", &agent)
+            .current_dir(workspace::root().join("tests"));
+        run_command(with_options(&mut command, args))
+            .with_context(|| format!("tier {}", tier.name()))?;
+    }
+    Ok(())
+}
+
+/// Adds what the user asked of the test programs.
+fn with_options<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {
+    if args.long {
+        command
+            .arg("--include-ignored")
+            .env("PROPTEST_CASES", LONG_CASES);
+    }
+    command.args(&args.libtest)
+}
