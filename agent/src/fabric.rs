@@ -14,7 +14,7 @@ use crate::link::{Link, LinkChange, Mac, VethEnd, VethPair};
 use crate::nat::{self, FabricNat, HostNat, NatError, TableState};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError, Origin};
-use crate::route::{Address, Route};
+use crate::route::{Address, Neighbour, Route};
 use crate::sysctl::{self, SysctlError};
 use crate::task_network::{default_route, fix_ipv6};
 
@@ -27,6 +27,10 @@ pub const HOST_UPLINK: &str = "bl-uplink";
 /// The uplink's end in the fabric.
 pub const UPLINK: &str = "uplink";
 
+/// Addresses that are set are left alone by udev, which replaces the kernel's random ones.
+const HOST_TRUNK_MAC: Mac = Mac([0x02, b'b', b'l', b't', 0, 1]);
+const HOST_UPLINK_MAC: Mac = Mac([0x02, b'b', b'l', b'u', 0, 1]);
+const UPLINK_MAC: Mac = Mac([0x02, b'b', b'l', b'u', 0, 2]);
 /// What an internet gateway carries (AWS: "Network MTU for your EC2 instance").
 const UPLINK_MTU: u32 = 1500;
 /// IPv6 works from 1280 on (RFC 8200 §5); a veth carries up to 65,535.
@@ -277,7 +281,11 @@ async fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fab
     let netlink = Netlink::open(&netns)?;
     let lo = netlink.existing_link("lo").await?;
     netlink.set_up(lo.index, true).await?;
-    let pair = veth(HOST_TRUNK, TRUNK, Some(plan.router_mac), plan.trunk_mtu);
+    let pair = veth(
+        (HOST_TRUNK, HOST_TRUNK_MAC),
+        (TRUNK, plan.router_mac),
+        plan.trunk_mtu,
+    );
     let (host_trunk, trunk_origin) = ensure_pair(host, &pair, &netlink, made).await?;
     let trunk = netlink.existing_link(TRUNK).await?;
     if !trunk.noarp {
@@ -373,7 +381,7 @@ async fn ensure_uplink(
     made: &mut Made,
 ) -> Result<(), FabricError> {
     let mtu = plan.trunk_mtu.min(UPLINK_MTU);
-    let pair = veth(HOST_UPLINK, UPLINK, None, mtu);
+    let pair = veth((HOST_UPLINK, HOST_UPLINK_MAC), (UPLINK, UPLINK_MAC), mtu);
     let (near, _) = ensure_pair(host, &pair, fabric, made).await?;
     let far = fabric.existing_link(UPLINK).await?;
     let host_ipv6 = set_uplink_sysctls(host.netns(), HOST_UPLINK)?;
@@ -385,6 +393,8 @@ async fn ensure_uplink(
     add_addresses(fabric, far.index, &fabric_end).await?;
     host.set_up(near.index, true).await?;
     fabric.set_up(far.index, true).await?;
+    know_neighbours(host, near.index, &fabric_end, UPLINK_MAC).await?;
+    know_neighbours(fabric, far.index, &host_end, HOST_UPLINK_MAC).await?;
     let same_family = |ends: &[IpNet], cidr: &IpNet| {
         let v4 = cidr.addr().is_ipv4();
         ends.iter().map(IpNet::addr).find(|end| end.is_ipv4() == v4)
@@ -417,6 +427,21 @@ async fn add_addresses(netlink: &Netlink, link: u32, nets: &[IpNet]) -> Result<(
             prefix_route: true,
         };
         netlink.ensure_address(&address).await?;
+    }
+    Ok(())
+}
+
+/// A router without a link-local address, which is what both ends are, asks for no neighbour.
+async fn know_neighbours(
+    netlink: &Netlink,
+    link: u32,
+    nets: &[IpNet],
+    mac: Mac,
+) -> Result<(), FabricError> {
+    for net in nets {
+        let address = net.addr();
+        let neighbour = Neighbour { link, address, mac };
+        netlink.set_neighbour(&neighbour).await?;
     }
     Ok(())
 }
@@ -479,19 +504,21 @@ fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, FabricError> {
         if sysctls.has_ipv6() {
             fix_ipv6(sysctls, link)?;
             sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
+            // Its two addresses are enough, and a link-local one would come late.
+            sysctls.set(&format!("net/ipv6/conf/{link}/addr_gen_mode"), "1")?;
         }
         Ok(sysctls.has_ipv6())
     })?)
 }
 
-fn veth(near: &str, far: &str, far_mac: Option<Mac>, mtu: u32) -> VethPair {
-    let end = |name: &str, mac| VethEnd {
+fn veth(near: (&str, Mac), far: (&str, Mac), mtu: u32) -> VethPair {
+    let end = |(name, mac): (&str, Mac)| VethEnd {
         name: name.to_owned(),
-        mac,
+        mac: Some(mac),
     };
     VethPair {
-        near: end(near, None),
-        far: end(far, far_mac),
+        near: end(near),
+        far: end(far),
         mtu,
     }
 }
