@@ -1,0 +1,608 @@
+//! The local VPC fabric: a namespace that plays the VPC, and its two links.
+//!
+//! Makes, compares, mends and removes what the fabric consists of. Attaches no
+//! program: the trunk stays down until the caller has done so and calls
+//! [`Fabric::bring_up`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::link::{Link, LinkChange, Mac, VethEnd, VethPair};
+use crate::nat::{self, FabricNat, HostNat, NatError, TableState};
+use crate::netlink::{Netlink, NetlinkError};
+use crate::netns::{Netns, NetnsError, Origin};
+use crate::route::{Address, Neighbour, Route};
+use crate::sysctl::{self, SysctlError};
+use crate::task_network::{default_route, fix_ipv6};
+
+/// The trunk's end on the host, where `trunk_ingress` is.
+pub const HOST_TRUNK: &str = "bl-trunk";
+/// The trunk's end in the fabric, where `fabric` and `fabric_gateway` are.
+pub const TRUNK: &str = "trunk";
+/// The uplink's end on the host.
+pub const HOST_UPLINK: &str = "bl-uplink";
+/// The uplink's end in the fabric.
+pub const UPLINK: &str = "uplink";
+
+/// Addresses that are set are left alone by udev, which replaces the kernel's random ones.
+const HOST_TRUNK_MAC: Mac = Mac([0x02, b'b', b'l', b't', 0, 1]);
+const HOST_UPLINK_MAC: Mac = Mac([0x02, b'b', b'l', b'u', 0, 1]);
+const UPLINK_MAC: Mac = Mac([0x02, b'b', b'l', b'u', 0, 2]);
+/// What an internet gateway carries (AWS: "Network MTU for your EC2 instance").
+const UPLINK_MTU: u32 = 1500;
+/// IPv6 works from 1280 on (RFC 8200 §5); a veth carries up to 65,535.
+const TRUNK_MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
+/// Links of a namespace that has just ended are there for a moment.
+const DYING_LINK_CHECKS: u32 = 30;
+const DYING_LINK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the fabric is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FabricPlan {
+    /// Where its namespace is bound.
+    pub netns_path: PathBuf,
+    /// Bytes.
+    pub trunk_mtu: u32,
+    /// The VPC router's hardware address.
+    pub router_mac: Mac,
+    /// What is routed into the VPC.
+    pub vpc_cidrs: Vec<IpNet>,
+    /// The link between host and fabric: the first address is the host's.
+    pub uplink_ipv4: Ipv4Net,
+    /// As `uplink_ipv4`.
+    pub uplink_ipv6: Ipv6Net,
+    /// Whether there is such a link at all; without it no nftables are needed.
+    pub uplink: bool,
+    /// Whether the VPC reaches the outside over it.
+    pub nat_gateway: bool,
+}
+
+/// Why the fabric could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FabricError {
+    /// The plan cannot work.
+    #[error("{field} = {value}: {fix}")]
+    Plan {
+        /// The plan's field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What to write instead.
+        fix: &'static str,
+    },
+    /// The host itself is inside a network that the fabric would take over.
+    #[error(
+        "{field} = {network} holds the address {address} of this host's link {link}: \
+         choose a network that the host has no part in"
+    )]
+    HostInside {
+        /// The plan's field.
+        field: &'static str,
+        /// Its network.
+        network: IpNet,
+        /// The host's address.
+        address: IpAddr,
+        /// The host's link's index.
+        link: u32,
+    },
+    /// Its namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// A link, address or route.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A kernel setting.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// Its nftables.
+    #[error(transparent)]
+    Nat(#[from] NatError),
+}
+
+/// The fabric in place; dropping it changes nothing. While it is open the
+/// namespace lives on, also after [`Fabric::purge`].
+#[derive(Debug)]
+pub struct Fabric {
+    /// The fabric's namespace.
+    pub netns: Netns,
+    /// A socket in it.
+    pub netlink: Netlink,
+    /// The index of `bl-trunk` on the host.
+    pub host_trunk: u32,
+    /// The index of `trunk` in the fabric.
+    pub trunk: u32,
+    /// Whether the trunk is new, and so without programs.
+    pub trunk_origin: Origin,
+    vpc_cidrs: Vec<IpNet>,
+}
+
+/// What one call has made, to be undone if it fails.
+#[derive(Debug, Default)]
+struct Made {
+    netns: bool,
+    table: bool,
+    links: Vec<String>,
+}
+
+impl Fabric {
+    /// Makes the fabric, or compares what exists with `plan` and mends it. New
+    /// trunk ends are down.
+    ///
+    /// # Errors
+    /// `Plan` and `HostInside` before anything is done. After any other error
+    /// what this call made is undone; a link of a stranger that has one of
+    /// our names is a `Conflict` and stays.
+    pub async fn ensure(plan: &FabricPlan, host: &Netlink) -> Result<Self, FabricError> {
+        plan.validate()?;
+        plan.check_against_host(host).await?;
+        let mut made = Made::default();
+        match build(plan, host, &mut made).await {
+            Ok(fabric) => Ok(fabric),
+            Err(error) => {
+                for also in undo(plan, host, &made).await {
+                    tracing::error!(error = %also, "a part of the fabric could not be undone");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets the trunk up, once its programs are attached, and routes the VPC over it.
+    ///
+    /// # Errors
+    /// Names the link or route; nothing is undone, a second call is safe.
+    pub async fn bring_up(&self, host: &Netlink) -> Result<(), FabricError> {
+        self.netlink.set_up(self.trunk, true).await?;
+        let routes: Vec<_> = self
+            .vpc_cidrs
+            .iter()
+            .map(|cidr| on_link(self.trunk, *cidr))
+            .collect();
+        settle(&self.netlink, self.trunk, &[], &routes).await?;
+        host.set_up(self.host_trunk, true).await?;
+        Ok(())
+    }
+
+    /// Removes the fabric: its links, with the host's routes over them, and
+    /// its namespace with all that is in it. Already gone is success. Goes on
+    /// past errors and returns them all.
+    pub async fn purge(plan: &FabricPlan, host: &Netlink) -> Vec<FabricError> {
+        let made = Made {
+            netns: true,
+            table: false,
+            links: vec![HOST_UPLINK.to_owned(), HOST_TRUNK.to_owned()],
+        };
+        undo(plan, host, &made).await
+    }
+}
+
+impl FabricPlan {
+    /// The table of the fabric's namespace.
+    #[must_use]
+    pub fn fabric_nat(&self) -> FabricNat {
+        FabricNat {
+            trunk: TRUNK.to_owned(),
+            uplink: UPLINK.to_owned(),
+            host: (nth_v4(&self.uplink_ipv4, 1), nth_v6(&self.uplink_ipv6, 1)),
+            nat_gateway: self.nat_gateway,
+        }
+    }
+
+    /// The host's table, which the caller applies if the configuration asks for it.
+    #[must_use]
+    pub fn host_nat(&self) -> HostNat {
+        let mut sources = vec![
+            IpNet::V4(self.uplink_ipv4.trunc()),
+            IpNet::V6(self.uplink_ipv6.trunc()),
+        ];
+        sources.extend(self.vpc_cidrs.iter().map(IpNet::trunc));
+        HostNat {
+            uplink: HOST_UPLINK.to_owned(),
+            sources,
+        }
+    }
+
+    fn validate(&self) -> Result<(), FabricError> {
+        let wrong = |field, value: String, fix| Err(FabricError::Plan { field, value, fix });
+        if self.vpc_cidrs.is_empty() {
+            return wrong(
+                "vpc_cidrs",
+                "[]".to_owned(),
+                "give the VPC at least one CIDR",
+            );
+        }
+        if !TRUNK_MTU.contains(&self.trunk_mtu) {
+            return wrong(
+                "trunk_mtu",
+                self.trunk_mtu.to_string(),
+                "choose 1280 to 65535 bytes",
+            );
+        }
+        let mac = self.router_mac;
+        if mac.0[0] & 1 != 0 || mac.0 == [0; 6] {
+            return wrong("router_mac", mac.to_string(), "choose a unicast address");
+        }
+        let uplinks = [
+            ("uplink_ipv4", IpNet::V4(self.uplink_ipv4)),
+            ("uplink_ipv6", IpNet::V6(self.uplink_ipv6)),
+        ];
+        for (field, net) in uplinks {
+            if net.max_prefix_len() - net.prefix_len() < 2 {
+                return wrong(field, net.to_string(), "leave two bits for the two ends");
+            }
+            if self.vpc_cidrs.iter().any(|cidr| overlap(cidr, &net)) {
+                return wrong(
+                    field,
+                    net.to_string(),
+                    "choose a network outside the VPC's CIDRs",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_against_host(&self, host: &Netlink) -> Result<(), FabricError> {
+        if !self.uplink {
+            return Ok(());
+        }
+        let own = host.link_named(HOST_UPLINK).await?.map(|link| link.index);
+        let networks = self
+            .vpc_cidrs
+            .iter()
+            .map(|cidr| ("vpc_cidrs", *cidr))
+            .chain([
+                ("uplink_ipv4", IpNet::V4(self.uplink_ipv4.trunc())),
+                ("uplink_ipv6", IpNet::V6(self.uplink_ipv6.trunc())),
+            ]);
+        let addresses = host.addresses().await?;
+        for (field, network) in networks {
+            let inside = |found: &&Address| {
+                network.contains(&found.address.addr()) && Some(found.link) != own
+            };
+            if let Some(found) = addresses.iter().find(inside) {
+                return Err(FabricError::HostInside {
+                    field,
+                    network,
+                    address: found.address.addr(),
+                    link: found.link,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fabric, FabricError> {
+    let (netns, origin) = Netns::create(&plan.netns_path)?;
+    made.netns = origin == Origin::Created;
+    let netlink = Netlink::open(&netns)?;
+    let lo = netlink.existing_link("lo").await?;
+    netlink.set_up(lo.index, true).await?;
+    let pair = veth(
+        (HOST_TRUNK, HOST_TRUNK_MAC),
+        (TRUNK, plan.router_mac),
+        plan.trunk_mtu,
+    );
+    let (host_trunk, trunk_origin) = ensure_pair(host, &pair, &netlink, made).await?;
+    let trunk = netlink.existing_link(TRUNK).await?;
+    if !trunk.noarp {
+        let change = LinkChange {
+            noarp: Some(true),
+            ..LinkChange::default()
+        };
+        netlink.change_link(trunk.index, change).await?;
+    }
+    set_trunk_sysctls(host.netns(), &netns)?;
+    if plan.uplink {
+        ensure_table(plan, &netns, made)?;
+        ensure_uplink(plan, host, &netlink, made).await?;
+    } else if let Some(left) = netlink.link_named(UPLINK).await? {
+        netlink.delete_link(left.index).await?;
+    }
+    Ok(Fabric {
+        netns,
+        netlink,
+        host_trunk: host_trunk.index,
+        trunk: trunk.index,
+        trunk_origin,
+        vpc_cidrs: plan.vpc_cidrs.iter().map(IpNet::trunc).collect(),
+    })
+}
+
+async fn undo(plan: &FabricPlan, host: &Netlink, made: &Made) -> Vec<FabricError> {
+    let mut errors = Vec::new();
+    for name in made.links.iter().rev() {
+        errors.extend(delete_veth(host, name).await.err());
+    }
+    if made.netns {
+        errors.extend(Netns::remove(&plan.netns_path).err().map(FabricError::from));
+    } else if made.table {
+        let removed = Netns::open(&plan.netns_path).map_err(FabricError::from);
+        errors.extend(removed.and_then(|netns| Ok(nat::remove(&netns)?)).err());
+    }
+    errors
+}
+
+async fn delete_veth(host: &Netlink, name: &str) -> Result<(), FabricError> {
+    let Some(link) = host.link_named(name).await? else {
+        return Ok(());
+    };
+    if link.kind.as_deref() != Some("veth") {
+        let what = format!(
+            "delete veth {name} of network namespace {}",
+            host.netns().name()
+        );
+        let found = format!("a link of kind {:?}", link.kind.unwrap_or_default());
+        return Err(NetlinkError::Conflict { what, found }.into());
+    }
+    host.delete_link(link.index).await?;
+    Ok(())
+}
+
+async fn ensure_pair(
+    host: &Netlink,
+    pair: &VethPair,
+    fabric: &Netlink,
+    made: &mut Made,
+) -> Result<(Link, Origin), FabricError> {
+    let mut checks = 0;
+    loop {
+        match host.ensure_veth(pair, fabric).await {
+            Ok((link, origin)) => {
+                if origin == Origin::Created {
+                    made.links.push(pair.near.name.clone());
+                }
+                return Ok((link, origin));
+            }
+            Err(NetlinkError::Conflict { .. }) if checks < DYING_LINK_CHECKS => checks += 1,
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(DYING_LINK_PAUSE).await;
+    }
+}
+
+fn ensure_table(plan: &FabricPlan, netns: &Netns, made: &mut Made) -> Result<(), FabricError> {
+    let nat = plan.fabric_nat();
+    let found = nat.check(netns)?;
+    if found != TableState::Equal {
+        nat.apply(netns)?;
+        made.table = found == TableState::Absent;
+    }
+    Ok(())
+}
+
+async fn ensure_uplink(
+    plan: &FabricPlan,
+    host: &Netlink,
+    fabric: &Netlink,
+    made: &mut Made,
+) -> Result<(), FabricError> {
+    let mtu = plan.trunk_mtu.min(UPLINK_MTU);
+    let pair = veth((HOST_UPLINK, HOST_UPLINK_MAC), (UPLINK, UPLINK_MAC), mtu);
+    let (near, _) = ensure_pair(host, &pair, fabric, made).await?;
+    let far = fabric.existing_link(UPLINK).await?;
+    let host_ipv6 = set_uplink_sysctls(host.netns(), HOST_UPLINK)?;
+    let fabric_ipv6 = set_uplink_sysctls(fabric.netns(), UPLINK)?;
+    let usable = |net: &IpNet| net.addr().is_ipv4() || (host_ipv6 && fabric_ipv6);
+    let ends = |n| uplink_addresses(plan, n).into_iter().filter(usable);
+    let (host_end, fabric_end): (Vec<_>, Vec<_>) = (ends(1).collect(), ends(2).collect());
+    add_addresses(host, near.index, &host_end).await?;
+    add_addresses(fabric, far.index, &fabric_end).await?;
+    host.set_up(near.index, true).await?;
+    fabric.set_up(far.index, true).await?;
+    know_neighbours(host, near.index, &fabric_end, UPLINK_MAC).await?;
+    know_neighbours(fabric, far.index, &host_end, HOST_UPLINK_MAC).await?;
+    let same_family = |ends: &[IpNet], cidr: &IpNet| {
+        let v4 = cidr.addr().is_ipv4();
+        ends.iter().map(IpNet::addr).find(|end| end.is_ipv4() == v4)
+    };
+    let into_vpc: Vec<_> = plan
+        .vpc_cidrs
+        .iter()
+        .filter_map(|cidr| {
+            Some(Route {
+                destination: cidr.trunc(),
+                gateway: Some(same_family(&fabric_end, cidr)?),
+                link: near.index,
+                source: same_family(&host_end, cidr),
+            })
+        })
+        .collect();
+    settle(host, near.index, &host_end, &into_vpc).await?;
+    let outward: Vec<_> = host_end
+        .iter()
+        .map(|net| default_route(far.index, net, net.addr()))
+        .collect();
+    settle(fabric, far.index, &fabric_end, &outward).await
+}
+
+async fn add_addresses(netlink: &Netlink, link: u32, nets: &[IpNet]) -> Result<(), FabricError> {
+    for address in nets {
+        let address = Address {
+            link,
+            address: *address,
+            prefix_route: true,
+        };
+        netlink.ensure_address(&address).await?;
+    }
+    Ok(())
+}
+
+/// A router without a link-local address, which is what both ends are, asks for no neighbour.
+async fn know_neighbours(
+    netlink: &Netlink,
+    link: u32,
+    nets: &[IpNet],
+    mac: Mac,
+) -> Result<(), FabricError> {
+    for net in nets {
+        let address = net.addr();
+        let neighbour = Neighbour { link, address, mac };
+        netlink.set_neighbour(&neighbour).await?;
+    }
+    Ok(())
+}
+
+/// Leaves `link` with exactly these routes of ours, and no address but `addresses`.
+async fn settle(
+    netlink: &Netlink,
+    link: u32,
+    addresses: &[IpNet],
+    routes: &[Route],
+) -> Result<(), FabricError> {
+    for found in netlink.addresses().await? {
+        let ip = found.address.addr();
+        let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if found.link == link && !link_local && !addresses.contains(&found.address) {
+            netlink.delete_address(&found).await?;
+        }
+    }
+    for found in netlink.routes().await? {
+        // The kernel's own routes are not deleted: ours are marked static.
+        if found.link == link && !routes.contains(&found) {
+            netlink.delete_route(&found).await?;
+        }
+    }
+    for route in routes {
+        netlink.ensure_route(route).await?;
+    }
+    Ok(())
+}
+
+fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), FabricError> {
+    sysctl::within(host, |sysctls| {
+        // Frames of the trunk never concern the host's own stack.
+        if sysctls.has_ipv6() {
+            sysctls.set(&format!("net/ipv6/conf/{HOST_TRUNK}/disable_ipv6"), "1")?;
+        }
+        Ok(())
+    })?;
+    sysctl::within(fabric, |sysctls| {
+        sysctls.set("net/ipv4/ip_forward", "1")?;
+        for scope in ["all", "default", TRUNK] {
+            sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
+            sysctls.set(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
+        }
+        if sysctls.has_ipv6() {
+            sysctls.set("net/ipv6/conf/all/forwarding", "1")?;
+            fix_ipv6(sysctls, TRUNK)?;
+            sysctls.set(&format!("net/ipv6/conf/{TRUNK}/disable_ipv6"), "0")?;
+            // The router's own addresses are played by a program, not by the stack.
+            sysctls.set(&format!("net/ipv6/conf/{TRUNK}/addr_gen_mode"), "1")?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Returns whether the namespace has IPv6.
+fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, FabricError> {
+    Ok(sysctl::within(netns, |sysctls| {
+        if sysctls.has_ipv6() {
+            fix_ipv6(sysctls, link)?;
+            sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
+            // Its two addresses are enough, and a link-local one would come late.
+            sysctls.set(&format!("net/ipv6/conf/{link}/addr_gen_mode"), "1")?;
+        }
+        Ok(sysctls.has_ipv6())
+    })?)
+}
+
+fn veth(near: (&str, Mac), far: (&str, Mac), mtu: u32) -> VethPair {
+    let end = |(name, mac): (&str, Mac)| VethEnd {
+        name: name.to_owned(),
+        mac: Some(mac),
+    };
+    VethPair {
+        near: end(near),
+        far: end(far),
+        mtu,
+    }
+}
+
+/// The `n`th addresses of the uplink's networks: 1 is the host's, 2 the fabric's.
+fn uplink_addresses(plan: &FabricPlan, n: u8) -> [IpNet; 2] {
+    let (ipv4, ipv6) = (&plan.uplink_ipv4, &plan.uplink_ipv6);
+    [
+        IpNet::new_assert(nth_v4(ipv4, n).into(), ipv4.prefix_len()),
+        IpNet::new_assert(nth_v6(ipv6, n).into(), ipv6.prefix_len()),
+    ]
+}
+
+fn nth_v4(net: &Ipv4Net, n: u8) -> Ipv4Addr {
+    Ipv4Addr::from_bits(net.network().to_bits() | u32::from(n))
+}
+
+fn nth_v6(net: &Ipv6Net, n: u8) -> Ipv6Addr {
+    Ipv6Addr::from_bits(net.network().to_bits() | u128::from(n))
+}
+
+fn on_link(link: u32, destination: IpNet) -> Route {
+    Route {
+        destination,
+        gateway: None,
+        link,
+        source: None,
+    }
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn plan() -> FabricPlan {
+        FabricPlan {
+            netns_path: PathBuf::from("/run/netns/unused"),
+            trunk_mtu: 9001,
+            router_mac: Mac([2, 0, 0, 0, 0, 1]),
+            vpc_cidrs: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/56".parse().unwrap()],
+            uplink_ipv4: "169.254.77.0/30".parse().unwrap(),
+            uplink_ipv6: "fdb1:6272:616e:6368::/126".parse().unwrap(),
+            uplink: true,
+            nat_gateway: true,
+        }
+    }
+
+    #[test]
+    fn the_hosts_address_is_the_first_and_the_fabrics_the_second() {
+        let texts = |n| uplink_addresses(&plan(), n).map(|net| net.to_string());
+        assert_eq!(texts(1), ["169.254.77.1/30", "fdb1:6272:616e:6368::1/126"]);
+        assert_eq!(texts(2), ["169.254.77.2/30", "fdb1:6272:616e:6368::2/126"]);
+    }
+
+    #[test]
+    fn a_plan_that_cannot_work_names_its_field() {
+        type Spoil = fn(&mut FabricPlan);
+        let rows: [(&str, Spoil); 6] = [
+            ("vpc_cidrs", |plan| plan.vpc_cidrs.clear()),
+            ("trunk_mtu", |plan| plan.trunk_mtu = 1000),
+            ("trunk_mtu", |plan| plan.trunk_mtu = 65_536),
+            ("router_mac", |plan| {
+                plan.router_mac = Mac([1, 0, 0, 0, 0, 0])
+            }),
+            ("uplink_ipv4", |plan| {
+                plan.uplink_ipv4 = "169.254.77.0/31".parse().unwrap()
+            }),
+            ("uplink_ipv6", |plan| {
+                plan.uplink_ipv6 = "fd00::/126".parse().unwrap()
+            }),
+        ];
+        assert!(plan().validate().is_ok());
+        for (expected, spoil) in rows {
+            let mut spoilt = plan();
+            spoil(&mut spoilt);
+            match spoilt.validate() {
+                Err(FabricError::Plan { field, .. }) => assert_eq!(field, expected),
+                other => panic!("{expected}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Network namespaces: made, opened, entered and removed.
+//!
+//! Work inside a namespace runs on a thread made for it, which then ends. No
+//! thread of the caller ever changes its namespace, and none is switched back.
+//! Knows nothing of links, addresses or what a namespace is for.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs, statfs};
+
+/// The namespace of the thread that opens it; right under any mounted procfs,
+/// also one of another PID namespace.
+const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+
+/// Why a namespace could not be made, entered or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// A system call on the namespace's file failed.
+    #[error("{action} network namespace {netns}")]
+    Failed {
+        /// What was attempted: "create", "open", "enter", ...
+        action: &'static str,
+        /// The path, or "of the agent".
+        netns: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Something that is no network namespace has the path.
+    #[error("{path} is not a network namespace: remove it, or name another path")]
+    NotANetns {
+        /// The path.
+        path: String,
+    },
+}
+
+/// Whether an object was there before a call that ensures it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The call made it.
+    Created,
+    /// It was there.
+    Existing,
+}
+
+/// What tells one namespace from another: device and inode of its nsfs file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NetnsId {
+    device: u64,
+    inode: u64,
+}
+
+/// An open network namespace; it lives at least as long as this value.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    name: String,
+}
+
+impl Netns {
+    /// Makes a namespace and binds it to `path`, or opens the one that is
+    /// bound there. Directories are made; a plain file without a namespace,
+    /// as a crash or a reboot leaves it, is taken over.
+    ///
+    /// The bind mount is an ordinary one: it spreads where the directory's
+    /// mount is shared, and `ip netns exec` finds it under `/run/netns`.
+    ///
+    /// # Errors
+    /// `NotANetns` if something else has the path; `Failed` with "create"
+    /// after which nothing stays behind but directories.
+    pub fn create(path: &Path) -> Result<(Self, Origin), NetnsError> {
+        let failed = |source| NetnsError::failed("create", path, source);
+        match statfs(path) {
+            Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
+                return Ok((Self::open(path)?, Origin::Existing));
+            }
+            Ok(_) => remove_stale_file(path)?,
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(path)
+            .map_err(failed)?;
+        let file = on_own_thread(|| new_bound_to(path)).map_err(|source| {
+            // Without the namespace the file means nothing; its removal is best effort.
+            drop(fs::remove_file(path));
+            failed(source)
+        })?;
+        Ok((Self::named(file, path), Origin::Created))
+    }
+
+    /// Opens the namespace that `path` leads to (a bind mount, or
+    /// `/proc/PID/ns/net`).
+    ///
+    /// # Errors
+    /// `NotANetns` if it is a file of another kind; `Failed` if it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, NetnsError> {
+        let failed = |source| NetnsError::failed("open", path, source);
+        let not_a_netns = || NetnsError::NotANetns {
+            path: path.display().to_string(),
+        };
+        let file = File::open(path).map_err(failed)?;
+        let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?;
+        if kind.filesystem_type() != NSFS_MAGIC {
+            return Err(not_a_netns());
+        }
+        let netns = Self::named(file, path);
+        // A PID or mount namespace is an nsfs file too: only entering tells.
+        match netns.enter_then(|| ()) {
+            Ok(()) => Ok(netns),
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Err(not_a_netns()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// `Failed` if procfs is not mounted on `/proc`.
+    pub fn host() -> Result<Self, NetnsError> {
+        let name = "of the agent";
+        let file = File::open(OWN_NETNS)
+            .map_err(|source| NetnsError::failed("open", Path::new(name), source))?;
+        Ok(Self::named(file, Path::new(name)))
+    }
+
+    /// Takes the namespace off `path` and removes the file; already gone is
+    /// success. The namespace itself ends with its last user.
+    ///
+    /// # Errors
+    /// `NotANetns` if the path holds something else, which stays untouched.
+    pub fn remove(path: &Path) -> Result<(), NetnsError> {
+        let failed = |source| NetnsError::failed("remove", path, source);
+        // Several mounts may lie on one another.
+        loop {
+            match statfs(path) {
+                Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
+                    umount2(path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
+                }
+                Ok(_) => break,
+                Err(Errno::ENOENT) => return Ok(()),
+                Err(errno) => return Err(failed(errno.into())),
+            }
+        }
+        remove_stale_file(path)
+    }
+
+    /// Runs `work` on a thread of its own inside the namespace and waits for
+    /// it. A panic of `work` goes on in the caller. Sockets opened there keep
+    /// the namespace wherever they are used.
+    ///
+    /// # Errors
+    /// `Failed` if the thread cannot be made or cannot enter; `work` has not run then.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        self.enter_then(work)
+            .map_err(|source| NetnsError::failed("enter", Path::new(&self.name), source))
+    }
+
+    /// Starts `command` inside the namespace.
+    ///
+    /// # Errors
+    /// `Failed`: "enter", or "start a command in" with the reason of the start.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child, NetnsError> {
+        self.run(|| command.spawn())?
+            .map_err(|source| self.not_started(source))
+    }
+
+    /// Runs `command` inside the namespace and collects its output.
+    ///
+    /// # Errors
+    /// As [`Netns::spawn`].
+    pub fn output(&self, command: &mut Command) -> Result<Output, NetnsError> {
+        self.run(|| command.output())?
+            .map_err(|source| self.not_started(source))
+    }
+
+    /// What tells this namespace from others while it lives.
+    ///
+    /// # Errors
+    /// `Failed` if the file cannot be read, which open files always can.
+    pub fn id(&self) -> Result<NetnsId, NetnsError> {
+        let metadata = self
+            .file
+            .metadata()
+            .map_err(|source| NetnsError::failed("inspect", Path::new(&self.name), source))?;
+        Ok(NetnsId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// Another handle on the same namespace.
+    ///
+    /// # Errors
+    /// `Failed` if the process has no file descriptor left.
+    pub fn try_clone(&self) -> Result<Self, NetnsError> {
+        let file = self
+            .file
+            .try_clone()
+            .map_err(|source| NetnsError::failed("duplicate", Path::new(&self.name), source))?;
+        Ok(Self {
+            file,
+            name: self.name.clone(),
+        })
+    }
+
+    /// The path it was opened by, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn named(file: File, path: &Path) -> Self {
+        Self {
+            file,
+            name: path.display().to_string(),
+        }
+    }
+
+    fn not_started(&self, source: io::Error) -> NetnsError {
+        NetnsError::failed("start a command in", Path::new(&self.name), source)
+    }
+
+    fn enter_then<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on_own_thread(|| {
+            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+            Ok(work())
+        })
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl NetnsError {
+    fn failed(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Failed {
+            action,
+            netns: path.display().to_string(),
+            source,
+        }
+    }
+}
+
+/// Makes a namespace on the calling thread, which must end afterwards.
+fn new_bound_to(path: &Path) -> io::Result<File> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    let file = File::open(OWN_NETNS)?;
+    mount(
+        Some(OWN_NETNS),
+        path,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
+    Ok(file)
+}
+
+/// Removes a plain file, the only thing that may stand in a namespace's place.
+fn remove_stale_file(path: &Path) -> Result<(), NetnsError> {
+    let failed = |source| NetnsError::failed("remove", path, source);
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() && found.len() == 0 => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            Ok(()) | Err(_) => Ok(()),
+        },
+        Ok(_) => Err(NetnsError::NotANetns {
+            path: PathBuf::from(path).display().to_string(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, work)?;
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

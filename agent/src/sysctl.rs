@@ -1,0 +1,125 @@
+//! Kernel settings under `/proc/sys`, of any network namespace.
+//!
+//! Reads and writes what it is told; decides nothing and remembers nothing.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::netns::{Netns, NetnsError};
+
+/// Why a setting could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SysctlError {
+    /// The file could not be read.
+    #[error("read sysctl {key} in network namespace {netns}")]
+    Read {
+        /// Path below `/proc/sys`.
+        key: String,
+        /// The namespace.
+        netns: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The value was refused.
+    #[error("set sysctl {key} to {value} in network namespace {netns}")]
+    Write {
+        /// Path below `/proc/sys`.
+        key: String,
+        /// The refused value.
+        value: String,
+        /// The namespace.
+        netns: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The namespace could not be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+}
+
+/// The settings of one namespace, valid on the thread inside it only.
+#[derive(Debug)]
+pub struct Sysctls<'a> {
+    netns: &'a Netns,
+}
+
+/// Runs `work` with the settings of `netns`, on one thread inside it.
+///
+/// # Errors
+/// Those of `work`, and `Netns` if the namespace cannot be entered.
+pub fn within<T: Send>(
+    netns: &Netns,
+    work: impl FnOnce(&Sysctls<'_>) -> Result<T, SysctlError> + Send,
+) -> Result<T, SysctlError> {
+    netns.run(|| work(&Sysctls { netns }))?
+}
+
+impl Sysctls<'_> {
+    /// The value of `key` (a path below `/proc/sys`, since link names may hold
+    /// dots), without its line end; `None` if there is no such setting.
+    ///
+    /// # Errors
+    /// `Read` if it exists and cannot be read.
+    pub fn get(&self, key: &str) -> Result<Option<String>, SysctlError> {
+        match fs::read_to_string(path(key)) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(SysctlError::Read {
+                key: key.to_owned(),
+                netns: self.netns.name().to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// Sets `key`, unless it has the value already.
+    ///
+    /// # Errors
+    /// `Write` if the kernel has no such setting or refuses the value.
+    pub fn set(&self, key: &str, value: &str) -> Result<(), SysctlError> {
+        if self.get(key)?.as_deref() == Some(value) {
+            return Ok(());
+        }
+        fs::write(path(key), value).map_err(|source| SysctlError::Write {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            netns: self.netns.name().to_owned(),
+            source,
+        })
+    }
+
+    /// Whether the kernel speaks IPv6 at all (`ipv6.disable=1` takes it away).
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        Path::new("/proc/sys/net/ipv6/conf").is_dir()
+    }
+
+    /// The names below a directory of settings, such as `net/ipv4/conf`.
+    ///
+    /// # Errors
+    /// `Read` if the directory is there and cannot be read; empty if it is not.
+    pub fn names(&self, directory: &str) -> Result<Vec<String>, SysctlError> {
+        let failed = |source| SysctlError::Read {
+            key: directory.to_owned(),
+            netns: self.netns.name().to_owned(),
+            source,
+        };
+        let entries = match fs::read_dir(path(directory)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(failed(source)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn path(key: &str) -> String {
+    format!("/proc/sys/{key}")
+}

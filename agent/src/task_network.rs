@@ -1,0 +1,150 @@
+//! The inside of a task's namespace: `eth0` with its addresses and routes.
+//!
+//! Runs while the other end of the veth is down, so nothing flows before the
+//! caller sets that end up. Filters nothing: what a task finds here it may
+//! change, and the programs on the host's end decide regardless.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::link::{LinkChange, Mac};
+use crate::netlink::{Netlink, NetlinkError};
+use crate::route::{Address, Neighbour, Route};
+use crate::sysctl::{self, SysctlError, Sysctls};
+
+/// What a task's network is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskNetwork {
+    /// The link's name in the task's namespace: `eth0`.
+    pub link: String,
+    /// The ENI's hardware address.
+    pub mac: Mac,
+    /// Bytes.
+    pub mtu: u32,
+    /// The VPC router's hardware address.
+    pub router_mac: Mac,
+    /// The ENI's IPv4 address with its subnet's prefix length, and the router's.
+    pub ipv4: Option<(Ipv4Net, std::net::Ipv4Addr)>,
+    /// The ENI's IPv6 address with its subnet's prefix length, and the router's.
+    pub ipv6: Option<(Ipv6Net, std::net::Ipv6Addr)>,
+}
+
+/// Why a task's network could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskNetworkError {
+    /// A link, address, route or neighbour was refused.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A kernel setting was refused.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The task is to have IPv6 and the kernel has none.
+    #[error(
+        "give {link} in {netns} the address {address}: this kernel has IPv6 switched off; \
+         remove ipv6.disable=1 from its command line, or use subnets without IPv6"
+    )]
+    NoIpv6 {
+        /// The link.
+        link: String,
+        /// The namespace.
+        netns: String,
+        /// The IPv6 address.
+        address: Ipv6Net,
+    },
+}
+
+/// Configures the namespace of `inside` for a task. Every step is idempotent.
+///
+/// # Errors
+/// Names the step that failed. Deleting the veth undoes all steps but `lo`.
+pub async fn configure(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskNetworkError> {
+    let lo = inside.existing_link("lo").await?;
+    inside.set_up(lo.index, true).await?;
+    let link = inside.existing_link(&task.link).await?;
+    set_sysctls(inside, task)?;
+    let change = LinkChange {
+        mac: Some(task.mac).filter(|mac| link.mac != Some(*mac)),
+        mtu: Some(task.mtu).filter(|mtu| link.mtu != *mtu),
+        ..LinkChange::default()
+    };
+    if change != LinkChange::default() {
+        inside.change_link(link.index, change).await?;
+    }
+    for (address, _) in task.addresses() {
+        let address = Address {
+            link: link.index,
+            address,
+            prefix_route: true,
+        };
+        inside.ensure_address(&address).await?;
+    }
+    inside.set_up(link.index, true).await?;
+    for (address, router) in task.addresses() {
+        let neighbour = Neighbour {
+            link: link.index,
+            address: router,
+            mac: task.router_mac,
+        };
+        inside.set_neighbour(&neighbour).await?;
+        inside
+            .ensure_route(&default_route(link.index, &address, router))
+            .await?;
+    }
+    Ok(())
+}
+
+impl TaskNetwork {
+    fn addresses(&self) -> impl Iterator<Item = (IpNet, IpAddr)> {
+        let ipv4 = self.ipv4.map(|(net, router)| (net.into(), router.into()));
+        let ipv6 = self.ipv6.map(|(net, router)| (net.into(), router.into()));
+        ipv4.into_iter().chain(ipv6)
+    }
+}
+
+/// The default route of the address's family, over `gateway`.
+pub(crate) fn default_route(link: u32, address: &IpNet, gateway: IpAddr) -> Route {
+    let any: IpNet = match address {
+        IpNet::V4(_) => Ipv4Net::default().into(),
+        IpNet::V6(_) => Ipv6Net::default().into(),
+    };
+    Route {
+        destination: any,
+        gateway: Some(gateway),
+        link,
+        source: None,
+    }
+}
+
+fn set_sysctls(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskNetworkError> {
+    let link = &task.link;
+    let has_ipv6 = sysctl::within(inside.netns(), |sysctls| {
+        // IPv4 settings are inherited from the host; only one router exists here.
+        sysctls.set(&format!("net/ipv4/conf/{link}/accept_redirects"), "0")?;
+        sysctls.set(&format!("net/ipv4/conf/{link}/arp_notify"), "0")?;
+        if sysctls.has_ipv6() {
+            fix_ipv6(sysctls, link)?;
+            if task.ipv6.is_some() {
+                sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
+            }
+        }
+        Ok(sysctls.has_ipv6())
+    })?;
+    match task.ipv6 {
+        Some((address, _)) if !has_ipv6 => Err(TaskNetworkError::NoIpv6 {
+            link: link.clone(),
+            netns: inside.netns().name().to_owned(),
+            address,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing on `link` comes from router advertisements, nothing waits for
+/// duplicate address detection.
+pub(crate) fn fix_ipv6(sysctls: &Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
+    for key in ["accept_ra", "autoconf", "accept_dad", "accept_redirects"] {
+        sysctls.set(&format!("net/ipv6/conf/{link}/{key}"), "0")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,430 @@
+//! Namespaces, links, addresses, and programs on links, one outside edge each.
+
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aya::programs::SchedClassifier;
+use branchline::link::{LinkChange, Mac};
+use branchline::netlink::{Netlink, NetlinkError};
+use branchline::netns::{Netns, NetnsError, Origin};
+use branchline::route::{Address, Neighbour};
+use branchline::task_network::{self, TaskNetwork};
+use branchline::tc::{Filter, FilterAt};
+
+use crate::ground::{Ground, output, pair, program, redirecting, returning, udp_echo};
+
+const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const BLOCK: u32 = 7;
+
+fn task(n: u8) -> TaskNetwork {
+    let ipv4 = format!("10.0.1.{n}/24").parse().unwrap();
+    let ipv6 = format!("fd00:1::{n}/64").parse().unwrap();
+    TaskNetwork {
+        link: "eth0".to_owned(),
+        mac: Mac([2, 0, 0, 0, 1, n]),
+        mtu: 9001,
+        router_mac: ROUTER,
+        ipv4: Some((ipv4, "10.0.1.1".parse().unwrap())),
+        ipv6: Some((ipv6, "fd00:1::1".parse().unwrap())),
+    }
+}
+
+#[test]
+fn edges_netns_is_made_once_and_found_by_ip_netns() {
+    let mut ground = Ground::new("once");
+    let path = ground.path("a");
+    let (made, origin) = Netns::create(&path).unwrap();
+    assert_eq!(origin, Origin::Created);
+    let (found, origin) = Netns::create(&path).unwrap();
+    assert_eq!(origin, Origin::Existing);
+    let host = Netns::host().unwrap();
+    assert_eq!(made.id().unwrap(), found.id().unwrap());
+    assert_ne!(made.id().unwrap(), host.id().unwrap());
+    let inside = made.run(|| Netns::host().unwrap().id().unwrap()).unwrap();
+    assert_eq!(inside, made.id().unwrap());
+    assert_eq!(Netns::host().unwrap().id().unwrap(), host.id().unwrap());
+
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let arguments = ["netns", "exec", name, "readlink", "/proc/self/ns/net"];
+    let by_ip = output(&host, "ip", &arguments);
+    let ours = output(&made, "readlink", &["/proc/self/ns/net"]);
+    assert_eq!(by_ip, ours);
+
+    Netns::remove(&path).unwrap();
+    assert!(!path.exists());
+    Netns::remove(&path).unwrap();
+}
+
+#[test]
+fn edges_netns_takes_over_a_stale_file_and_nothing_else() {
+    let mut ground = Ground::new("stale");
+    let path = ground.path("a");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(matches!(
+        Netns::open(&path),
+        Err(NetnsError::NotANetns { .. })
+    ));
+    assert_eq!(Netns::create(&path).unwrap().1, Origin::Created);
+    Netns::remove(&path).unwrap();
+
+    fs::write(&path, "somebody's").unwrap();
+    assert!(matches!(
+        Netns::create(&path),
+        Err(NetnsError::NotANetns { .. })
+    ));
+    assert!(matches!(
+        Netns::remove(&path),
+        Err(NetnsError::NotANetns { .. })
+    ));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+    fs::remove_file(&path).unwrap();
+
+    let mount_namespace = Netns::open(Path::new("/proc/self/ns/mnt"));
+    assert!(matches!(mount_namespace, Err(NetnsError::NotANetns { .. })));
+}
+
+#[tokio::test]
+async fn edges_veth_is_made_in_place_found_again_and_mended() {
+    let mut ground = Ground::new("veth");
+    let (host, inside) = (ground.netlink("host"), ground.netlink("task"));
+    let wanted = pair("blone", "eth0", Some(ROUTER), 9001);
+    let (near, origin) = host.ensure_veth(&wanted, &inside).await.unwrap();
+    assert_eq!(origin, Origin::Created);
+    let far = inside.existing_link("eth0").await.unwrap();
+    assert_eq!((far.mac, far.mtu, far.up), (Some(ROUTER), 9001, false));
+    assert_eq!(
+        (near.mtu, near.up, near.peer_index),
+        (9001, false, Some(far.index))
+    );
+
+    let change = LinkChange {
+        mac: Some(Mac([2, 9, 9, 9, 9, 9])),
+        mtu: Some(1400),
+        ..LinkChange::default()
+    };
+    inside.change_link(far.index, change).await.unwrap();
+    let (again, origin) = host.ensure_veth(&wanted, &inside).await.unwrap();
+    assert_eq!((again, origin), (near.clone(), Origin::Existing));
+    assert_eq!(inside.existing_link("eth0").await.unwrap(), far);
+
+    // Same name, other peer: the existing pair is named and stays.
+    let other = ground.netlink("other");
+    let error = host.ensure_veth(&wanted, &other).await.unwrap_err();
+    assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
+    assert!(error.to_string().contains("blone"), "{error}");
+    assert_eq!(other.links().await.unwrap().len(), 1);
+
+    assert!(host.delete_link(near.index).await.unwrap());
+    assert!(!host.delete_link(near.index).await.unwrap());
+    assert!(!host.delete_link_named("blone").await.unwrap());
+    assert_eq!(inside.link_named("eth0").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
+    let mut ground = Ground::new("talk");
+    let (one, two) = (ground.netlink("one"), ground.netlink("two"));
+    one.ensure_veth(&pair("eth0", "eth0", None, 1500), &two)
+        .await
+        .unwrap();
+    task_network::configure(&one, &task(4)).await.unwrap();
+    task_network::configure(&two, &task(5)).await.unwrap();
+
+    for (from, to) in [("10.0.1.4", "10.0.1.5"), ("fd00:1::4", "fd00:1::5")] {
+        let to: IpAddr = to.parse().unwrap();
+        let seen = udp_echo(one.netns(), two.netns(), to).unwrap();
+        assert_eq!(seen.to_string(), from);
+    }
+    let neighbours = output(one.netns(), "ip", &["neigh"]);
+    for gateway in ["10.0.1.1", "fd00:1::1"] {
+        let expected = format!("{gateway} dev eth0 lladdr {ROUTER} ");
+        let line = neighbours.lines().find(|line| line.starts_with(&expected));
+        assert!(
+            line.is_some_and(|line| line.contains("PERMANENT")),
+            "{neighbours}"
+        );
+    }
+    let before = (one.addresses().await.unwrap(), one.routes().await.unwrap());
+    assert!(
+        before
+            .1
+            .iter()
+            .filter(|route| route.destination.prefix_len() == 0)
+            .count()
+            == 2
+    );
+    task_network::configure(&one, &task(4)).await.unwrap();
+    let after = (one.addresses().await.unwrap(), one.routes().await.unwrap());
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn edges_an_existing_address_is_looked_at() {
+    let mut ground = Ground::new("address");
+    let netlink = ground.netlink("a");
+    let lo = netlink.existing_link("lo").await.unwrap().index;
+    let address = |text: &str| Address {
+        link: lo,
+        address: text.parse().unwrap(),
+        prefix_route: false,
+    };
+    let same = address("fd00::1/64");
+    assert_eq!(
+        netlink.ensure_address(&same).await.unwrap(),
+        Origin::Created
+    );
+    assert_eq!(
+        netlink.ensure_address(&same).await.unwrap(),
+        Origin::Existing
+    );
+    let error = netlink
+        .ensure_address(&address("fd00::1/48"))
+        .await
+        .unwrap_err();
+    assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
+    assert!(error.to_string().contains("fd00::1/64"), "{error}");
+    assert!(netlink.delete_address(&same).await.unwrap());
+    assert!(!netlink.delete_address(&same).await.unwrap());
+}
+
+#[tokio::test]
+async fn edges_many_links_run_one_block() {
+    const LINKS: u32 = 200;
+    let mut ground = Ground::new("block");
+    let (host, far) = (ground.netlink("host"), ground.netlink("far"));
+    let (old, new) = (returning(0), returning(2));
+    let mut links = Vec::new();
+    for n in 0..LINKS {
+        let wanted = pair(&format!("bl{n}"), &format!("f{n}"), None, 1500);
+        links.push(host.ensure_veth(&wanted, &far).await.unwrap().0.index);
+    }
+    assert_eq!(host.filter(FilterAt::Block(BLOCK)).await.unwrap(), None);
+
+    let start = Instant::now();
+    for link in &links {
+        host.ensure_clsact(*link, Some(BLOCK)).await.unwrap();
+    }
+    let joining = start.elapsed();
+    let at = FilterAt::Block(BLOCK);
+    host.set_filter(at, fd(program(&old)).as_fd(), "branch_egress")
+        .await
+        .unwrap();
+    println!("{LINKS} links joined one block in {joining:?}");
+
+    let expected = |object| {
+        Some(Filter {
+            program_id: program(object).info().unwrap().id(),
+            name: "branch_egress".to_owned(),
+        })
+    };
+    assert_eq!(host.filter(at).await.unwrap(), expected(&old));
+    let start = Instant::now();
+    host.set_filter(at, fd(program(&new)).as_fd(), "branch_egress")
+        .await
+        .unwrap();
+    println!("its program was replaced in {:?}", start.elapsed());
+    assert_eq!(host.filter(at).await.unwrap(), expected(&new));
+    let shown = output(host.netns(), "tc", &["filter", "show", "block", "7"]);
+    assert_eq!(shown.matches("direct-action").count(), 1, "{shown}");
+
+    assert_eq!(
+        host.ensure_clsact(links[0], Some(BLOCK)).await.unwrap(),
+        Origin::Existing
+    );
+    for wrong in [None, Some(BLOCK + 1)] {
+        let error = host.ensure_clsact(links[0], wrong).await.unwrap_err();
+        assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
+        assert!(error.to_string().contains("clsact with block 7"), "{error}");
+    }
+    for link in &links {
+        assert!(host.delete_clsact(*link).await.unwrap());
+    }
+    assert!(!host.delete_clsact(links[0]).await.unwrap());
+    assert_eq!(
+        host.filter(at).await.unwrap(),
+        None,
+        "the block ended with its last link"
+    );
+    assert!(
+        !host.delete_clsact(u32::MAX >> 1).await.unwrap(),
+        "no such link"
+    );
+}
+
+#[tokio::test]
+async fn edges_filters_of_one_link_are_kept_apart() {
+    let mut ground = Ground::new("hooks");
+    let (host, far) = (ground.netlink("host"), ground.netlink("far"));
+    let link = host
+        .ensure_veth(&pair("trunk", "t", None, 1500), &far)
+        .await
+        .unwrap()
+        .0
+        .index;
+    let (ingress, egress) = (FilterAt::Ingress(link), FilterAt::Egress(link));
+    let object = returning(0);
+    let refused = host
+        .set_filter(ingress, fd(program(&object)).as_fd(), "in")
+        .await;
+    assert!(refused.is_err(), "there is no clsact yet");
+    assert_eq!(host.filter(ingress).await.unwrap(), None);
+    assert_eq!(
+        host.ensure_clsact(link, None).await.unwrap(),
+        Origin::Created
+    );
+    assert_eq!(
+        host.ensure_clsact(link, None).await.unwrap(),
+        Origin::Existing
+    );
+    host.set_filter(ingress, fd(program(&object)).as_fd(), "in")
+        .await
+        .unwrap();
+    assert_eq!(host.filter(egress).await.unwrap(), None);
+    host.set_filter(egress, fd(program(&object)).as_fd(), "out")
+        .await
+        .unwrap();
+    assert_eq!(host.filter(ingress).await.unwrap().unwrap().name, "in");
+    assert_eq!(host.filter(egress).await.unwrap().unwrap().name, "out");
+}
+
+/// Without its program a frame would go to the host's own stack and be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_replacing_the_blocks_program_loses_no_packet() {
+    const REPLACEMENTS: u32 = 500;
+    let mut ground = Ground::new("replace");
+    let host = ground.netlink("host");
+    let (one, two) = (ground.netlink("one"), ground.netlink("two"));
+    let from = host
+        .ensure_veth(&pair("blone", "eth0", None, 9001), &one)
+        .await
+        .unwrap()
+        .0;
+    let to = host
+        .ensure_veth(&pair("bltwo", "eth0", None, 9001), &two)
+        .await
+        .unwrap()
+        .0;
+    let objects = [redirecting(to.index), redirecting(to.index)];
+    host.ensure_clsact(from.index, Some(BLOCK)).await.unwrap();
+    let at = FilterAt::Block(BLOCK);
+    host.set_filter(at, fd(program(&objects[0])).as_fd(), "branch_egress")
+        .await
+        .unwrap();
+    for (inside, n) in [(&one, 4), (&two, 5)] {
+        task_network::configure(inside, &task(n)).await.unwrap();
+    }
+    // Frames pass in one direction only: nobody answers ARP.
+    let receiver = Neighbour {
+        link: one.existing_link("eth0").await.unwrap().index,
+        address: "10.0.1.5".parse().unwrap(),
+        mac: task(5).mac,
+    };
+    one.set_neighbour(&receiver).await.unwrap();
+    for link in [&from, &to] {
+        host.set_up(link.index, true).await.unwrap();
+    }
+
+    let traffic = Traffic::start(one.netns(), two.netns());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for n in 0..REPLACEMENTS {
+        let object = &objects[(n % 2) as usize];
+        host.set_filter(at, fd(program(object)).as_fd(), "branch_egress")
+            .await
+            .unwrap();
+    }
+    let (sent, received) = traffic.stop();
+    println!("{sent} packets through {REPLACEMENTS} replacements, {received} arrived");
+    assert!(
+        sent > REPLACEMENTS,
+        "too little traffic to prove anything: {sent}"
+    );
+    assert_eq!(sent, received);
+}
+
+#[tokio::test]
+async fn edges_a_netlink_socket_outlives_its_path() {
+    let mut ground = Ground::new("outlive");
+    let path = ground.path("a");
+    let (netns, _) = Netns::create(&path).unwrap();
+    let netlink = Netlink::open(&netns).unwrap();
+    drop(netns);
+    Netns::remove(&path).unwrap();
+    assert_eq!(netlink.existing_link("lo").await.unwrap().index, 1);
+    let missing = netlink.existing_link("eth0").await.unwrap_err();
+    assert!(
+        matches!(missing, NetlinkError::NoSuchLink { .. }),
+        "{missing}"
+    );
+}
+
+fn fd(program: &SchedClassifier) -> &aya::programs::ProgramFd {
+    program.fd().unwrap()
+}
+
+/// Datagrams from 10.0.1.4 to 10.0.1.5, as fast as they arrive.
+struct Traffic {
+    counts: Arc<Counts>,
+    threads: [JoinHandle<()>; 2],
+}
+
+#[derive(Default)]
+struct Counts {
+    stop: AtomicBool,
+    sent: AtomicU32,
+    received: AtomicU32,
+}
+
+impl Traffic {
+    /// More on the way might not fit into the receiver's buffer.
+    const ON_THE_WAY: u32 = 64;
+
+    fn start(from: &Netns, to: &Netns) -> Self {
+        let server = to
+            .run(|| UdpSocket::bind("10.0.1.5:7000").unwrap())
+            .unwrap();
+        let client = from.run(|| UdpSocket::bind("10.0.1.4:0").unwrap()).unwrap();
+        server
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        let counts = Arc::new(Counts::default());
+        let (sending, receiving) = (counts.clone(), counts.clone());
+        let sender = std::thread::spawn(move || {
+            while !sending.stop.load(Ordering::Relaxed) {
+                let received = sending.received.load(Ordering::Relaxed);
+                if sending.sent.load(Ordering::Relaxed) - received < Self::ON_THE_WAY {
+                    client.send_to(b"x", "10.0.1.5:7000").unwrap();
+                    sending.sent.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        // Ends when nothing has come for the timeout.
+        let receiver = std::thread::spawn(move || {
+            while server.recv(&mut [0; 8]).is_ok() {
+                receiving.received.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self {
+            counts,
+            threads: [sender, receiver],
+        }
+    }
+
+    /// Sent and received.
+    fn stop(self) -> (u32, u32) {
+        self.counts.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        let count = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        (count(&self.counts.sent), count(&self.counts.received))
+    }
+}

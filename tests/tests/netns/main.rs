@@ -1,0 +1,9 @@
+//! Tier netns: real links, sockets and programs in throw-away namespaces.
+//!
+//! Needs root, and a mount namespace with a /run of its own. Every test has
+//! namespaces of its own and leaves nothing.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod edges;
+mod edges_fabric;
+mod ground;
