@@ -160,10 +160,11 @@ fn spec(id: &str, subnet: &str) -> Vec<u8> {
 fn refusal<T: std::fmt::Debug>(
     result: Result<T, ClientError>,
 ) -> (ErrorCode, String, Option<String>) {
-    match result.unwrap_err() {
-        ClientError::Refused(error) => (error.code, error.message, error.field),
-        other => panic!("not refused by the agent: {other}"),
-    }
+    let error = result.unwrap_err();
+    let ClientError::Refused(error) = error else {
+        panic!("not refused by the agent: {error}")
+    };
+    (error.code, error.message, error.field)
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use ipnet::IpNet;
 
 use self::addresses::allocate;
 use self::vpc::Vpc;
+use self::vpc_file::{CheckedVpc, VpcFileError};
 use super::{Eni, EniRequest, EniState, Pending, Provider, ProviderError};
+use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
 use crate::security_group::SecurityGroup;
 
@@ -26,6 +28,20 @@ pub struct LocalProvider {
 }
 
 impl LocalProvider {
+    /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the first field that is wrong, alone or beside the uplink's networks.
+    pub fn load(config: &Config) -> Result<(Self, Vec<String>), VpcFileError> {
+        let path = &config.local.vpc_file;
+        let CheckedVpc { vpc, warnings } = vpc_file::load(path)?;
+        check_uplink(&vpc, &config.local).map_err(|source| VpcFileError::Invalid {
+            path: path.clone(),
+            source,
+        })?;
+        Ok((Self::new(vpc, config.max_enis as usize), warnings))
+    }
+
     /// A provider for `vpc` that refuses more than `max_enis` ENIs.
     pub fn new(vpc: Vpc, max_enis: usize) -> Self {
         Self { vpc, max_enis }
@@ -123,6 +139,28 @@ impl Provider for LocalProvider {
     }
 }
 
+/// Host and VPC are linked by networks that must not be the VPC's own.
+fn check_uplink(vpc: &Vpc, local: &LocalConfig) -> Result<(), FieldError> {
+    let uplinks = [
+        ("cidr_block", IpNet::V4(local.uplink_ipv4)),
+        ("ipv6_cidr_block", IpNet::V6(local.uplink_ipv6)),
+    ];
+    for (field, uplink) in uplinks {
+        let overlaps = |cidr: &IpNet| cidr.contains(&uplink) || uplink.contains(cidr);
+        if let Some(cidr) = vpc
+            .cidrs()
+            .into_iter()
+            .find(overlaps)
+            .filter(|_| local.uplink)
+        {
+            let problem = format!("{cidr} overlaps the uplink's network {uplink}");
+            let fix = "choose another, or set local.uplink_ipv4 and local.uplink_ipv6 in the configuration";
+            return Err(FieldError::new(field, problem, fix));
+        }
+    }
+    Ok(())
+}
+
 /// A fresh attachment id: a random UUID (RFC 9562 §5.4).
 ///
 /// # Errors
@@ -163,6 +201,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::test_dir::TestDir;
 
     const FILE: &str = "vpc_id = 'vpc-1'\ncidr_block = '10.0.0.0/16'
         subnets = [{subnet_id = 'subnet-a', cidr_block = '10.0.1.0/24'}]
@@ -236,6 +275,38 @@ mod tests {
         ];
         for (file, state) in rows {
             assert_eq!(provider(&file).describe(&eni).await.unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn the_uplink_is_outside_the_vpc() {
+        let dir = TestDir::new();
+        let vpc_file = dir.path().join("vpc.toml");
+        std::fs::write(&vpc_file, FILE).unwrap();
+        let config = |uplink: bool, uplink_ipv4: &str| Config {
+            local: LocalConfig {
+                vpc_file: vpc_file.clone(),
+                uplink,
+                uplink_ipv4: uplink_ipv4.parse().unwrap(),
+                ..LocalConfig::default()
+            },
+            max_enis: 3,
+            ..Config::default()
+        };
+        let (provider, warnings) = LocalProvider::load(&config(true, "169.254.77.0/30")).unwrap();
+        assert_eq!(
+            (provider.vpc_id(), provider.max_enis, warnings.len()),
+            ("vpc-1", 3, 0)
+        );
+        for uplink in ["10.0.255.0/30", "10.0.0.0/8"] {
+            let error = LocalProvider::load(&config(true, uplink))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("vpc.toml: cidr_block: 10.0.0.0/16 overlaps the uplink"),
+                "{error}"
+            );
+            assert!(LocalProvider::load(&config(false, uplink)).is_ok());
         }
     }
 }
