@@ -1,14 +1,58 @@
 //! branchline: gives every task of a Linux host its own network identity.
 //!
-//! Modules stand in the order in which a task's network is built.
+//! Modules stand in the order of a task's path, not alphabetically: a request, what a task is
+//! given, how its network is built, how its packets are judged and recorded, what remains.
 #![forbid(unsafe_code)]
 
-pub mod fabric;
-pub mod link;
-pub mod nat;
-pub mod netlink;
+pub mod cli;
+
+pub mod doctor;
+
+pub mod agent;
+
+pub mod server;
+
+pub mod api;
+
+pub mod spec;
+
+pub mod task;
+
+pub mod provider;
+
 pub mod netns;
+
+pub mod netlink;
+
+pub mod link;
+
 pub mod route;
+
 pub mod sysctl;
+
 pub mod task_network;
+
+pub mod fabric;
+
+pub mod nat;
+
 pub mod tc;
+
+pub mod datapath;
+
+pub mod security_group;
+
+pub mod ip_permission;
+
+pub mod policy;
+
+pub mod flows;
+
+pub mod state;
+
+pub mod config;
+
+pub mod field_error;
+
+#[cfg(test)]
+mod test_dir;

@@ -1,0 +1,328 @@
+//! What the API says: a task in the shape of ECS's DescribeTasks, the agent's status, and errors, as JSON.
+//!
+//! Both ends of the socket use these types. Pure.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::provider::Eni;
+use crate::state::{Phase, TaskRecord};
+
+/// A task, as ECS's DescribeTasks shows it, and what only this host knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskDescription {
+    /// The task's name on this host.
+    pub task_id: String,
+    /// Where the task is.
+    pub last_status: TaskStatus,
+    /// Where the task shall be: `RUNNING` or `STOPPED`.
+    pub desired_status: TaskStatus,
+    /// The zone of its subnet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability_zone: Option<String>,
+    /// When it was asked for, in milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// One attachment: its ENI.
+    pub attachments: Vec<Attachment>,
+    /// Always empty: branchline gives networks and runs no containers.
+    pub containers: Vec<serde_json::Value>,
+    /// Ids of the ENI's security groups.
+    pub security_groups: Vec<String>,
+    /// The task's network namespace.
+    pub network_namespace: PathBuf,
+    /// The host's end of its veth.
+    pub host_link: String,
+    /// The ENI's id on the trunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_id: Option<u16>,
+}
+
+/// ECS's names for where a task is; those that a host's network can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TaskStatus {
+    /// Its network is being made.
+    Provisioning,
+    /// Its network is there.
+    Running,
+    /// Its network is being removed.
+    Deprovisioning,
+    /// Wanted to be gone.
+    Stopped,
+}
+
+/// An ENI attachment as ECS shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// A UUID.
+    pub id: String,
+    /// `ElasticNetworkInterface`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `ATTACHING`, `ATTACHED` or `DETACHING`.
+    pub status: String,
+    /// Name and value pairs, in ECS's spelling.
+    pub details: Vec<KeyValuePair>,
+}
+
+/// One detail of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyValuePair {
+    /// As `subnetId`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// The answer to `GET /v1/tasks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskList {
+    /// Every task, by id.
+    pub tasks: Vec<TaskDescription>,
+}
+
+/// The agent as it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Whole seconds since it started.
+    pub uptime_seconds: u64,
+    /// Who hands out ENIs: `local`.
+    pub provider: String,
+    /// The VPC.
+    pub vpc_id: String,
+    /// Tasks by what they are doing.
+    pub tasks: TaskCounts,
+    /// ENIs the host takes at most.
+    pub max_enis: u32,
+    /// How programs are attached: `tcx` or `clsact` on the trunk.
+    pub trunk_attachment: String,
+    /// Connections in the table now.
+    pub conntrack_entries: u64,
+    /// Connections the table holds at most.
+    pub conntrack_max_entries: u32,
+    /// New connections refused because the table was full.
+    pub conntrack_allowance_exceeded: u64,
+    /// Dropped packets by reason, reasons that occurred only.
+    pub drops: Vec<DropCount>,
+    /// Flow-log files.
+    pub flow_log: FlowLogStatus,
+    /// What the agent changed on the host, and what `branchline purge` undoes.
+    pub host_changes: Vec<HostChange>,
+}
+
+/// Tasks by what they are doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    /// Networks being made.
+    pub creating: usize,
+    /// Networks that are there.
+    pub running: usize,
+    /// Networks being removed.
+    pub deleting: usize,
+}
+
+/// Dropped packets of one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// The reason's name.
+    pub reason: String,
+    /// Packets since the data plane was loaded.
+    pub packets: u64,
+}
+
+/// Flow-log files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowLogStatus {
+    /// Their folder.
+    pub dir: PathBuf,
+    /// Seconds between two.
+    pub interval_seconds: u64,
+    /// The newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_file: Option<PathBuf>,
+    /// Rows written since the agent started.
+    pub rows_written: u64,
+}
+
+/// One change on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostChange {
+    /// As `sysctl net.ipv4.ip_forward` or `nftables table inet branchline`.
+    pub what: String,
+    /// What it was before; `None` where there was nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// What it is now.
+    pub current: String,
+}
+
+/// The body of every answer that is not success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ApiError,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What kind, for programs.
+    pub code: ErrorCode,
+    /// What happened and what to do, for people.
+    pub message: String,
+    /// The field of the request that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The request is wrong as it is.
+    InvalidRequest,
+    /// The caller is not root.
+    Forbidden,
+    /// There is no such task or path.
+    NotFound,
+    /// The task exists with another specification, or is being removed.
+    Conflict,
+    /// Nothing is left to hand out.
+    Exhausted,
+    /// The agent failed.
+    Internal,
+}
+
+impl TaskDescription {
+    /// Shows `record` as ECS would.
+    pub fn of(record: &TaskRecord) -> Self {
+        let (last_status, desired_status, attachment) = match record.phase {
+            Phase::Creating => (TaskStatus::Provisioning, TaskStatus::Running, "ATTACHING"),
+            Phase::Running => (TaskStatus::Running, TaskStatus::Running, "ATTACHED"),
+            Phase::Deleting => (TaskStatus::Deprovisioning, TaskStatus::Stopped, "DETACHING"),
+        };
+        let eni = &record.eni;
+        Self {
+            task_id: record.spec.task_id.to_string(),
+            last_status,
+            desired_status,
+            availability_zone: eni.availability_zone.clone(),
+            created_at_ms: record.created_at_ms,
+            attachments: vec![Attachment {
+                id: eni.attachment_id.clone(),
+                kind: "ElasticNetworkInterface".to_owned(),
+                status: attachment.to_owned(),
+                details: details(eni),
+            }],
+            containers: Vec::new(),
+            security_groups: eni.groups.clone(),
+            network_namespace: record.netns.clone(),
+            host_link: record.host_link.clone(),
+            vlan_id: eni.vlan.map(|vlan| vlan.get()),
+        }
+    }
+
+    /// A detail of its ENI, as `privateIPv4Address`.
+    pub fn detail(&self, name: &str) -> Option<&str> {
+        let mut details = self
+            .attachments
+            .iter()
+            .flat_map(|attachment| &attachment.details);
+        details
+            .find(|pair| pair.name == name)
+            .map(|pair| pair.value.as_str())
+    }
+}
+
+/// The details ECS lists, in its order and spelling; absent ones are left out.
+fn details(eni: &Eni) -> Vec<KeyValuePair> {
+    let pairs = [
+        ("subnetId", Some(eni.subnet_id.clone())),
+        ("networkInterfaceId", Some(eni.eni_id.clone())),
+        ("macAddress", Some(eni.mac.to_string())),
+        ("privateDnsName", eni.private_dns_name.clone()),
+        (
+            "privateIPv4Address",
+            eni.ipv4.map(|net| net.addr().to_string()),
+        ),
+        ("ipv6Address", eni.ipv6.map(|net| net.addr().to_string())),
+    ];
+    let pair = |(name, value): (&str, Option<String>)| {
+        Some(KeyValuePair {
+            name: name.to_owned(),
+            value: value?,
+        })
+    };
+    pairs.into_iter().filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::state::tests::record;
+
+    #[test]
+    fn a_task_has_the_shape_of_describe_tasks() {
+        let record = TaskRecord {
+            phase: Phase::Running,
+            ..record("web")
+        };
+        let expected = serde_json::json!({
+            "taskId": "web",
+            "lastStatus": "RUNNING",
+            "desiredStatus": "RUNNING",
+            "availabilityZone": "us-east-1a",
+            "createdAtMs": 1_700_000_000_123_u64,
+            "attachments": [{
+                "id": "00000000-0000-4000-8000-000000000001",
+                "type": "ElasticNetworkInterface",
+                "status": "ATTACHED",
+                "details": [
+                    {"name": "subnetId", "value": "subnet-a"},
+                    {"name": "networkInterfaceId", "value": "eni-0123456789abcdef0"},
+                    {"name": "macAddress", "value": "0a:00:00:00:00:01"},
+                    {"name": "privateDnsName", "value": "ip-10-0-1-10.ec2.internal"},
+                    {"name": "privateIPv4Address", "value": "10.0.1.10"},
+                    {"name": "ipv6Address", "value": "2001:db8::1"},
+                ],
+            }],
+            "containers": [],
+            "securityGroups": ["sg-web"],
+            "networkNamespace": "/run/netns/branchline-web",
+            "hostLink": "bl456789abcdef0",
+            "vlanId": 7,
+        });
+        assert_eq!(
+            serde_json::to_value(TaskDescription::of(&record)).unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn phases_and_missing_addresses_show() {
+        let mut record = record("web");
+        (record.eni.ipv6, record.eni.vlan) = (None, None);
+        let task = TaskDescription::of(&record);
+        assert_eq!(
+            (task.last_status, task.attachments[0].status.as_str()),
+            (TaskStatus::Provisioning, "ATTACHING")
+        );
+        assert_eq!((task.detail("ipv6Address"), task.vlan_id), (None, None));
+        assert_eq!(task.detail("privateIPv4Address"), Some("10.0.1.10"));
+        record.phase = Phase::Deleting;
+        let task = TaskDescription::of(&record);
+        assert_eq!(
+            (task.last_status, task.desired_status),
+            (TaskStatus::Deprovisioning, TaskStatus::Stopped)
+        );
+    }
+}

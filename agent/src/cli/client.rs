@@ -1,0 +1,164 @@
+//! The API's client: one HTTP/1 connection over the agent's Unix socket per request.
+//!
+//! Never decides what an answer means to a person; that is the command's.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::api::{ApiError, ErrorBody, Status, TaskDescription, TaskList};
+use crate::spec::TaskId;
+
+/// Talks to the agent at one socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why the agent's answer is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers at the socket, or it may not be used.
+    #[error("connect to the agent at {} (run as root; is `branchline agent` running, with this socket?)", socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The connection broke off.
+    #[error("talk to the agent at {}", socket.display())]
+    Talk {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// What came back is not the API's.
+    #[error(
+        "the agent's answer to {request} cannot be read; are agent and command of one version?"
+    )]
+    Answer {
+        /// What was asked.
+        request: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The agent refused.
+    #[error("{}", .0.message)]
+    Refused(ApiError),
+}
+
+impl Client {
+    /// A client of the agent at `socket`.
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+        }
+    }
+
+    /// Adds a task by its specification as JSON; `true` if it was made now.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_task(&self, spec: Vec<u8>) -> Result<(bool, TaskDescription), ClientError> {
+        let (status, body) = self.send(Method::POST, "/v1/tasks", spec).await?;
+        Ok((
+            status == StatusCode::CREATED,
+            parse("POST /v1/tasks", &body)?,
+        ))
+    }
+
+    /// Removes a task.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn remove_task(&self, id: &TaskId) -> Result<(), ClientError> {
+        self.send(Method::DELETE, &format!("/v1/tasks/{id}"), Vec::new())
+            .await?;
+        Ok(())
+    }
+
+    /// Every task.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn tasks(&self) -> Result<TaskList, ClientError> {
+        self.get("/v1/tasks").await
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn task(&self, id: &TaskId) -> Result<TaskDescription, ClientError> {
+        self.get(&format!("/v1/tasks/{id}")).await
+    }
+
+    /// The agent as it runs.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let (_, body) = self.send(Method::GET, path, Vec::new()).await?;
+        parse(&format!("GET {path}"), &body)
+    }
+
+    /// Sends one request; an answer that is not success becomes `Refused`.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let talk = |source| ClientError::Talk {
+            socket: self.socket.clone(),
+            source,
+        };
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|source| ClientError::Connect {
+                    socket: self.socket.clone(),
+                    source,
+                })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(talk)?;
+        let connection = tokio::spawn(connection);
+        let request = format!("{method} {path}");
+        let mut message = Request::new(Full::new(Bytes::from(body)));
+        *message.method_mut() = method;
+        *message.uri_mut() = path.parse().expect("API paths are URIs");
+        message.headers_mut().insert(
+            "host",
+            hyper::header::HeaderValue::from_static("branchline"),
+        );
+        let answer = sender.send_request(message).await.map_err(talk)?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(talk)?.to_bytes();
+        connection.abort();
+        if status.is_success() {
+            return Ok((status, body));
+        }
+        Err(ClientError::Refused(
+            parse::<ErrorBody>(&request, &body)?.error,
+        ))
+    }
+}
+
+fn parse<T: DeserializeOwned>(request: &str, body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|source| ClientError::Answer {
+        request: request.to_owned(),
+        source,
+    })
+}

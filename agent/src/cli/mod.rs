@@ -1,0 +1,326 @@
+//! The command line: arguments in, one API request or one start of the agent, text or JSON out.
+//!
+//! Knows nothing of links, namespaces or maps; what starts and purges a host is handed in as `Host`.
+
+pub mod client;
+mod exec;
+mod text;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use self::client::{Client, ClientError};
+use self::exec::ExecError;
+use crate::config::{Config, ConfigError};
+use crate::doctor;
+use crate::field_error::FieldError;
+use crate::server::causes;
+use crate::spec::{TaskId, TaskSpec};
+
+/// Any error of what `Host` does; printed with its causes.
+pub type HostError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the command line starts but does not do itself.
+pub trait Host {
+    /// Runs the agent until it is told to stop.
+    ///
+    /// # Errors
+    /// What kept it from starting, or from stopping cleanly.
+    fn run_agent(&self, config: Config) -> impl Future<Output = Result<(), HostError>>;
+
+    /// Removes everything of branchline from the host, and returns one sentence for each thing removed.
+    ///
+    /// # Errors
+    /// What could not be removed; the rest is gone.
+    fn purge(&self, config: Config) -> impl Future<Output = Result<Vec<String>, HostError>>;
+}
+
+/// Per-task network identity, security groups and flow logs for Linux hosts.
+#[derive(Debug, Parser)]
+#[command(name = "branchline", version, about, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// Socket of the agent to talk to.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/branchline/agent.sock"
+    )]
+    socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent in the foreground.
+    Agent(ConfigFile),
+    /// Add, remove, list, show tasks, or run a command in one's network.
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Show the agent as it runs, and what it changed on the host.
+    Status(Output),
+    /// Check whether this host can run the agent, and say what is missing.
+    Doctor(DoctorArguments),
+    /// Remove every task and every trace of branchline from this host; the agent must be stopped.
+    Purge(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+enum TaskCommand {
+    /// Give a task its network; adding the same specification again is success.
+    Add {
+        /// Task specification, or - for standard input.
+        spec: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Remove a task's network.
+    Rm {
+        /// The task's taskId.
+        id: TaskId,
+    },
+    /// List the tasks.
+    Ls(Output),
+    /// Show one task.
+    Show {
+        /// The task's taskId.
+        id: TaskId,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Run a command in a task's network namespace.
+    Exec {
+        /// The task's taskId.
+        id: TaskId,
+        /// The command and its arguments, after --.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The agent's configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArguments {
+    /// Check this configuration file, its VPC file and its folders as well.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct Output {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Host(HostError),
+    #[error("read task specification {spec}")]
+    ReadSpec {
+        spec: String,
+        source: std::io::Error,
+    },
+    #[error("task specification {spec}: {problem}")]
+    Spec { spec: String, problem: String },
+    #[error("an agent answers at {}; stop it first", .0.display())]
+    AgentRuns(PathBuf),
+    #[error("start the async runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("print the answer")]
+    Print(#[source] std::io::Error),
+}
+
+/// Runs the command; what `agent` and `purge` do is `host`'s.
+///
+/// Exit codes: 0 done, 1 failed (said in one line on standard error), 2 wrong usage (by clap, before this).
+/// `task exec` replaces the process, whose exit code is then the command's.
+pub fn run(arguments: Arguments, host: &impl Host) -> ExitCode {
+    match command(arguments, host) {
+        Ok(code) => code,
+        // The reader has gone, as `head` does: nobody is left to tell.
+        Err(CommandError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&arguments.socket);
+    match arguments.command {
+        Command::Agent(file) => agent(&file.config, host)?,
+        Command::Task(command) => task(command, &client)?,
+        Command::Status(output) => {
+            let status = wait(client.status())??;
+            print(&status, output, text::status)?;
+        }
+        Command::Doctor(arguments_of) => {
+            let facts = wait(doctor::Facts::gather(
+                arguments_of.config.as_deref(),
+                &arguments.socket,
+            ))?;
+            let report = doctor::judge(&facts);
+            print(&report, arguments_of.output, text::report)?;
+            return Ok(if report.healthy {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        Command::Purge(file) => purge(&file.config, host)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn agent(config: &Path, host: &impl Host) -> Result<(), CommandError> {
+    let config = Config::load(config)?;
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)?;
+    runtime
+        .block_on(host.run_agent(config))
+        .map_err(CommandError::Host)
+}
+
+fn purge(config: &Path, host: &impl Host) -> Result<(), CommandError> {
+    let config = Config::load(config)?;
+    let socket = config.socket();
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        return Err(CommandError::AgentRuns(socket));
+    }
+    log_to_stderr();
+    let removed = wait(host.purge(config))?.map_err(CommandError::Host)?;
+    let lines = if removed.is_empty() {
+        "nothing was there\n".to_owned()
+    } else {
+        removed.join("\n") + "\n"
+    };
+    write_out(&lines)
+}
+
+fn task(command: TaskCommand, client: &Client) -> Result<(), CommandError> {
+    match command {
+        TaskCommand::Add { spec, output } => add(&spec, output, client),
+        TaskCommand::Rm { id } => Ok(wait(client.remove_task(&id))??),
+        TaskCommand::Ls(output) => print(&wait(client.tasks())??, output, text::tasks),
+        TaskCommand::Show { id, output } => print(&wait(client.task(&id))??, output, text::task),
+        TaskCommand::Exec { id, command } => {
+            // The runtime has ended by now, so this is the process's only thread.
+            let task = wait(client.task(&id))??;
+            Err(exec::exec(&task.network_namespace, &command).into())
+        }
+    }
+}
+
+fn add(spec: &Path, output: Output, client: &Client) -> Result<(), CommandError> {
+    let (name, json) = read_spec(spec)?;
+    let wrong = |problem: &dyn std::fmt::Display| CommandError::Spec {
+        spec: name.clone(),
+        problem: problem.to_string(),
+    };
+    TaskSpec::parse(&json).map_err(|error: FieldError| wrong(&error))?;
+    let (created, task) = match wait(client.add_task(json))? {
+        Err(ClientError::Refused(error)) if error.field.is_some() => {
+            return Err(wrong(&error.message));
+        }
+        answer => answer?,
+    };
+    print(&task, output, |task| {
+        let how = if created {
+            "added"
+        } else {
+            "was there already"
+        };
+        format!("task {} {how}\n{}", task.task_id, text::task(task))
+    })
+}
+
+fn read_spec(spec: &Path) -> Result<(String, Vec<u8>), CommandError> {
+    let stdin = spec == Path::new("-");
+    let name = if stdin {
+        "standard input".to_owned()
+    } else {
+        spec.display().to_string()
+    };
+    let mut json = Vec::new();
+    let read = if stdin {
+        std::io::stdin().lock().read_to_end(&mut json)
+    } else {
+        std::fs::File::open(spec).and_then(|mut file| file.read_to_end(&mut json))
+    };
+    match read {
+        Ok(_) => Ok((name, json)),
+        Err(source) => Err(CommandError::ReadSpec { spec: name, source }),
+    }
+}
+
+/// Runs one request to its end; its threads are gone when this returns.
+fn wait<T>(work: impl Future<Output = T>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)?;
+    Ok(runtime.block_on(work))
+}
+
+fn print<T: Serialize>(
+    value: &T,
+    output: Output,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), CommandError> {
+    if output.json {
+        let json = serde_json::to_string_pretty(value).expect("answers are JSON");
+        return write_out(&(json + "\n"));
+    }
+    write_out(&text(value))
+}
+
+fn write_out(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(CommandError::Print)
+}
+
+/// Logs of level INFO and above, or as the variable RUST_LOG says.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Tests of the command line's arguments; commands run against a real agent in the end-to-end tests.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(text.split(' '))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn commands_are_read() {
+    for text in [
+        "branchline agent --config /etc/b.toml",
+        "branchline task add web.json",
+        "branchline task add - --json",
+        "branchline task rm web",
+        "branchline task ls --json",
+        "branchline task show web --json --socket /s",
+        "branchline --socket /s status",
+        "branchline doctor",
+        "branchline doctor --config /etc/b.toml --json",
+        "branchline purge --config /etc/b.toml",
+    ] {
+        parse(text).unwrap();
+    }
+    let arguments = parse("branchline task exec web --socket /s -- ping -c 1 --socket x").unwrap();
+    assert_eq!(arguments.socket, Path::new("/s"));
+    let Command::Task(TaskCommand::Exec { command, .. }) = arguments.command else {
+        panic!("not exec")
+    };
+    assert_eq!(command, ["ping", "-c", "1", "--socket", "x"]);
+    assert_eq!(
+        parse("branchline status").unwrap().socket,
+        Path::new("/run/branchline/agent.sock")
+    );
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for (text, kind) in [
+        (
+            "branchline",
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+        ),
+        ("branchline agent", ErrorKind::MissingRequiredArgument),
+        ("branchline purge", ErrorKind::MissingRequiredArgument),
+        (
+            "branchline task exec web",
+            ErrorKind::MissingRequiredArgument,
+        ),
+        ("branchline task rm a/b", ErrorKind::ValueValidation),
+        ("branchline task frob", ErrorKind::InvalidSubcommand),
+        ("branchline status --jsno", ErrorKind::UnknownArgument),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{text}");
+    }
+}

@@ -1,0 +1,268 @@
+//! Answers as tables for people. Pure: values in, text out.
+
+use comfy_table::{Table, presets::NOTHING};
+
+use crate::api::{Status, TaskDescription, TaskList, TaskStatus};
+use crate::doctor::Report;
+
+/// What stands where there is nothing.
+const NONE: &str = "-";
+
+/// A row for each task.
+pub(super) fn tasks(list: &TaskList) -> String {
+    let header = [
+        "TASK ID",
+        "STATUS",
+        "IPV4",
+        "IPV6",
+        "SUBNET",
+        "ENI",
+        "VLAN",
+        "SECURITY GROUPS",
+    ];
+    let row = |task: &TaskDescription| {
+        let detail = |name| task.detail(name).unwrap_or(NONE).to_owned();
+        vec![
+            task.task_id.clone(),
+            status_name(task.last_status).to_owned(),
+            detail("privateIPv4Address"),
+            detail("ipv6Address"),
+            detail("subnetId"),
+            detail("networkInterfaceId"),
+            task.vlan_id
+                .map_or(NONE.to_owned(), |vlan| vlan.to_string()),
+            task.security_groups.join(","),
+        ]
+    };
+    table(Some(&header), list.tasks.iter().map(row))
+}
+
+/// A line for each thing known of a task.
+pub(super) fn task(task: &TaskDescription) -> String {
+    let mut rows = vec![
+        ("taskId".to_owned(), task.task_id.clone()),
+        (
+            "lastStatus".to_owned(),
+            status_name(task.last_status).to_owned(),
+        ),
+        (
+            "desiredStatus".to_owned(),
+            status_name(task.desired_status).to_owned(),
+        ),
+    ];
+    for attachment in &task.attachments {
+        rows.push(("attachmentId".to_owned(), attachment.id.clone()));
+        rows.push(("attachmentStatus".to_owned(), attachment.status.clone()));
+        rows.extend(
+            attachment
+                .details
+                .iter()
+                .map(|pair| (pair.name.clone(), pair.value.clone())),
+        );
+    }
+    rows.extend(
+        task.availability_zone
+            .clone()
+            .map(|zone| ("availabilityZone".to_owned(), zone)),
+    );
+    rows.extend(
+        task.vlan_id
+            .map(|vlan| ("vlanId".to_owned(), vlan.to_string())),
+    );
+    rows.push(("securityGroups".to_owned(), task.security_groups.join(",")));
+    rows.push((
+        "networkNamespace".to_owned(),
+        task.network_namespace.display().to_string(),
+    ));
+    rows.push(("hostLink".to_owned(), task.host_link.clone()));
+    pairs(rows)
+}
+
+/// A line for each thing known of the agent.
+pub(super) fn status(status: &Status) -> String {
+    let (tasks, log) = (&status.tasks, &status.flow_log);
+    let mut rows = vec![
+        (
+            "agent",
+            format!(
+                "{}, process {}, up {} s",
+                status.version, status.pid, status.uptime_seconds
+            ),
+        ),
+        (
+            "provider",
+            format!("{} ({})", status.provider, status.vpc_id),
+        ),
+        (
+            "tasks",
+            format!(
+                "{} running, {} creating, {} deleting",
+                tasks.running, tasks.creating, tasks.deleting
+            ),
+        ),
+        ("most ENIs", status.max_enis.to_string()),
+        ("trunk program", status.trunk_attachment.clone()),
+        (
+            "connections",
+            format!(
+                "{} of {}",
+                status.conntrack_entries, status.conntrack_max_entries
+            ),
+        ),
+        (
+            "refused, table full",
+            status.conntrack_allowance_exceeded.to_string(),
+        ),
+        (
+            "flow log",
+            format!("{} every {} s", log.dir.display(), log.interval_seconds),
+        ),
+        (
+            "newest file",
+            log.last_file
+                .as_ref()
+                .map_or(NONE.to_owned(), |file| file.display().to_string()),
+        ),
+        ("rows written", log.rows_written.to_string()),
+    ];
+    rows.extend(
+        status
+            .drops
+            .iter()
+            .map(|drop| ("dropped", format!("{} {}", drop.packets, drop.reason))),
+    );
+    rows.extend(status.host_changes.iter().map(|change| {
+        let previous = change
+            .previous
+            .as_ref()
+            .map_or(String::new(), |value| format!(" (was {value})"));
+        (
+            "changed on host",
+            format!("{} = {}{previous}", change.what, change.current),
+        )
+    }));
+    if status.host_changes.is_empty() {
+        rows.push(("changed on host", "nothing".to_owned()));
+    }
+    pairs(
+        rows.into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
+/// A row for each check, and whether the agent can run.
+pub(super) fn report(report: &Report) -> String {
+    let rows = report.checks.iter().map(|check| {
+        vec![
+            check.name.clone(),
+            check.outcome.to_string(),
+            check.finding.clone(),
+            check.fix.clone().unwrap_or_default(),
+        ]
+    });
+    let verdict = if report.healthy {
+        "this host can run branchline"
+    } else {
+        "something required is missing"
+    };
+    table(Some(&["CHECK", "RESULT", "FOUND", "WHAT TO DO"]), rows) + verdict + "\n"
+}
+
+fn status_name(status: TaskStatus) -> &'static str {
+    match status {
+        TaskStatus::Provisioning => "PROVISIONING",
+        TaskStatus::Running => "RUNNING",
+        TaskStatus::Deprovisioning => "DEPROVISIONING",
+        TaskStatus::Stopped => "STOPPED",
+    }
+}
+
+fn pairs(rows: Vec<(String, String)>) -> String {
+    table(
+        None,
+        rows.into_iter().map(|(name, value)| vec![name, value]),
+    )
+}
+
+/// Columns without lines around them, so that `awk` and people read the same; values are never wrapped.
+fn table(header: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    if let Some(header) = header {
+        table.set_header(header.to_vec());
+    }
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect();
+    lines.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{DropCount, HostChange};
+    use crate::state::tests::record;
+
+    #[test]
+    fn tasks_are_columns() {
+        let mut other = record("db");
+        (other.eni.ipv6, other.eni.groups) = (None, vec!["sg-a".into(), "sg-b".into()]);
+        let tasks = vec![
+            TaskDescription::of(&record("web")),
+            TaskDescription::of(&other),
+        ];
+        let expected = "\
+TASK ID  STATUS        IPV4       IPV6         SUBNET    ENI                    VLAN  SECURITY GROUPS
+web      PROVISIONING  10.0.1.10  2001:db8::1  subnet-a  eni-0123456789abcdef0  7     sg-web
+db       PROVISIONING  10.0.1.10  -            subnet-a  eni-0123456789abcdef0  7     sg-a,sg-b
+";
+        assert_eq!(super::tasks(&TaskList { tasks }), expected);
+    }
+
+    #[test]
+    fn a_task_is_lines() {
+        let text = task(&TaskDescription::of(&record("web")));
+        assert!(
+            text.starts_with("taskId              web\nlastStatus          PROVISIONING\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nprivateIPv4Address  10.0.1.10\n"), "{text}");
+        assert!(
+            text.contains("\nnetworkNamespace    /run/netns/branchline-web\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn status_says_what_changed_on_the_host() {
+        let change = HostChange {
+            what: "net.ipv4.ip_forward".into(),
+            previous: Some("0".into()),
+            current: "1".into(),
+        };
+        let drops = vec![DropCount {
+            reason: "source address".into(),
+            packets: 3,
+        }];
+        let changed = status(&Status {
+            host_changes: vec![change],
+            drops,
+            ..Status::default()
+        });
+        assert!(
+            changed.contains("changed on host      net.ipv4.ip_forward = 1 (was 0)\n"),
+            "{changed}"
+        );
+        assert!(
+            changed.contains("dropped              3 source address\n"),
+            "{changed}"
+        );
+        assert!(status(&Status::default()).contains("changed on host      nothing\n"));
+    }
+}

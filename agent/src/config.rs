@@ -1,0 +1,309 @@
+//! The agent's configuration file (TOML) and every default of it.
+//!
+//! Never reads the VPC file and never touches the host.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use crate::field_error::{FieldError, from_toml};
+
+/// Smallest and largest time between two flow-log files, in seconds.
+pub const FLOW_LOG_INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
+/// IPv6 needs 1280 bytes (RFC 8200 §5); 9198 is what fits a jumbo frame of 9216 with one VLAN tag.
+pub const MTU: std::ops::RangeInclusive<u32> = 1280..=9198;
+/// Most ENIs one trunk can carry: one VLAN id each, 1 to 4094, and the trunk itself.
+pub const MAX_ENIS: u32 = 4095;
+/// Entries a table of the data plane may be asked to hold.
+pub const TABLE_ENTRIES: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
+
+/// What the agent was told; every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the API socket; emptied by a reboot.
+    pub run_dir: PathBuf,
+    /// Folder of the store that survives restarts.
+    pub state_dir: PathBuf,
+    /// Folder where named network namespaces are mounted.
+    pub netns_dir: PathBuf,
+    /// Where bpffs is mounted.
+    pub bpffs_dir: PathBuf,
+    /// Flow-log files.
+    pub flow_log: FlowLogConfig,
+    /// Connections the host tracks at most; past it new ones are refused and counted.
+    pub conntrack_max_entries: u32,
+    /// Flow rows between two files at most; past it rows are counted as skipped.
+    pub flow_rows_max: u32,
+    /// Whether each kind of dropped packet is also logged by the agent, rate-limited.
+    pub log_drops: bool,
+    /// MTU of the trunk and of every task, in bytes.
+    pub mtu: u32,
+    /// ENIs the host takes at most; sizes the tables of the data plane.
+    pub max_enis: u32,
+    /// Who hands out ENIs.
+    pub provider: ProviderKind,
+    /// Settings of the `local` provider.
+    pub local: LocalConfig,
+}
+
+/// `[flow_log]`: where flow records go and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowLogConfig {
+    /// Folder of the files.
+    pub dir: PathBuf,
+    /// Seconds between two files, 1 to 600.
+    pub interval: u64,
+    /// Account number in each record, 12 digits.
+    pub account_id: String,
+}
+
+/// Who hands out ENIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// The embedded VPC of this host.
+    Local,
+}
+
+/// `[local]`: the embedded VPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalConfig {
+    /// The VPC file; a relative path starts at the configuration file's folder.
+    pub vpc_file: PathBuf,
+    /// Whether host and VPC are linked, so that the host reaches tasks.
+    pub uplink: bool,
+    /// IPv4 network of that link: its first address is the host's, its second the VPC's.
+    pub uplink_ipv4: Ipv4Net,
+    /// IPv6 network of that link: base+1 is the host's, base+2 the VPC's.
+    pub uplink_ipv6: Ipv6Net,
+    /// Whether the host forwards and masquerades what tasks send outside.
+    pub nat_gateway: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            run_dir: "/run/branchline".into(),
+            state_dir: "/var/lib/branchline".into(),
+            netns_dir: "/run/netns".into(),
+            bpffs_dir: "/sys/fs/bpf".into(),
+            flow_log: FlowLogConfig::default(),
+            conntrack_max_entries: 262_144,
+            flow_rows_max: 131_072,
+            log_drops: false,
+            mtu: 9001,
+            max_enis: MAX_ENIS,
+            provider: ProviderKind::Local,
+            local: LocalConfig::default(),
+        }
+    }
+}
+
+impl Default for FlowLogConfig {
+    fn default() -> Self {
+        Self {
+            dir: "/var/log/branchline/flows".into(),
+            interval: 60,
+            account_id: "000000000000".to_owned(),
+        }
+    }
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            vpc_file: "/etc/branchline/vpc.toml".into(),
+            uplink: true,
+            uplink_ipv4: Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 77, 0), 30),
+            uplink_ipv6: Ipv6Net::new_assert(
+                Ipv6Addr::new(0xfdb1, 0x6272, 0x616e, 0x6368, 0, 0, 0, 0),
+                126,
+            ),
+            nat_gateway: false,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("read configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A field of it is wrong.
+    #[error("configuration {}: {source}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and what to write.
+        #[source]
+        source: FieldError,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// `Read` if the file cannot be read; `Invalid` names the first field that is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config = Self::parse(&text).map_err(|source| ConfigError::Invalid {
+            path: path.to_owned(),
+            source,
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.local.vpc_file = folder.join(&config.local.vpc_file);
+        Ok(config)
+    }
+
+    /// Reads and checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn parse(text: &str) -> Result<Self, FieldError> {
+        let config: Self = from_toml(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The API socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("agent.sock")
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        for (field, dir) in [
+            ("run_dir", &self.run_dir),
+            ("state_dir", &self.state_dir),
+            ("netns_dir", &self.netns_dir),
+            ("bpffs_dir", &self.bpffs_dir),
+            ("flow_log.dir", &self.flow_log.dir),
+        ] {
+            absolute(field, dir)?;
+        }
+        within(
+            "flow_log.interval",
+            self.flow_log.interval,
+            &FLOW_LOG_INTERVAL_SECONDS,
+        )?;
+        within("mtu", self.mtu, &MTU)?;
+        within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
+        within(
+            "conntrack_max_entries",
+            self.conntrack_max_entries,
+            &TABLE_ENTRIES,
+        )?;
+        within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
+        account_id("flow_log.account_id", &self.flow_log.account_id)?;
+        self.local.check()
+    }
+}
+
+impl LocalConfig {
+    /// The host's addresses on the uplink, with its prefix lengths.
+    pub fn uplink_host(&self) -> (Ipv4Net, Ipv6Net) {
+        self.uplink_addresses(1)
+    }
+
+    /// The VPC's addresses on the uplink, with its prefix lengths.
+    pub fn uplink_fabric(&self) -> (Ipv4Net, Ipv6Net) {
+        self.uplink_addresses(2)
+    }
+
+    /// `check` leaves room for the two addresses of each family, so the sums cannot leave the network.
+    fn uplink_addresses(&self, offset: u32) -> (Ipv4Net, Ipv6Net) {
+        let v4 = Ipv4Addr::from_bits(self.uplink_ipv4.network().to_bits().wrapping_add(offset));
+        let v6 = Ipv6Addr::from_bits(
+            self.uplink_ipv6
+                .network()
+                .to_bits()
+                .wrapping_add(offset.into()),
+        );
+        (
+            Ipv4Net::new_assert(v4, self.uplink_ipv4.prefix_len()),
+            Ipv6Net::new_assert(v6, self.uplink_ipv6.prefix_len()),
+        )
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        let (v4, v6) = (self.uplink_ipv4, self.uplink_ipv6);
+        if v4 != v4.trunc() || !(8..=30).contains(&v4.prefix_len()) {
+            return Err(FieldError::new(
+                "local.uplink_ipv4",
+                format!("{v4} is not a network of at least two addresses"),
+                "write a network between /8 and /30 without host bits, as 169.254.77.0/30",
+            ));
+        }
+        if v6 != v6.trunc() || !(16..=126).contains(&v6.prefix_len()) {
+            return Err(FieldError::new(
+                "local.uplink_ipv6",
+                format!("{v6} is not a network of at least two addresses"),
+                "write a network between /16 and /126 without host bits, as fdb1:6272:616e:6368::/126",
+            ));
+        }
+        if self.nat_gateway && !self.uplink {
+            return Err(FieldError::new(
+                "local.nat_gateway",
+                "true, while local.uplink is false",
+                "set local.uplink = true: the NAT gateway leads through it",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn absolute(field: &str, path: &Path) -> Result<(), FieldError> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(FieldError::new(
+        field,
+        format!("{:?} is not an absolute path", path),
+        "start it with /",
+    ))
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &str,
+    value: T,
+    range: &std::ops::RangeInclusive<T>,
+) -> Result<(), FieldError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let fix = format!("write a number from {} to {}", range.start(), range.end());
+    Err(FieldError::new(
+        field,
+        format!("{value} is out of range"),
+        fix,
+    ))
+}
+
+fn account_id(field: &str, value: &str) -> Result<(), FieldError> {
+    if value.len() == 12 && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(FieldError::new(
+        field,
+        format!("{value:?} is no account number"),
+        "write 12 digits in quotes",
+    ))
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! Tests of `config`.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::test_dir::TestDir;
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = Config::parse("").unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.socket(), Path::new("/run/branchline/agent.sock"));
+    assert_eq!(config.flow_log.interval, 60);
+    let (v4, v6) = config.local.uplink_host();
+    assert_eq!(
+        (v4.to_string(), v6.to_string()),
+        (
+            "169.254.77.1/30".into(),
+            "fdb1:6272:616e:6368::1/126".into()
+        )
+    );
+    let (v4, v6) = config.local.uplink_fabric();
+    assert_eq!(
+        (v4.to_string(), v6.to_string()),
+        (
+            "169.254.77.2/30".into(),
+            "fdb1:6272:616e:6368::2/126".into()
+        )
+    );
+}
+
+#[test]
+fn every_field_is_read_and_printed_back() {
+    let config = Config {
+        log_drops: true,
+        mtu: 1500,
+        flow_log: FlowLogConfig {
+            dir: "/f".into(),
+            interval: 1,
+            account_id: "123456789012".into(),
+        },
+        local: LocalConfig {
+            nat_gateway: true,
+            vpc_file: "/v.toml".into(),
+            ..LocalConfig::default()
+        },
+        ..Config::default()
+    };
+    let text = toml::to_string(&config).unwrap();
+    assert_eq!(Config::parse(&text).unwrap(), config, "{text}");
+}
+
+#[test]
+fn bad_values_name_field_and_fix() {
+    let rows = [
+        ("run_dri = '/x'", "run_dri", "expected one of"),
+        ("run_dir = 'x'", "run_dir", "start it with /"),
+        ("flow_log.dir = 'x'", "flow_log.dir", "start it with /"),
+        (
+            "flow_log.interval = 0",
+            "flow_log.interval",
+            "from 1 to 600",
+        ),
+        (
+            "flow_log.interval = 601",
+            "flow_log.interval",
+            "from 1 to 600",
+        ),
+        (
+            "flow_log.interval = '60'",
+            "flow_log.interval",
+            "expected u64",
+        ),
+        (
+            "flow_log.account_id = '12345'",
+            "flow_log.account_id",
+            "12 digits",
+        ),
+        (
+            "flow_log.account_id = 123456789012",
+            "flow_log.account_id",
+            "expected a string",
+        ),
+        ("mtu = 1279", "mtu", "from 1280 to 9198"),
+        ("mtu = 9199", "mtu", "from 1280 to 9198"),
+        ("max_enis = 0", "max_enis", "from 1 to 4095"),
+        ("max_enis = 4096", "max_enis", "from 1 to 4095"),
+        (
+            "conntrack_max_entries = 10",
+            "conntrack_max_entries",
+            "from 1024",
+        ),
+        ("flow_rows_max = 10", "flow_rows_max", "from 1024"),
+        ("provider = 'ec3'", "provider", "expected `local`"),
+        (
+            "local.uplink_ipv4 = '169.254.77.1/30'",
+            "local.uplink_ipv4",
+            "169.254.77.0/30",
+        ),
+        (
+            "local.uplink_ipv4 = '169.254.77.0/31'",
+            "local.uplink_ipv4",
+            "169.254.77.0/30",
+        ),
+        (
+            "local.uplink_ipv6 = 'fd00::/127'",
+            "local.uplink_ipv6",
+            "/126",
+        ),
+        (
+            "local.nat_gateway = true\nlocal.uplink = false",
+            "local.nat_gateway",
+            "local.uplink = true",
+        ),
+    ];
+    for (text, field, says) in rows {
+        let error = Config::parse(text).unwrap_err();
+        assert_eq!(error.field, field, "{text}: {error}");
+        assert!(error.to_string().contains(says), "{text}: {error}");
+    }
+}
+
+#[test]
+fn errors_name_the_file_and_paths_start_at_it() {
+    let dir = TestDir::new();
+    let path = dir.path().join("agent.toml");
+    assert!(matches!(
+        Config::load(&path).unwrap_err(),
+        ConfigError::Read { .. }
+    ));
+    std::fs::write(&path, "mtu = 1").unwrap();
+    let error = Config::load(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("agent.toml: mtu: 1 is out of range; write"),
+        "{error}"
+    );
+    std::fs::write(&path, "local.vpc_file = 'vpc.toml'").unwrap();
+    assert_eq!(
+        Config::load(&path).unwrap().local.vpc_file,
+        dir.path().join("vpc.toml")
+    );
+}

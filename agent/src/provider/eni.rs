@@ -1,0 +1,185 @@
+//! An elastic network interface as every provider describes it. Plain values; never talks to anything.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+/// What one ENI is: its identity, its place on the trunk, its addresses and groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eni {
+    /// `eni-` and 17 hex digits.
+    pub eni_id: String,
+    /// A UUID, made once per attachment.
+    pub attachment_id: String,
+    /// The subnet of its addresses.
+    pub subnet_id: String,
+    /// The subnet's VPC.
+    pub vpc_id: String,
+    /// Its MAC address, unique in the VPC.
+    pub mac: MacAddress,
+    /// Its id on the trunk; `None` for an ENI that has a link of its own.
+    pub vlan: Option<VlanId>,
+    /// Its primary IPv4 address, with the subnet's prefix length.
+    pub ipv4: Option<Ipv4Net>,
+    /// Its IPv6 address, with the subnet's prefix length.
+    pub ipv6: Option<Ipv6Net>,
+    /// The subnet's IPv4 router.
+    pub router_ipv4: Option<Ipv4Addr>,
+    /// The subnet's IPv6 router.
+    pub router_ipv6: Option<Ipv6Addr>,
+    /// The MAC address of both routers.
+    pub router_mac: MacAddress,
+    /// Ids of its security groups, 1 to 16.
+    pub groups: Vec<String>,
+    /// As `ip-10-0-1-10.ec2.internal`; `None` without IPv4.
+    pub private_dns_name: Option<String>,
+    /// The subnet's zone, where it has one.
+    pub availability_zone: Option<String>,
+}
+
+impl Eni {
+    /// The name of the host's end of the task's veth: `bl` and the last 13 digits of the id, what a link name holds.
+    pub fn host_link_name(&self) -> String {
+        let start = self.eni_id.len().saturating_sub(13);
+        format!("bl{}", self.eni_id.get(start..).unwrap_or_default())
+    }
+}
+
+/// The id of a branch on its trunk, 1 to 4094 (IEEE 802.1Q).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct VlanId(u16);
+
+/// A number that is no VLAN id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no VLAN id; they go from 1 to 4094")]
+pub struct NoVlanId(pub u16);
+
+impl VlanId {
+    /// Every id, lowest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (1..=4094).map(Self)
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u16> for VlanId {
+    type Error = NoVlanId;
+
+    fn try_from(id: u16) -> Result<Self, NoVlanId> {
+        if (1..=4094).contains(&id) {
+            Ok(Self(id))
+        } else {
+            Err(NoVlanId(id))
+        }
+    }
+}
+
+impl From<VlanId> for u16 {
+    fn from(id: VlanId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// An Ethernet address, written in lower case with colons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress(pub [u8; 6]);
+
+/// Text that is no MAC address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no MAC address; write six pairs of hex digits with colons between them")]
+pub struct NoMacAddress(pub String);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = NoMacAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoMacAddress> {
+        let parse = || {
+            let mut pairs = text.split(':');
+            let mut bytes = [0; 6];
+            for byte in &mut bytes {
+                let pair = pairs
+                    .next()
+                    .filter(|pair| pair.len() == 2 && !pair.starts_with('+'))?;
+                *byte = u8::from_str_radix(pair, 16).ok()?;
+            }
+            pairs.next().is_none().then_some(Self(bytes))
+        };
+        parse().ok_or_else(|| NoMacAddress(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = NoMacAddress;
+
+    fn try_from(text: String) -> Result<Self, NoMacAddress> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(mac: MacAddress) -> Self {
+        mac.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn vlan_ids_end_where_802_1q_ends() {
+        assert_eq!(VlanId::try_from(0), Err(NoVlanId(0)));
+        assert_eq!(VlanId::try_from(4095), Err(NoVlanId(4095)));
+        assert_eq!(VlanId::all().count(), 4094);
+        assert!(VlanId::all().all(|id| VlanId::try_from(id.get()) == Ok(id)));
+        assert!(serde_json::from_str::<VlanId>("4095").is_err());
+    }
+
+    #[test]
+    fn mac_addresses_read_back_what_they_print() {
+        let mac = MacAddress([0x0a, 0, 0x1b, 0xff, 1, 2]);
+        assert_eq!(mac.to_string(), "0a:00:1b:ff:01:02");
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert_eq!(
+            serde_json::to_string(&mac).unwrap(),
+            "\"0a:00:1b:ff:01:02\""
+        );
+        for text in [
+            "",
+            "0a:00:1b:ff:01",
+            "0a:00:1b:ff:01:02:03",
+            "0a:00:1b:ff:01:+2",
+            "0a:00:1b:ff:1:02",
+            "0a-00-1b-ff-01-02",
+        ] {
+            assert_eq!(
+                text.parse::<MacAddress>(),
+                Err(NoMacAddress(text.to_owned()))
+            );
+        }
+    }
+}

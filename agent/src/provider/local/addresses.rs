@@ -1,0 +1,264 @@
+//! Which addresses, VLAN id and MAC the next ENI of the local VPC gets.
+//!
+//! A pure function of the VPC, the ENIs that exist and the request: the store stays the only truth.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::vpc::{Subnet, Vpc};
+use crate::field_error::FieldError;
+use crate::provider::{Eni, EniRequest, MacAddress, ProviderError, VlanId};
+
+/// The MAC address of the VPC's router, on the fabric's end of the trunk.
+///
+/// Locally administered; ENIs begin with `0a`, so none of them can have it.
+pub const ROUTER_MAC: MacAddress = MacAddress([0x0e, 0x62, 0x6c, 0x00, 0x00, 0x01]);
+
+/// Addresses at a subnet's start that are nobody's: network, router, resolver, future use.
+const RESERVED_FIRST: u32 = 4;
+
+/// Field of the task specification that lists the subnets.
+const SUBNETS: &str = "networkConfiguration.awsvpcConfiguration.subnets";
+/// Field of the task specification that lists the groups.
+const GROUPS: &str = "networkConfiguration.awsvpcConfiguration.securityGroups";
+
+/// Why there is no ENI for a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AllocateError {
+    /// The request names what the VPC does not have.
+    #[error("{0}")]
+    Invalid(FieldError),
+    /// Every address of every listed subnet is taken.
+    #[error("no free address in {subnets}; remove tasks, or list another subnet in {SUBNETS}")]
+    AddressesExhausted {
+        /// Each subnet with the number of addresses that it has for ENIs.
+        subnets: String,
+    },
+    /// Every VLAN id of the trunk, or every ENI that `max_enis` allows, is taken.
+    #[error(
+        "the trunk carries {limit} ENIs, its most; remove tasks, or raise max_enis (up to 4094 VLAN ids)"
+    )]
+    TrunkFull {
+        /// How many it carries.
+        limit: usize,
+    },
+}
+
+impl From<AllocateError> for ProviderError {
+    fn from(error: AllocateError) -> Self {
+        match error {
+            AllocateError::Invalid(field) => Self::Invalid(field),
+            AllocateError::AddressesExhausted { .. } | AllocateError::TrunkFull { .. } => {
+                Self::Exhausted(error.to_string())
+            }
+        }
+    }
+}
+
+/// The ENI `eni_id` for `request`: in the first listed subnet that has free addresses, the lowest of each family.
+///
+/// # Errors
+/// See [`AllocateError`]; unknown names are found before anything is counted.
+pub fn allocate(
+    vpc: &Vpc,
+    existing: &[Eni],
+    request: &EniRequest,
+    eni_id: &str,
+    max_enis: usize,
+) -> Result<Eni, AllocateError> {
+    let subnets = subnets(vpc, &request.subnets)?;
+    let groups = group_ids(vpc, &request.security_groups)?;
+    let vlan = free_vlan(existing, max_enis)?;
+    let Some((subnet, ipv4, ipv6)) = subnets
+        .iter()
+        .find_map(|subnet| free_addresses(subnet, existing))
+    else {
+        let subnets: Vec<String> = subnets.iter().map(|subnet| capacity(subnet)).collect();
+        return Err(AllocateError::AddressesExhausted {
+            subnets: subnets.join(", "),
+        });
+    };
+    Ok(Eni {
+        eni_id: eni_id.to_owned(),
+        attachment_id: request.attachment_id.clone(),
+        subnet_id: subnet.subnet_id.clone(),
+        vpc_id: vpc.vpc_id.clone(),
+        mac: free_mac(eni_id, existing),
+        vlan: Some(vlan),
+        ipv4,
+        ipv6,
+        router_ipv4: subnet.ipv4.map(router_ipv4),
+        router_ipv6: subnet.ipv6.map(router_ipv6),
+        router_mac: ROUTER_MAC,
+        groups,
+        private_dns_name: ipv4
+            .map(|net| private_dns_name(net.addr(), subnet.availability_zone.as_deref())),
+        availability_zone: subnet.availability_zone.clone(),
+    })
+}
+
+/// The router of an IPv4 subnet: base+1.
+pub fn router_ipv4(subnet: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from_bits(subnet.network().to_bits() | 1)
+}
+
+/// The router of an IPv6 subnet: base+1.
+pub fn router_ipv6(subnet: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from_bits(subnet.network().to_bits() | 1)
+}
+
+/// `ip-10-0-1-10.ec2.internal`; outside us-east-1 the Region stands in the domain (VPC guide, DNS hostnames).
+fn private_dns_name(address: Ipv4Addr, zone: Option<&str>) -> String {
+    let [a, b, c, d] = address.octets();
+    let region = zone.map(|zone| zone.trim_end_matches(|c: char| c.is_ascii_lowercase()));
+    match region {
+        None | Some("" | "us-east-1") => format!("ip-{a}-{b}-{c}-{d}.ec2.internal"),
+        Some(region) => format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal"),
+    }
+}
+
+fn subnets<'a>(vpc: &'a Vpc, ids: &[String]) -> Result<Vec<&'a Subnet>, AllocateError> {
+    let find = |(index, id): (usize, &String)| {
+        vpc.subnet(id).ok_or_else(|| {
+            let known = vpc.subnets.iter().map(|subnet| subnet.subnet_id.as_str());
+            AllocateError::Invalid(unknown(SUBNETS, index, id, "subnet", &vpc.vpc_id, known))
+        })
+    };
+    ids.iter().enumerate().map(find).collect()
+}
+
+fn group_ids(vpc: &Vpc, ids: &[String]) -> Result<Vec<String>, AllocateError> {
+    if ids.is_empty() {
+        let default = vpc.default_group().ok_or_else(|| {
+            let problem = format!("is empty, and {} has no default group", vpc.vpc_id);
+            AllocateError::Invalid(FieldError::new(GROUPS, problem, "name a group"))
+        })?;
+        return Ok(vec![default.group_id.clone()]);
+    }
+    let find = |(index, id): (usize, &String)| {
+        let group = vpc.security_group(id).ok_or_else(|| {
+            let known = vpc
+                .security_groups
+                .iter()
+                .map(|group| group.group_id.as_str());
+            AllocateError::Invalid(unknown(
+                GROUPS,
+                index,
+                id,
+                "security group",
+                &vpc.vpc_id,
+                known,
+            ))
+        })?;
+        Ok(group.group_id.clone())
+    };
+    ids.iter().enumerate().map(find).collect()
+}
+
+fn unknown<'a>(
+    field: &str,
+    index: usize,
+    id: &str,
+    kind: &str,
+    vpc_id: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> FieldError {
+    let some: Vec<&str> = known.take(10).collect();
+    let fix = format!("write one of the VPC file's, as {}", some.join(", "));
+    FieldError::new(
+        format!("{field}[{index}]"),
+        format!("{id:?} is no {kind} of {vpc_id}"),
+        fix,
+    )
+}
+
+fn free_vlan(existing: &[Eni], max_enis: usize) -> Result<VlanId, AllocateError> {
+    let taken: HashSet<VlanId> = existing.iter().filter_map(|eni| eni.vlan).collect();
+    let full = AllocateError::TrunkFull {
+        limit: existing.len(),
+    };
+    if existing.len() >= max_enis {
+        return Err(full);
+    }
+    VlanId::all().find(|id| !taken.contains(id)).ok_or(full)
+}
+
+type Addresses<'a> = (&'a Subnet, Option<Ipv4Net>, Option<Ipv6Net>);
+
+/// An address of every family the subnet has, or nothing.
+fn free_addresses<'a>(subnet: &'a Subnet, existing: &[Eni]) -> Option<Addresses<'a>> {
+    let ipv4 = match subnet.ipv4 {
+        Some(net) => Some(free_ipv4(net, existing)?),
+        None => None,
+    };
+    let ipv6 = match subnet.ipv6 {
+        Some(net) => Some(free_ipv6(net, existing)?),
+        None => None,
+    };
+    Some((subnet, ipv4, ipv6))
+}
+
+/// Offsets that an ENI may have in an IPv4 subnet: not the first four and not the last.
+fn ipv4_offsets(subnet: Ipv4Net) -> std::ops::Range<u32> {
+    RESERVED_FIRST..subnet.hostmask().to_bits()
+}
+
+fn free_ipv4(subnet: Ipv4Net, existing: &[Eni]) -> Option<Ipv4Net> {
+    let taken: HashSet<Ipv4Addr> = existing
+        .iter()
+        .filter_map(|eni| eni.ipv4)
+        .map(|net| net.addr())
+        .collect();
+    let mut addresses =
+        ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(subnet.network().to_bits() | offset));
+    let address = addresses.find(|address| !taken.contains(address))?;
+    Ipv4Net::new(address, subnet.prefix_len()).ok()
+}
+
+fn free_ipv6(subnet: Ipv6Net, existing: &[Eni]) -> Option<Ipv6Net> {
+    let taken: HashSet<Ipv6Addr> = existing
+        .iter()
+        .filter_map(|eni| eni.ipv6)
+        .map(|net| net.addr())
+        .collect();
+    let offsets = u128::from(RESERVED_FIRST)..subnet.hostmask().to_bits();
+    let mut addresses =
+        offsets.map(|offset| Ipv6Addr::from_bits(subnet.network().to_bits() | offset));
+    let address = addresses.find(|address| !taken.contains(address))?;
+    Ipv6Net::new(address, subnet.prefix_len()).ok()
+}
+
+fn capacity(subnet: &Subnet) -> String {
+    match subnet.ipv4 {
+        Some(net) => format!(
+            "{} ({net}, {} addresses for ENIs)",
+            subnet.subnet_id,
+            ipv4_offsets(net).len()
+        ),
+        None => format!("{} (IPv6 only)", subnet.subnet_id),
+    }
+}
+
+/// `0a` and the last ten digits of the id; the next number where another ENI has that one.
+fn free_mac(eni_id: &str, existing: &[Eni]) -> MacAddress {
+    let taken: HashSet<MacAddress> = existing.iter().map(|eni| eni.mac).collect();
+    let start = eni_id.len().saturating_sub(10);
+    let mut number = eni_id
+        .get(start..)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or_default();
+    loop {
+        let [_, _, _, a, b, c, d, e] = number.to_be_bytes();
+        let mac = MacAddress([0x0a, a, b, c, d, e]);
+        if !taken.contains(&mac) {
+            return mac;
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+#[path = "addresses_tests.rs"]
+mod tests;

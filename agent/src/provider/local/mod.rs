@@ -1,0 +1,312 @@
+//! The embedded VPC of one host: a file says what exists, the store says who has what.
+//!
+//! Hands out ENIs; the fabric that carries their frames is the data plane's. Keeps nothing itself.
+
+pub mod addresses;
+mod security_group_file;
+pub mod vpc;
+pub mod vpc_file;
+
+use std::future::ready;
+use std::io::Read;
+
+use ipnet::IpNet;
+
+use self::addresses::allocate;
+use self::vpc::Vpc;
+use self::vpc_file::{CheckedVpc, VpcFileError};
+use super::{Eni, EniRequest, EniState, Pending, Provider, ProviderError};
+use crate::config::{Config, LocalConfig};
+use crate::field_error::FieldError;
+use crate::security_group::SecurityGroup;
+
+/// Hands out ENIs of a VPC that a file describes.
+#[derive(Debug)]
+pub struct LocalProvider {
+    vpc: Vpc,
+    max_enis: usize,
+}
+
+impl LocalProvider {
+    /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the first field that is wrong, alone or beside the uplink's networks.
+    pub fn load(config: &Config) -> Result<(Self, Vec<String>), VpcFileError> {
+        let path = &config.local.vpc_file;
+        let CheckedVpc { vpc, warnings } = vpc_file::load(path)?;
+        check_uplink(&vpc, &config.local).map_err(|source| VpcFileError::Invalid {
+            path: path.clone(),
+            source,
+        })?;
+        Ok((Self::new(vpc, config.max_enis as usize), warnings))
+    }
+
+    /// A provider for `vpc` that refuses more than `max_enis` ENIs.
+    pub fn new(vpc: Vpc, max_enis: usize) -> Self {
+        Self { vpc, max_enis }
+    }
+
+    /// The VPC.
+    pub fn vpc(&self) -> &Vpc {
+        &self.vpc
+    }
+
+    fn new_eni(&self, request: &EniRequest, existing: &[Eni]) -> Result<Eni, ProviderError> {
+        if let Some(eni) = existing
+            .iter()
+            .find(|eni| eni.attachment_id == request.attachment_id)
+        {
+            return Ok(eni.clone());
+        }
+        let random = random_bytes().map_err(|source| ProviderError::Failed {
+            attempt: "read /dev/urandom for the id of an ENI".to_owned(),
+            source: source.into(),
+        })?;
+        Ok(allocate(
+            &self.vpc,
+            existing,
+            request,
+            &eni_id(random),
+            self.max_enis,
+        )?)
+    }
+
+    /// An ENI outlives edits of the VPC file only if its subnet, addresses and groups are still there.
+    fn state_of(&self, eni: &Eni) -> EniState {
+        let Some(subnet) = self.vpc.subnet(&eni.subnet_id) else {
+            return EniState::Gone(format!("{} is no longer in the VPC file", eni.subnet_id));
+        };
+        if eni.ipv4.map(|net| net.trunc()) != subnet.ipv4
+            || eni.ipv6.map(|net| net.trunc()) != subnet.ipv6
+        {
+            return EniState::Gone(format!("{} has other networks now", eni.subnet_id));
+        }
+        match eni
+            .groups
+            .iter()
+            .find(|id| self.vpc.security_group(id).is_none())
+        {
+            Some(id) => EniState::Gone(format!("{id} is no longer in the VPC file")),
+            None => EniState::Attached,
+        }
+    }
+
+    fn groups(&self, ids: &[String]) -> Result<Vec<SecurityGroup>, ProviderError> {
+        let find = |(index, id): (usize, &String)| {
+            self.vpc.security_group(id).cloned().ok_or_else(|| {
+                let problem = format!("{id:?} is no security group of {}", self.vpc.vpc_id);
+                let fix = "add it to the VPC file";
+                ProviderError::Invalid(FieldError::new(format!("groups[{index}]"), problem, fix))
+            })
+        };
+        ids.iter().enumerate().map(find).collect()
+    }
+}
+
+impl Provider for LocalProvider {
+    fn allocate<'a>(&'a self, request: &'a EniRequest, existing: &'a [Eni]) -> Pending<'a, Eni> {
+        Box::pin(ready(self.new_eni(request, existing)))
+    }
+
+    /// The fabric learns of an ENI from the maps that the data plane fills: nothing is left to attach.
+    fn attach<'a>(&'a self, _eni: &'a Eni) -> Pending<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn describe<'a>(&'a self, eni: &'a Eni) -> Pending<'a, EniState> {
+        Box::pin(ready(Ok(self.state_of(eni))))
+    }
+
+    /// An ENI exists as long as the store has it: nothing is left to free.
+    fn release<'a>(&'a self, _eni: &'a Eni) -> Pending<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn describe_security_groups<'a>(
+        &'a self,
+        group_ids: &'a [String],
+    ) -> Pending<'a, Vec<SecurityGroup>> {
+        Box::pin(ready(self.groups(group_ids)))
+    }
+
+    fn vpc_id(&self) -> &str {
+        &self.vpc.vpc_id
+    }
+
+    fn vpc_cidrs(&self) -> Vec<IpNet> {
+        self.vpc.cidrs()
+    }
+}
+
+/// Host and VPC are linked by networks that must not be the VPC's own.
+fn check_uplink(vpc: &Vpc, local: &LocalConfig) -> Result<(), FieldError> {
+    let uplinks = [
+        ("cidr_block", IpNet::V4(local.uplink_ipv4)),
+        ("ipv6_cidr_block", IpNet::V6(local.uplink_ipv6)),
+    ];
+    for (field, uplink) in uplinks {
+        let overlaps = |cidr: &IpNet| cidr.contains(&uplink) || uplink.contains(cidr);
+        if let Some(cidr) = vpc
+            .cidrs()
+            .into_iter()
+            .find(overlaps)
+            .filter(|_| local.uplink)
+        {
+            let problem = format!("{cidr} overlaps the uplink's network {uplink}");
+            let fix = "choose another, or set local.uplink_ipv4 and local.uplink_ipv6 in the configuration";
+            return Err(FieldError::new(field, problem, fix));
+        }
+    }
+    Ok(())
+}
+
+/// A fresh attachment id: a random UUID (RFC 9562 §5.4).
+///
+/// # Errors
+/// /dev/urandom cannot be read.
+pub fn new_attachment_id() -> std::io::Result<String> {
+    random_bytes().map(uuid)
+}
+
+/// The kernel's random numbers; a crate for them would bring no more than this file read.
+fn random_bytes() -> std::io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// `eni-` and 17 hex digits, as EC2's.
+fn eni_id(random: [u8; 16]) -> String {
+    format!("eni-{:017x}", u128::from_be_bytes(random) >> 60)
+}
+
+fn uuid(random: [u8; 16]) -> String {
+    let mut bits = u128::from_be_bytes(random);
+    bits = bits & !(0xf << 76) | 4 << 76;
+    bits = bits & !(0x3 << 62) | 2 << 62;
+    let hex = format!("{bits:032x}");
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::test_dir::TestDir;
+
+    const FILE: &str = "vpc_id = 'vpc-1'\ncidr_block = '10.0.0.0/16'
+        subnets = [{subnet_id = 'subnet-a', cidr_block = '10.0.1.0/24'}]
+        [[security_groups]]\ngroup_id = 'sg-web'\ngroup_name = 'web'";
+
+    fn provider(file: &str) -> LocalProvider {
+        LocalProvider::new(vpc_file::parse(file).unwrap().vpc, 4095)
+    }
+
+    fn request(groups: &[&str]) -> EniRequest {
+        EniRequest {
+            attachment_id: new_attachment_id().unwrap(),
+            subnets: vec!["subnet-a".into()],
+            security_groups: groups.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn ids_have_ec2s_and_uuids_form() {
+        assert_eq!(eni_id([0xff; 16]), "eni-fffffffffffffffff");
+        assert_eq!(eni_id([0; 16]), "eni-00000000000000000");
+        assert_eq!(uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_ne!(new_attachment_id().unwrap(), new_attachment_id().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_repeated_request_gets_the_same_eni() {
+        let provider: Box<dyn Provider> = Box::new(provider(FILE));
+        let request = request(&["sg-web"]);
+        let eni = provider.allocate(&request, &[]).await.unwrap();
+        assert_eq!(
+            provider
+                .allocate(&request, std::slice::from_ref(&eni))
+                .await
+                .unwrap(),
+            eni
+        );
+        let groups = provider
+            .describe_security_groups(&eni.groups)
+            .await
+            .unwrap();
+        assert_eq!(groups[0].group_name, "web");
+        let unknown = provider
+            .describe_security_groups(&["sg-x".to_owned()])
+            .await
+            .unwrap_err();
+        assert!(matches!(unknown, ProviderError::Invalid(field) if field.field == "groups[0]"));
+    }
+
+    #[tokio::test]
+    async fn edits_of_the_vpc_file_show_in_describe() {
+        let eni = provider(FILE)
+            .allocate(&request(&["sg-web"]), &[])
+            .await
+            .unwrap();
+        let rows = [
+            (FILE.to_owned(), EniState::Attached),
+            (
+                FILE.replace("subnet-a", "subnet-b"),
+                EniState::Gone("subnet-a is no longer in the VPC file".into()),
+            ),
+            (
+                FILE.replace("10.0.1.0", "10.0.2.0"),
+                EniState::Gone("subnet-a has other networks now".into()),
+            ),
+            (
+                FILE.replace("sg-web", "sg-db"),
+                EniState::Gone("sg-web is no longer in the VPC file".into()),
+            ),
+        ];
+        for (file, state) in rows {
+            assert_eq!(provider(&file).describe(&eni).await.unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn the_uplink_is_outside_the_vpc() {
+        let dir = TestDir::new();
+        let vpc_file = dir.path().join("vpc.toml");
+        std::fs::write(&vpc_file, FILE).unwrap();
+        let config = |uplink: bool, uplink_ipv4: &str| Config {
+            local: LocalConfig {
+                vpc_file: vpc_file.clone(),
+                uplink,
+                uplink_ipv4: uplink_ipv4.parse().unwrap(),
+                ..LocalConfig::default()
+            },
+            max_enis: 3,
+            ..Config::default()
+        };
+        let (provider, warnings) = LocalProvider::load(&config(true, "169.254.77.0/30")).unwrap();
+        assert_eq!(
+            (provider.vpc_id(), provider.max_enis, warnings.len()),
+            ("vpc-1", 3, 0)
+        );
+        for uplink in ["10.0.255.0/30", "10.0.0.0/8"] {
+            let error = LocalProvider::load(&config(true, uplink))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("vpc.toml: cidr_block: 10.0.0.0/16 overlaps the uplink"),
+                "{error}"
+            );
+            assert!(LocalProvider::load(&config(false, uplink)).is_ok());
+        }
+    }
+}

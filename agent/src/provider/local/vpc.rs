@@ -1,0 +1,66 @@
+//! The local VPC: its networks, subnets and groups, after `vpc_file` has checked them. Pure.
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::security_group::SecurityGroup;
+
+/// The name of the group that tasks get which name none.
+pub const DEFAULT_GROUP_NAME: &str = "default";
+
+/// A VPC whose file is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vpc {
+    /// `vpc-…`.
+    pub vpc_id: String,
+    /// IPv4 networks, the primary first; at least one; disjoint, without host bits.
+    pub ipv4_cidrs: Vec<Ipv4Net>,
+    /// IPv6 networks; disjoint, without host bits.
+    pub ipv6_cidrs: Vec<Ipv6Net>,
+    /// Subnets in the order of the file; disjoint, inside the VPC's networks.
+    pub subnets: Vec<Subnet>,
+    /// Groups in the order of the file; one of them is named `default`.
+    pub security_groups: Vec<SecurityGroup>,
+}
+
+/// A subnet with a network of at least one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    /// `subnet-…`.
+    pub subnet_id: String,
+    /// IPv4 network, /16 to /28.
+    pub ipv4: Option<Ipv4Net>,
+    /// IPv6 network, /64.
+    pub ipv6: Option<Ipv6Net>,
+    /// Its zone, as `us-east-1a`.
+    pub availability_zone: Option<String>,
+}
+
+impl Vpc {
+    /// Every network of the VPC.
+    pub fn cidrs(&self) -> Vec<IpNet> {
+        let ipv4 = self.ipv4_cidrs.iter().copied().map(IpNet::V4);
+        ipv4.chain(self.ipv6_cidrs.iter().copied().map(IpNet::V6))
+            .collect()
+    }
+
+    /// The subnet with this id.
+    pub fn subnet(&self, subnet_id: &str) -> Option<&Subnet> {
+        self.subnets
+            .iter()
+            .find(|subnet| subnet.subnet_id == subnet_id)
+    }
+
+    /// The group with this id.
+    pub fn security_group(&self, group_id: &str) -> Option<&SecurityGroup> {
+        self.security_groups
+            .iter()
+            .find(|group| group.group_id == group_id)
+    }
+
+    /// The group named `default`.
+    pub fn default_group(&self) -> Option<&SecurityGroup> {
+        self.security_groups
+            .iter()
+            .find(|group| group.group_name.eq_ignore_ascii_case(DEFAULT_GROUP_NAME))
+    }
+}

@@ -1,0 +1,105 @@
+//! Who hands out ENIs: one trait for the embedded VPC and, later, EC2.
+//!
+//! A provider never touches the store, links or the data plane; `task` joins them.
+
+mod eni;
+pub mod local;
+
+pub use eni::{Eni, MacAddress, NoMacAddress, NoVlanId, VlanId};
+
+use std::pin::Pin;
+
+use ipnet::IpNet;
+
+use crate::field_error::FieldError;
+use crate::security_group::SecurityGroup;
+
+/// What a provider's method returns: boxed, so that the agent can hold any provider as `dyn Provider`.
+///
+/// An ENI is allocated once per task, so the allocation of the box does not matter.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + Send + 'a>>;
+
+/// A task's wish for an ENI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EniRequest {
+    /// UUID of the attachment, made once per task: repeats of one request carry the same.
+    pub attachment_id: String,
+    /// 1 to 16 subnets in order of preference.
+    pub subnets: Vec<String>,
+    /// 0 to 5 group ids; none means the VPC's default group.
+    pub security_groups: Vec<String>,
+}
+
+/// What a provider says of an ENI that a task has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EniState {
+    /// It is this task's and carries traffic.
+    Attached,
+    /// It is gone or no longer what the store says, and why.
+    Gone(String),
+}
+
+/// Why a provider could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The request can never be met as it is.
+    #[error("{0}")]
+    Invalid(FieldError),
+    /// Nothing is left to hand out; may work again when tasks have gone.
+    #[error("{0}")]
+    Exhausted(String),
+    /// The provider itself failed.
+    #[error("{attempt}")]
+    Failed {
+        /// What was attempted, on what.
+        attempt: String,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Hands out ENIs and security groups.
+///
+/// Every method is idempotent, so that a task interrupted anywhere can be resumed.
+pub trait Provider: Send + Sync {
+    /// Makes an ENI that differs from all of `existing`, the ENIs the store has for this host.
+    ///
+    /// The caller allocates one at a time and stores the answer before the next call.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown subnet or group, `Exhausted` when subnets or the trunk are full.
+    fn allocate<'a>(&'a self, request: &'a EniRequest, existing: &'a [Eni]) -> Pending<'a, Eni>;
+
+    /// Connects `eni` to this host's trunk, and returns when frames can flow.
+    ///
+    /// # Errors
+    /// `Failed` if the ENI cannot be attached.
+    fn attach<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
+
+    /// Compares `eni` with what the provider has.
+    ///
+    /// # Errors
+    /// `Failed` if the provider cannot tell.
+    fn describe<'a>(&'a self, eni: &'a Eni) -> Pending<'a, EniState>;
+
+    /// Detaches and frees `eni`; one that is gone already is success.
+    ///
+    /// # Errors
+    /// `Failed` if the ENI may still exist.
+    fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
+
+    /// The groups named by `group_ids`, in that order.
+    ///
+    /// # Errors
+    /// `Invalid` names the first that does not exist.
+    fn describe_security_groups<'a>(
+        &'a self,
+        group_ids: &'a [String],
+    ) -> Pending<'a, Vec<SecurityGroup>>;
+
+    /// The VPC's id.
+    fn vpc_id(&self) -> &str;
+
+    /// The VPC's networks of both families.
+    fn vpc_cidrs(&self) -> Vec<IpNet>;
+}

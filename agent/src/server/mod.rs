@@ -1,0 +1,335 @@
+//! The API: HTTP with JSON on a Unix socket that only root may use.
+//!
+//! Turns requests into calls of `Control` and its answers into status codes. Knows nothing of networks.
+
+mod socket;
+
+pub use socket::{SocketError, bind};
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path as UrlPath, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use bytes::Bytes;
+use tokio::net::UnixListener;
+
+use crate::api::{ApiError, ErrorBody, ErrorCode, Status, TaskDescription, TaskList};
+use crate::field_error::FieldError;
+use crate::spec::{TaskId, TaskSpec};
+
+/// How long a shutdown waits for answers that are under way.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What the agent does on request.
+///
+/// A call runs to its end even if the client goes away.
+pub trait Control: Send + Sync + 'static {
+    /// Gives a task its network, and returns when it is there.
+    fn add_task(&self, spec: TaskSpec) -> impl Future<Output = Result<Added, ControlError>> + Send;
+
+    /// Removes a task's network, and returns when nothing is left of it.
+    fn remove_task(&self, id: TaskId) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Every task, by id.
+    fn tasks(&self) -> impl Future<Output = Result<Vec<TaskDescription>, ControlError>> + Send;
+
+    /// One task.
+    fn task(
+        &self,
+        id: TaskId,
+    ) -> impl Future<Output = Result<TaskDescription, ControlError>> + Send;
+
+    /// The agent as it runs.
+    fn status(&self) -> impl Future<Output = Result<Status, ControlError>> + Send;
+}
+
+/// A task that has its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Added {
+    /// It was given now.
+    Created(TaskDescription),
+    /// It was there, by the same specification.
+    Existing(TaskDescription),
+}
+
+/// Why the agent did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A field of the specification is wrong.
+    #[error("{0}")]
+    Invalid(FieldError),
+    /// The task exists with another specification, or is being removed.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is no such task.
+    #[error("there is no task {0}; `branchline task ls` lists them")]
+    Unknown(TaskId),
+    /// Nothing is left to hand out.
+    #[error("{0}")]
+    Exhausted(String),
+    /// A step failed, and what was done before it has been undone.
+    #[error("{}", causes(source.as_ref()))]
+    Failed {
+        /// Which step, and why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Serves `control` on `listener` until `shutdown` is done, then for at most 5 s more until answers are out.
+///
+/// Removes the socket file at `path` at the end.
+///
+/// # Errors
+/// The socket cannot be served, or its file cannot be removed.
+pub async fn serve<C: Control>(
+    listener: UnixListener,
+    path: &Path,
+    control: Arc<C>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    serve_for(
+        listener,
+        path,
+        control,
+        shutdown,
+        Limits {
+            owner: 0,
+            grace: SHUTDOWN,
+        },
+    )
+    .await
+}
+
+/// Who may use the socket, and how long a shutdown waits for answers that are under way.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    owner: u32,
+    grace: Duration,
+}
+
+async fn serve_for<C: Control>(
+    listener: UnixListener,
+    path: &Path,
+    control: Arc<C>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    limits: Limits,
+) -> std::io::Result<()> {
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let signal = async move {
+        shutdown.await;
+        // Nobody listens any more only when the server has ended by itself.
+        stopping.send(()).ok();
+    };
+    let service = router(control, limits.owner).into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(signal);
+    let deadline = async {
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(limits.grace).await;
+    };
+    tokio::select! {
+        served = server => served?,
+        () = deadline => tracing::warn!("API clients still connected at shutdown were cut off"),
+    }
+    std::fs::remove_file(path)
+}
+
+/// Who is at the other end of a connection; `None` if the kernel did not say.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self {
+            uid: stream
+                .io()
+                .peer_cred()
+                .ok()
+                .map(|credentials| credentials.uid()),
+        }
+    }
+}
+
+fn router<C: Control>(control: Arc<C>, owner: u32) -> Router {
+    Router::new()
+        .route("/v1/tasks", get(list_tasks::<C>).post(add_task::<C>))
+        .route(
+            "/v1/tasks/{id}",
+            get(show_task::<C>).delete(remove_task::<C>),
+        )
+        .route("/v1/status", get(status::<C>))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(control)
+        .layer(from_fn_with_state(owner, only_owner))
+}
+
+/// The socket's mode keeps others out as well; this holds when someone changes it.
+async fn only_owner(
+    State(owner): State<u32>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Infallible> {
+    if peer.uid == Some(owner) {
+        return Ok(next.run(request).await);
+    }
+    Ok(error(
+        StatusCode::FORBIDDEN,
+        ErrorCode::Forbidden,
+        "only root may use the agent; run this with sudo",
+    ))
+}
+
+async fn add_task<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Response {
+    let spec = match TaskSpec::parse(&body) {
+        Ok(spec) => spec,
+        Err(field) => return ControlError::Invalid(field).into_response(),
+    };
+    match finish(async move { control.add_task(spec).await }).await {
+        Ok(Added::Created(task)) => (StatusCode::CREATED, Json(task)).into_response(),
+        Ok(Added::Existing(task)) => (StatusCode::OK, Json(task)).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn remove_task<C: Control>(
+    State(control): State<Arc<C>>,
+    UrlPath(id): UrlPath<String>,
+) -> Response {
+    let id = match task_id(id) {
+        Ok(id) => id,
+        Err(error) => return error.into_response(),
+    };
+    match finish(async move { control.remove_task(id).await }).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn list_tasks<C: Control>(State(control): State<Arc<C>>) -> Response {
+    answer(control.tasks().await.map(|tasks| TaskList { tasks }))
+}
+
+async fn show_task<C: Control>(
+    State(control): State<Arc<C>>,
+    UrlPath(id): UrlPath<String>,
+) -> Response {
+    match task_id(id) {
+        Ok(id) => answer(control.task(id).await),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn status<C: Control>(State(control): State<Arc<C>>) -> Response {
+    answer(control.status().await)
+}
+
+async fn no_such_path(request: Request) -> Response {
+    error(
+        StatusCode::NOT_FOUND,
+        ErrorCode::NotFound,
+        &format!("there is no {}", request.uri().path()),
+    )
+}
+
+async fn no_such_method(request: Request) -> Response {
+    let message = format!("{} is not for {}", request.method(), request.uri().path());
+    error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::InvalidRequest,
+        &message,
+    )
+}
+
+/// Runs `work` to its end on a task of its own: the server drops a handler whose client has gone.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+) -> Result<T, ControlError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(source) => Err(ControlError::Failed {
+            source: source.into(),
+        }),
+    }
+}
+
+fn task_id(id: String) -> Result<TaskId, ControlError> {
+    TaskId::try_from(id)
+        .map_err(|error| ControlError::Invalid(FieldError::new("taskId", error.to_string(), "")))
+}
+
+fn answer<T: serde::Serialize>(result: Result<T, ControlError>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+impl IntoResponse for ControlError {
+    fn into_response(self) -> Response {
+        let message = self.to_string();
+        match self {
+            Self::Invalid(field) => {
+                let error = ApiError {
+                    code: ErrorCode::InvalidRequest,
+                    message,
+                    field: Some(field.field),
+                };
+                (StatusCode::BAD_REQUEST, Json(ErrorBody { error })).into_response()
+            }
+            Self::Conflict(_) => error(StatusCode::CONFLICT, ErrorCode::Conflict, &message),
+            Self::Unknown(_) => error(StatusCode::NOT_FOUND, ErrorCode::NotFound, &message),
+            Self::Exhausted(_) => error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::Exhausted,
+                &message,
+            ),
+            Self::Failed { .. } => error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                ErrorCode::Internal,
+                &message,
+            ),
+        }
+    }
+}
+
+fn error(status: StatusCode, code: ErrorCode, message: &str) -> Response {
+    let error = ApiError {
+        code,
+        message: message.to_owned(),
+        field: None,
+    };
+    (status, Json(ErrorBody { error })).into_response()
+}
+
+/// An error and its causes in one line.
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat their cause in their own text.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests;

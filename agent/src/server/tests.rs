@@ -1,0 +1,416 @@
+//! Tests of `server` over real sockets, with the command line's client and a `Control` of their own.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot};
+
+use super::*;
+use crate::cli::client::{Client, ClientError};
+use crate::state::TaskRecord;
+use crate::state::tests::record;
+use crate::test_dir::TestDir;
+
+/// Keeps tasks in memory; `slow` waits for `go`, and notes that it went on.
+#[derive(Default)]
+struct Memory {
+    tasks: Mutex<BTreeMap<TaskId, TaskSpec>>,
+    started: Notify,
+    go: Notify,
+    finished: AtomicBool,
+}
+
+fn description(spec: &TaskSpec) -> TaskDescription {
+    TaskDescription::of(&TaskRecord {
+        spec: spec.clone(),
+        ..record("any")
+    })
+}
+
+impl Control for Memory {
+    async fn add_task(&self, spec: TaskSpec) -> Result<Added, ControlError> {
+        match spec.task_id.as_str() {
+            "slow" => {
+                self.started.notify_one();
+                self.go.notified().await;
+                self.finished.store(true, Ordering::SeqCst);
+            }
+            "full" => {
+                return Err(ControlError::Exhausted(
+                    "no free address in subnet-a".into(),
+                ));
+            }
+            "broken" => {
+                return Err(ControlError::Failed {
+                    source: "create veth".into(),
+                });
+            }
+            "panic" => panic!("a step panicked"),
+            _ => {}
+        }
+        let task = description(&spec);
+        let mut tasks = self.tasks.lock().unwrap();
+        match tasks.insert(spec.task_id.clone(), spec.clone()) {
+            None => Ok(Added::Created(task)),
+            Some(before) if before == spec => Ok(Added::Existing(task)),
+            Some(_) => Err(ControlError::Conflict(format!(
+                "task {} has another specification",
+                spec.task_id
+            ))),
+        }
+    }
+
+    async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
+        self.tasks
+            .lock()
+            .unwrap()
+            .remove(&id)
+            .map(drop)
+            .ok_or(ControlError::Unknown(id))
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
+        Ok(self
+            .tasks
+            .lock()
+            .unwrap()
+            .values()
+            .map(description)
+            .collect())
+    }
+
+    async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
+        self.tasks
+            .lock()
+            .unwrap()
+            .get(&id)
+            .map(description)
+            .ok_or(ControlError::Unknown(id))
+    }
+
+    async fn status(&self) -> Result<Status, ControlError> {
+        Ok(Status {
+            vpc_id: "vpc-1".into(),
+            ..Status::default()
+        })
+    }
+}
+
+/// A server on a socket of its own.
+struct Running {
+    _dir: TestDir,
+    socket: PathBuf,
+    memory: Arc<Memory>,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    fn start(owner: u32) -> Self {
+        Self::start_with(Limits {
+            owner,
+            grace: Duration::from_secs(60),
+        })
+    }
+
+    fn start_with(limits: Limits) -> Self {
+        let dir = TestDir::new();
+        let socket = dir.path().join("run/agent.sock");
+        let listener = bind(&socket).unwrap();
+        let memory = Arc::new(Memory::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (control, path) = (Arc::clone(&memory), socket.clone());
+        let shutdown = async move { drop(stopped.await) };
+        let server =
+            tokio::spawn(
+                async move { serve_for(listener, &path, control, shutdown, limits).await },
+            );
+        Self {
+            _dir: dir,
+            socket,
+            memory,
+            stop,
+            server,
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.socket)
+    }
+}
+
+/// Whoever runs the tests.
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+fn spec(id: &str, subnet: &str) -> Vec<u8> {
+    format!(
+        r#"{{"taskId": "{id}", "networkConfiguration": {{"awsvpcConfiguration": {{"subnets": ["{subnet}"]}}}}}}"#
+    )
+    .into_bytes()
+}
+
+fn refusal<T: std::fmt::Debug>(
+    result: Result<T, ClientError>,
+) -> (ErrorCode, String, Option<String>) {
+    let error = result.unwrap_err();
+    let ClientError::Refused(error) = error else {
+        panic!("not refused by the agent: {error}")
+    };
+    (error.code, error.message, error.field)
+}
+
+#[tokio::test]
+async fn a_task_is_added_shown_and_removed() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    let web: TaskId = "web".parse().unwrap();
+    let (created, task) = client.add_task(spec("web", "subnet-a")).await.unwrap();
+    assert!(created);
+    assert_eq!(
+        client.add_task(spec("web", "subnet-a")).await.unwrap(),
+        (false, task.clone())
+    );
+    assert_eq!(client.task(&web).await.unwrap(), task);
+    assert_eq!(client.tasks().await.unwrap().tasks, [task]);
+    assert_eq!(client.status().await.unwrap().vpc_id, "vpc-1");
+    client.remove_task(&web).await.unwrap();
+    let gone = (
+        ErrorCode::NotFound,
+        "there is no task web; `branchline task ls` lists them".to_owned(),
+        None,
+    );
+    assert_eq!(refusal(client.remove_task(&web).await), gone);
+    assert_eq!(refusal(client.task(&web).await), gone);
+}
+
+#[tokio::test]
+async fn refusals_carry_code_message_and_field() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    client.add_task(spec("web", "subnet-a")).await.unwrap();
+    let rows = [
+        (
+            spec("web", "subnet-b"),
+            ErrorCode::Conflict,
+            "another specification",
+            None,
+        ),
+        (
+            spec("full", "subnet-a"),
+            ErrorCode::Exhausted,
+            "no free address in subnet-a",
+            None,
+        ),
+        (
+            spec("broken", "subnet-a"),
+            ErrorCode::Internal,
+            "create veth",
+            None,
+        ),
+        (
+            spec("panic", "subnet-a"),
+            ErrorCode::Internal,
+            "panicked",
+            None,
+        ),
+        (
+            spec("a b", "subnet-a"),
+            ErrorCode::InvalidRequest,
+            "1 to 64",
+            Some("taskId"),
+        ),
+        (
+            b"{}".to_vec(),
+            ErrorCode::InvalidRequest,
+            "is missing",
+            Some("taskId"),
+        ),
+        (
+            b"\xff".to_vec(),
+            ErrorCode::InvalidRequest,
+            "not JSON",
+            Some("line 1"),
+        ),
+    ];
+    for (body, code, says, field) in rows {
+        let (got, message, got_field) = refusal(client.add_task(body).await);
+        assert_eq!((got, got_field.as_deref()), (code, field), "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+/// What the server sends to `request`, until it closes the connection.
+async fn raw(socket: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(socket).await.unwrap();
+    stream
+        .write_all(format!("{request}\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn every_path_has_its_status_code() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    client.add_task(spec("web", "subnet-a")).await.unwrap();
+    let rows = [
+        ("GET /healthz HTTP/1.1", "200", "ok"),
+        ("GET /v1/status HTTP/1.1", "200", "\"vpcId\":\"vpc-1\""),
+        ("GET /v1/tasks HTTP/1.1", "200", "\"taskId\":\"web\""),
+        (
+            "GET /v1/tasks/web HTTP/1.1",
+            "200",
+            "\"type\":\"ElasticNetworkInterface\"",
+        ),
+        (
+            "GET /v1/tasks/none HTTP/1.1",
+            "404",
+            "\"code\":\"NotFound\"",
+        ),
+        (
+            "GET /v1/tasks/a%2Fb HTTP/1.1",
+            "400",
+            "\"field\":\"taskId\"",
+        ),
+        ("DELETE /v1/tasks/web HTTP/1.1", "204", ""),
+        (
+            "DELETE /v1/tasks/web HTTP/1.1",
+            "404",
+            "\"code\":\"NotFound\"",
+        ),
+        ("GET /v2 HTTP/1.1", "404", "there is no /v2"),
+        ("PUT /v1/tasks HTTP/1.1", "405", "PUT is not for /v1/tasks"),
+    ];
+    for (request, status, says) in rows {
+        let answer = raw(&server.socket, request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert!(answer.contains(says), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_may_use_the_socket() {
+    let server = Running::start(own_uid() + 1);
+    let (code, message, _) = refusal(server.client().tasks().await);
+    assert_eq!(
+        (code, message.as_str()),
+        (
+            ErrorCode::Forbidden,
+            "only root may use the agent; run this with sudo"
+        )
+    );
+    refusal(server.client().add_task(spec("web", "subnet-a")).await);
+    assert!(server.memory.tasks.lock().unwrap().is_empty());
+    assert!(
+        raw(&server.socket, "GET /healthz HTTP/1.1")
+            .await
+            .starts_with("HTTP/1.1 403 ")
+    );
+    let mode = std::fs::metadata(&server.socket)
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_task_is_finished_though_its_client_goes_away() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    let request = tokio::spawn(async move { client.add_task(spec("slow", "subnet-a")).await });
+    server.memory.started.notified().await;
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    // The server notices the closed connection before the task goes on.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.memory.go.notify_one();
+    let slow: TaskId = "slow".parse().unwrap();
+    for _ in 0..100 {
+        if server.client().task(&slow).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(server.memory.finished.load(Ordering::SeqCst));
+    server.client().task(&slow).await.unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_is_under_way_and_removes_the_socket() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    let request = tokio::spawn(async move { client.add_task(spec("slow", "subnet-a")).await });
+    server.memory.started.notified().await;
+    server.stop.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!server.server.is_finished());
+    server.memory.go.notify_one();
+    assert!(request.await.unwrap().unwrap().0);
+    server.server.await.unwrap().unwrap();
+    assert!(!server.socket.exists());
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_a_silent_client() {
+    let server = Running::start_with(Limits {
+        owner: own_uid(),
+        grace: Duration::from_millis(100),
+    });
+    let mut silent = UnixStream::connect(&server.socket).await.unwrap();
+    silent
+        .write_all(b"GET /v1/tasks HTTP/1.1\r\n")
+        .await
+        .unwrap();
+    server.stop.send(()).unwrap();
+    server.server.await.unwrap().unwrap();
+    assert!(!server.socket.exists());
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let server = Running::start(own_uid());
+    assert!(matches!(
+        bind(&server.socket),
+        Err(SocketError::InUse { .. })
+    ));
+    server.client().tasks().await.unwrap();
+
+    let dir = TestDir::new();
+    let path = dir.path().join("agent.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(std::fs::metadata(&path).unwrap().file_type().is_socket());
+    let _listener = bind(&path).unwrap();
+    UnixStream::connect(&path).await.unwrap();
+
+    let file = dir.path().join("file.sock");
+    std::fs::write(&file, "kept").unwrap();
+    assert!(matches!(bind(&file), Err(SocketError::NoSocket { .. })));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+}
+
+#[test]
+fn causes_stand_in_one_line_and_once() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer: {0}")]
+    struct Repeats(#[source] std::io::Error);
+    let io = || std::io::Error::other("disk\nfull");
+    assert_eq!(causes(&Outer(io())), "outer: disk full");
+    assert_eq!(causes(&Repeats(io())), "outer: disk full");
+}

@@ -1,0 +1,331 @@
+//! The built command against a server with an agent of its own behind it: output, exit codes, `task exec`.
+//!
+//! Needs root: the API serves nobody else, and `task exec` enters a namespace.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use branchline::api::{Attachment, KeyValuePair, Status, TaskDescription, TaskStatus};
+use branchline::field_error::FieldError;
+use branchline::server::{Added, Control, ControlError, bind, serve};
+use branchline::spec::{TaskId, TaskSpec};
+use nix::sched::{CloneFlags, unshare};
+
+/// Says yes to every task and puts it into `netns`.
+struct Memory {
+    netns: PathBuf,
+    tasks: Mutex<BTreeMap<TaskId, TaskDescription>>,
+}
+
+impl Control for Memory {
+    async fn add_task(&self, spec: TaskSpec) -> Result<Added, ControlError> {
+        if spec.awsvpc().subnets == ["subnet-x"] {
+            let field = "networkConfiguration.awsvpcConfiguration.subnets[0]";
+            let problem = "\"subnet-x\" is no subnet of vpc-1";
+            return Err(ControlError::Invalid(FieldError::new(
+                field,
+                problem,
+                "write subnet-a",
+            )));
+        }
+        let detail = KeyValuePair {
+            name: "privateIPv4Address".into(),
+            value: "10.0.1.4".into(),
+        };
+        let task = TaskDescription {
+            task_id: spec.task_id.to_string(),
+            last_status: TaskStatus::Running,
+            desired_status: TaskStatus::Running,
+            availability_zone: None,
+            created_at_ms: 0,
+            attachments: vec![Attachment {
+                id: "a".into(),
+                kind: "ElasticNetworkInterface".into(),
+                status: "ATTACHED".into(),
+                details: vec![detail],
+            }],
+            containers: Vec::new(),
+            security_groups: vec!["sg-web".into()],
+            network_namespace: self.netns.clone(),
+            host_link: "bl0".into(),
+            vlan_id: Some(1),
+        };
+        match self
+            .tasks
+            .lock()
+            .unwrap()
+            .insert(spec.task_id, task.clone())
+        {
+            None => Ok(Added::Created(task)),
+            Some(_) => Ok(Added::Existing(task)),
+        }
+    }
+
+    async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
+        self.tasks
+            .lock()
+            .unwrap()
+            .remove(&id)
+            .map(drop)
+            .ok_or(ControlError::Unknown(id))
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
+        Ok(self.tasks.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
+        self.tasks
+            .lock()
+            .unwrap()
+            .get(&id)
+            .cloned()
+            .ok_or(ControlError::Unknown(id))
+    }
+
+    async fn status(&self) -> Result<Status, ControlError> {
+        Ok(Status {
+            version: "9.9.9".into(),
+            ..Status::default()
+        })
+    }
+}
+
+/// A network namespace that lives as long as this process: its thread never ends.
+fn namespace() -> PathBuf {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+        ready.send(nix::unistd::gettid()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    let thread = is_ready.recv().unwrap();
+    format!("/proc/{}/task/{thread}/ns/net", std::process::id()).into()
+}
+
+/// A server in a folder of its own, which goes with it.
+struct Agent {
+    folder: PathBuf,
+    netns: PathBuf,
+}
+
+impl Agent {
+    fn start(name: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("branchline-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let netns = namespace();
+        let control = Arc::new(Memory {
+            netns: netns.clone(),
+            tasks: Mutex::default(),
+        });
+        let socket = folder.join("agent.sock");
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = bind(&socket).unwrap();
+                ready.send(()).unwrap();
+                serve(listener, &socket, control, std::future::pending())
+                    .await
+                    .unwrap();
+            });
+        });
+        is_ready.recv().unwrap();
+        Self { folder, netns }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with_input(arguments, "")
+    }
+
+    fn run_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_branchline"))
+            .arg("--socket")
+            .arg(self.folder.join("agent.sock"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+fn spec(id: &str, subnet: &str) -> String {
+    format!(
+        r#"{{"taskId": "{id}", "networkConfiguration": {{"awsvpcConfiguration": {{"subnets": ["{subnet}"]}}}}}}"#
+    )
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn succeeds(output: &Output) -> &str {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The one line that a failed command says.
+fn failure(output: &Output) -> &str {
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    let line = text(&output.stderr);
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    line.strip_prefix("error: ").unwrap().trim_end()
+}
+
+#[test]
+fn tasks_are_added_listed_shown_and_removed() {
+    let agent = Agent::start("tasks");
+    let file = agent.folder.join("web.json");
+    std::fs::write(&file, spec("web", "subnet-a")).unwrap();
+    let file = file.to_str().unwrap();
+    assert!(succeeds(&agent.run(&["task", "add", file])).starts_with("task web added\n"));
+    assert!(
+        succeeds(&agent.run(&["task", "add", file])).starts_with("task web was there already\n")
+    );
+    let json = agent.run_with_input(&["task", "add", "-", "--json"], &spec("db", "subnet-a"));
+    let task: TaskDescription = serde_json::from_str(succeeds(&json)).unwrap();
+    assert_eq!(
+        (task.task_id.as_str(), task.detail("privateIPv4Address")),
+        ("db", Some("10.0.1.4"))
+    );
+    let list = agent.run(&["task", "ls"]);
+    let ids: Vec<&str> = succeeds(&list)
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(ids, ["TASK", "db", "web"]);
+    assert!(
+        succeeds(&agent.run(&["task", "show", "web"])).contains("\nprivateIPv4Address  10.0.1.4\n")
+    );
+    let shown: serde_json::Value =
+        serde_json::from_str(succeeds(&agent.run(&["task", "show", "web", "--json"]))).unwrap();
+    assert_eq!(shown["attachments"][0]["details"][0]["value"], "10.0.1.4");
+    assert!(succeeds(&agent.run(&["status"])).contains("9.9.9"));
+    assert_eq!(succeeds(&agent.run(&["task", "rm", "web"])), "");
+    assert_eq!(
+        failure(&agent.run(&["task", "rm", "web"])),
+        "there is no task web; `branchline task ls` lists them"
+    );
+}
+
+#[test]
+fn errors_are_one_line_that_names_file_and_field() {
+    let agent = Agent::start("errors");
+    let file = agent.folder.join("web.json");
+    let path = file.to_str().unwrap();
+    assert!(
+        failure(&agent.run(&["task", "add", path]))
+            .starts_with(&format!("read task specification {path}: No such"))
+    );
+    std::fs::write(&file, spec("a b", "subnet-a")).unwrap();
+    assert!(
+        failure(&agent.run(&["task", "add", path]))
+            .starts_with(&format!("task specification {path}: taskId: "))
+    );
+    std::fs::write(&file, spec("web", "subnet-x")).unwrap();
+    let refused = format!(
+        "task specification {path}: networkConfiguration.awsvpcConfiguration.subnets[0]: \
+         \"subnet-x\" is no subnet of vpc-1; write subnet-a"
+    );
+    assert_eq!(failure(&agent.run(&["task", "add", path])), refused);
+    let nobody = Command::new(env!("CARGO_BIN_EXE_branchline"))
+        .args(["--socket", "/nowhere/agent.sock", "task", "ls"])
+        .output()
+        .unwrap();
+    let nobody = failure(&nobody);
+    assert!(
+        nobody.starts_with("connect to the agent at /nowhere/agent.sock (run as root;"),
+        "{nobody}"
+    );
+    assert!(
+        failure(&agent.run(&["agent", "--config", path]))
+            .starts_with(&format!("configuration {path}: "))
+    );
+    assert_eq!(agent.run(&["task", "frob"]).status.code(), Some(2));
+    let config = agent.folder.join("agent.toml");
+    std::fs::write(&config, format!("run_dir = {:?}", agent.folder)).unwrap();
+    let purge = agent.run(&["purge", "--config", config.to_str().unwrap()]);
+    assert!(failure(&purge).ends_with("agent.sock; stop it first"));
+}
+
+#[test]
+fn exec_becomes_the_command_in_the_tasks_namespace() {
+    let agent = Agent::start("exec");
+    succeeds(&agent.run_with_input(&["task", "add", "-"], &spec("web", "subnet-a")));
+    let inside = agent.run(&["task", "exec", "web", "--", "readlink", "/proc/self/ns/net"]);
+    let netns = std::fs::read_link(&agent.netns).unwrap();
+    assert_eq!(Path::new(succeeds(&inside).trim()), netns);
+    assert_ne!(std::fs::read_link("/proc/self/ns/net").unwrap(), netns);
+    assert_eq!(
+        succeeds(&agent.run(&["task", "exec", "web", "--", "ls", "/sys/class/net"])),
+        "lo\n"
+    );
+    let code = agent.run(&["task", "exec", "web", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(code.status.code(), Some(7));
+    let missing = agent.run(&["task", "exec", "web", "--", "no-such-program"]);
+    assert!(failure(&missing).starts_with("run \"no-such-program\": No such file"));
+    assert!(
+        failure(&agent.run(&["task", "exec", "db", "--", "true"]))
+            .starts_with("there is no task db")
+    );
+}
+
+#[test]
+fn doctor_reports_on_this_host_and_fails_when_something_is_missing() {
+    let agent = Agent::start("doctor");
+    let config = agent.folder.join("agent.toml");
+    std::fs::write(
+        &config,
+        format!("run_dir = {:?}\nbpffs_dir = '/nowhere'", agent.folder),
+    )
+    .unwrap();
+    let output = agent.run(&["doctor", "--json", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let check = |name: &str| {
+        report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["name"] == name)
+            .cloned()
+    };
+    assert_eq!(
+        check("agent").unwrap()["finding"]
+            .as_str()
+            .unwrap()
+            .split(' ')
+            .next(),
+        Some("9.9.9")
+    );
+    assert_eq!(check("bpffs").unwrap()["outcome"], "missing");
+    assert_eq!(check("veth and TC").unwrap()["outcome"], "ok");
+    assert_eq!(check("VPC file").unwrap()["outcome"], "missing");
+    let text_output = agent.run(&["doctor", "--config", config.to_str().unwrap()]);
+    assert!(text(&text_output.stdout).ends_with("something required is missing\n"));
+}
