@@ -163,6 +163,8 @@ impl Fabric {
             .collect();
         settle(&self.netlink, self.trunk, &[], &routes).await?;
         host.set_up(self.host_trunk, true).await?;
+        self.netlink.wait_until_sending(self.trunk).await?;
+        host.wait_until_sending(self.host_trunk).await?;
         Ok(())
     }
 
@@ -393,6 +395,8 @@ async fn ensure_uplink(
     add_addresses(fabric, far.index, &fabric_end).await?;
     host.set_up(near.index, true).await?;
     fabric.set_up(far.index, true).await?;
+    host.wait_until_sending(near.index).await?;
+    fabric.wait_until_sending(far.index).await?;
     know_neighbours(host, near.index, &fabric_end, UPLINK_MAC).await?;
     know_neighbours(fabric, far.index, &host_end, HOST_UPLINK_MAC).await?;
     let same_family = |ends: &[IpNet], cidr: &IpNet| {

@@ -9,17 +9,23 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    State,
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::netlink::{Netlink, NetlinkError, unless_gone};
 use crate::netns::Origin;
+
+/// Two seconds together; linkwatch puts an event off for at most one.
+const SENDING_CHECKS: u32 = 2000;
+const SENDING_PAUSE: Duration = Duration::from_millis(1);
 
 /// A 48-bit hardware address, in transmission order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -203,6 +209,30 @@ impl Netlink {
         self.change_link(index, change).await
     }
 
+    /// Waits until a link whose both ends are up really sends. The kernel
+    /// starts its queue a while after the carrier came, from a worker
+    /// (net/core/link_watch.c); until then it drops what the link is to send.
+    ///
+    /// # Errors
+    /// `NoAnswer` if it does not come within two seconds: the other end is down.
+    pub async fn wait_until_sending(&self, index: u32) -> Result<(), NetlinkError> {
+        let netns = self.netns().name();
+        let what = || format!("wait until link {index} sends in network namespace {netns}");
+        for _ in 0..SENDING_CHECKS {
+            let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
+            let request = RouteNetlinkMessage::GetLink(message);
+            let found = self.request(what, request, 0).await?;
+            if found.iter().any(is_operational) {
+                return Ok(());
+            }
+            tokio::time::sleep(SENDING_PAUSE).await;
+        }
+        Err(NetlinkError::NoAnswer {
+            what: what(),
+            reason: "it has no carrier",
+        })
+    }
+
     /// Deletes a link by index, and with it the other end of a pair; tells
     /// whether it was there.
     ///
@@ -379,6 +409,14 @@ fn link(message: &RouteNetlinkMessage) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+fn is_operational(message: &RouteNetlinkMessage) -> bool {
+    let RouteNetlinkMessage::NewLink(message) = message else {
+        return false;
+    };
+    let up = LinkAttribute::OperState(State::Up);
+    message.attributes.contains(&up)
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {

@@ -1,7 +1,8 @@
 //! The inside of a task's namespace: `eth0` with its addresses and routes.
 //!
 //! Runs while the other end of the veth is down, so nothing flows before the
-//! caller sets that end up. Filters nothing: what a task finds here it may
+//! caller sets that end up; the link sends once `Netlink::wait_until_sending`
+//! has returned, and a task must not start before. Filters nothing: what a task finds here it may
 //! change, and the programs on the host's end decide regardless.
 
 use std::net::IpAddr;

@@ -330,6 +330,10 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
     for link in [&from, &to] {
         host.set_up(link.index, true).await.unwrap();
     }
+    one.wait_until_sending(receiver.link).await.unwrap();
+    for link in [&from, &to] {
+        host.wait_until_sending(link.index).await.unwrap();
+    }
 
     let traffic = Traffic::start(one.netns(), two.netns());
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -346,6 +350,52 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
         "too little traffic to prove anything: {sent}"
     );
     assert_eq!(sent, received);
+}
+
+/// Without the wait, some first packets are dropped by the link that sends them.
+#[tokio::test]
+async fn edges_the_first_packet_arrives_once_a_link_sends() {
+    const ROUNDS: u32 = 60;
+    for round in 0..ROUNDS {
+        let mut ground = Ground::new(&format!("first{round}"));
+        let (host, inside) = (ground.netlink("host"), ground.netlink("task"));
+        let near = host
+            .ensure_veth(&pair("blone", "eth0", None, 9001), &inside)
+            .await
+            .unwrap()
+            .0;
+        task_network::configure(&inside, &task(4)).await.unwrap();
+        let eth0 = inside.existing_link("eth0").await.unwrap().index;
+        if round == 0 {
+            let error = inside.wait_until_sending(eth0).await.unwrap_err();
+            assert!(
+                matches!(error, NetlinkError::NoAnswer { .. }),
+                "the far end is down: {error}"
+            );
+        }
+        let client = inside
+            .netns()
+            .run(|| UdpSocket::bind("10.0.1.4:0").unwrap())
+            .unwrap();
+        host.set_up(near.index, true).await.unwrap();
+        inside.wait_until_sending(eth0).await.unwrap();
+        // Without a carrier the kernel's own packets were dropped before.
+        let before = dropped(inside.netns());
+        client.send_to(b"x", "10.0.1.1:7000").unwrap();
+        assert_eq!(dropped(inside.netns()), before, "round {round}");
+    }
+}
+
+/// How many packets `eth0` did not send.
+fn dropped(netns: &Netns) -> String {
+    let path = "/proc/thread-self/net/dev";
+    let counters = netns.run(|| fs::read_to_string(path).unwrap()).unwrap();
+    let line = counters
+        .lines()
+        .find(|line| line.trim_start().starts_with("eth0:"))
+        .unwrap();
+    // Name, eight counters of receiving; then bytes, packets, errs, drop of sending.
+    line.split_whitespace().nth(12).unwrap().to_owned()
 }
 
 #[tokio::test]
