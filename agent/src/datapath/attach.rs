@@ -1,0 +1,173 @@
+//! Where programs are attached, so that they survive the agent and are replaced in one step.
+//!
+//! A trunk has one pinned TCX link where the kernel has them (6.6 and later), which a stray
+//! `tc qdisc del` does not touch; else clsact. All branches share one TC block with one filter, as
+//! a TCX link for each would cost 14 ms a task. The fabric, which is the VPC and not the host, has
+//! clsact.
+
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{SchedClassifierLink, TcAttachOptions},
+};
+
+use super::{Datapath, DatapathError, classifier, program};
+use crate::{
+    netlink::Netlink,
+    tc::FilterAt,
+};
+
+/// Number of the TC block that all branches join.
+pub const BRANCH_BLOCK: u32 = 0x626c;
+
+/// How the trunk's program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrunkAttachment {
+    /// By a pinned TCX link.
+    Tcx,
+    /// By clsact.
+    Clsact,
+}
+
+impl TrunkAttachment {
+    /// Its name in `status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+impl Datapath {
+    /// Attaches `trunk_ingress` to the link `name`, index `ifindex`, of the namespace of `host`,
+    /// which must be the calling thread's; or replaces the one that is there.
+    ///
+    /// # Errors
+    /// `Netlink`, `Pin` or `Program` of the attachment that the kernel has.
+    pub async fn attach_trunk(
+        &mut self,
+        host: &Netlink,
+        name: &str,
+        ifindex: u32,
+    ) -> Result<TrunkAttachment, DatapathError> {
+        if let Some(pin) = self.trunk_pin(name, ifindex) {
+            let program = classifier(&mut self.ebpf, program::TRUNK_INGRESS)?;
+            if attach_tcx(program, name, &pin)? {
+                return Ok(TrunkAttachment::Tcx);
+            }
+        }
+        self.attach(host, ifindex, FilterAt::Ingress(ifindex), program::TRUNK_INGRESS).await?;
+        Ok(TrunkAttachment::Clsact)
+    }
+
+    /// Attaches the local VPC's programs to the far end of the trunk in the namespace of `fabric`.
+    ///
+    /// # Errors
+    /// `Netlink`.
+    pub async fn attach_fabric(
+        &mut self,
+        fabric: &Netlink,
+        ifindex: u32,
+    ) -> Result<(), DatapathError> {
+        self.attach(fabric, ifindex, FilterAt::Ingress(ifindex), program::FABRIC).await?;
+        self.attach(fabric, ifindex, FilterAt::Egress(ifindex), program::FABRIC_GATEWAY).await
+    }
+
+    /// Lets a branch join the block of all branches, with `branch_egress` in it. The link should
+    /// be down.
+    ///
+    /// # Errors
+    /// `Netlink`.
+    pub async fn attach_branch(
+        &mut self,
+        host: &Netlink,
+        ifindex: u32,
+    ) -> Result<(), DatapathError> {
+        host.ensure_clsact(ifindex, Some(BRANCH_BLOCK)).await?;
+        if host.filter(FilterAt::Block(BRANCH_BLOCK)).await?.is_none() {
+            self.replace_branches(host).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the program of all branches by this build's, in one step; at least one branch must
+    /// have joined the block.
+    ///
+    /// # Errors
+    /// `Netlink`.
+    pub async fn replace_branches(&mut self, host: &Netlink) -> Result<(), DatapathError> {
+        let program = self.program(program::BRANCH_EGRESS)?;
+        let block = FilterAt::Block(BRANCH_BLOCK);
+        host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS).await?;
+        Ok(())
+    }
+
+    async fn attach(
+        &mut self,
+        netlink: &Netlink,
+        ifindex: u32,
+        at: FilterAt,
+        name: &'static str,
+    ) -> Result<(), DatapathError> {
+        netlink.ensure_clsact(ifindex, None).await?;
+        let program = self.program(name)?;
+        netlink.set_filter(at, program.as_fd(), name).await?;
+        Ok(())
+    }
+
+    /// The pin of the trunk's link. The index is part of its name, so that a trunk that was made
+    /// anew under the old name is not taken for the one that the pin holds.
+    fn trunk_pin(&self, name: &str, ifindex: u32) -> Option<PathBuf> {
+        Some(self.pins.as_ref()?.join(format!("link-{name}-{ifindex}")))
+    }
+}
+
+/// Attaches by TCX, in place of the pinned link's program if there is one. `false` if the kernel
+/// has no TCX.
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    name: &str,
+    pin: &Path,
+) -> Result<bool, DatapathError> {
+    let failed = |attempt: &'static str| {
+        let path = pin.to_owned();
+        move |source: Box<dyn std::error::Error + Send + Sync>| DatapathError::Pin {
+            attempt,
+            path,
+            source,
+        }
+    };
+    let program_failed =
+        |source| super::program_error("attach", program::TRUNK_INGRESS, source);
+    if pin.exists() {
+        let link = PinnedLink::from_pin(pin).map_err(|e| failed("open")(e.into()))?;
+        let link = FdLink::from(link);
+        let link = SchedClassifierLink::try_from(link).map_err(|e| failed("use")(e.into()))?;
+        let id = program.attach_to_link(link).map_err(program_failed)?;
+        // The pin keeps the link; dropping it here closes the agent's own handle only.
+        drop(program.take_link(id).map_err(program_failed)?);
+        return Ok(true);
+    }
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = match program.attach_with_options(name, TcAttachType::Ingress, order) {
+        Ok(id) => id,
+        Err(aya::programs::ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
+        {
+            return Ok(false);
+        }
+        Err(source) => return Err(program_failed(source)),
+    };
+    let link = program.take_link(id).map_err(program_failed)?;
+    let link = FdLink::try_from(link).map_err(|e| failed("pin")(e.into()))?;
+    link.pin(pin).map_err(|e| failed("pin")(e.into()))?;
+    Ok(true)
+}
+
