@@ -1,4 +1,4 @@
-//! Checks that every dependency's licence is on the list in `deny.toml` and that it comes from crates.io.
+//! Checks that every dependency's licence is on the list in `deny.toml` and that it comes from a registry.
 //!
 //! Reads `cargo metadata` only, so it works offline. Knows nothing of advisories: their database is on the network.
 

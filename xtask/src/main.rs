@@ -7,6 +7,7 @@
 mod bounds;
 mod build;
 mod check;
+mod guest;
 mod instructions;
 mod licences;
 mod packages;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::packages;
+use crate::privilege;
 use crate::process::{self, find, output, say};
 use crate::toolchain::{self, Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY};
 use crate::vm;
@@ -126,32 +127,31 @@ fn programs(groups: &[Group], report: impl Fn(&str)) -> Result<()> {
         packages::install(&packages)?;
     }
     for (name, package, _) in wanted {
-        let path = find(name)
-            .with_context(|| format!("{name} is missing although {package} is installed"))?;
+        let path = find(name).with_context(|| {
+            format!("{name} is missing; run: apt-get install --reinstall {package}")
+        })?;
         report(&format!("{name}: {}", path.display()));
     }
     Ok(())
 }
 
-/// Finds the eBPF crate's compiler; installs Debian's, or rustup's nightly where there is no Debian.
+/// Finds the eBPF crate's compiler; installs Debian's, or rustup's nightly where Debian has none.
 fn compiler() -> Result<Compiler> {
     let missing = match toolchain::find_compiler() {
         Ok(compiler) => return Ok(compiler),
         Err(missing) => missing,
     };
-    let installed = if find("apt-get").is_some() {
-        packages::install(&COMPILER_PACKAGES)
-    } else if find("rustup").is_some() {
-        install_nightly()
-    } else {
-        Err(anyhow::anyhow!("no apt-get and no rustup here"))
+    let Err(reason) = packages::install(&COMPILER_PACKAGES) else {
+        return toolchain::find_compiler();
     };
-    let rustup =
+    // A user of apt-get who is not root has been told what to do; their rustup is not changed behind their back.
+    let may_use_rustup = privilege::is_root() || find("apt-get").is_none();
+    if may_use_rustup && find("rustup").is_some() && install_nightly().is_ok() {
+        return toolchain::find_compiler();
+    }
+    let source =
         format!("rustup toolchain install {NIGHTLY} --profile minimal --component rust-src");
-    installed.with_context(|| {
-        format!("{missing}; to compile core from source instead, run: {rustup}")
-    })?;
-    toolchain::find_compiler()
+    bail!("{reason:#}; or, to compile core from source, run: {source} ({missing})")
 }
 
 fn install_nightly() -> Result<()> {

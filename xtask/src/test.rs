@@ -5,11 +5,11 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::build::{self, executables};
-use crate::process::{self, run as run_command, say};
+use crate::process::{self, say};
 use crate::sandbox;
 use crate::setup::{self, Group};
 use crate::workspace;
@@ -92,7 +92,7 @@ fn pure(args: &Args) -> Result<()> {
         "xtask",
         "--",
     ]);
-    run_command(with_options(&mut cargo, args)).context("tier pure")
+    run_tier(Tier::Pure, with_options(&mut cargo, args))
 }
 
 /// Builds the agent and the tier's tests, then runs them in namespaces of their own.
@@ -113,9 +113,17 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         command
             .env("BRANCHLINE_BIN", &agent)
             .current_dir(workspace::root().join("tests"));
-        run_command(with_options(&mut command, args))
-            .with_context(|| format!("tier {}", tier.name()))?;
+        run_tier(tier, with_options(&mut command, args))?;
     }
+    Ok(())
+}
+
+/// Runs the tests of `tier`, which say themselves what is wrong.
+fn run_tier(tier: Tier, command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("start tier {}", tier.name()))?;
+    ensure!(status.success(), "tier {} failed ({status})", tier.name());
     Ok(())
 }
 

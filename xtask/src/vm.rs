@@ -5,34 +5,19 @@
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::build::{self, Executable, executables};
+use crate::guest::{self, Report, TIERS};
 use crate::process::{self, find, output, say};
 use crate::setup::{self, Group};
 use crate::workspace;
 
 /// The supported kernels: the oldest and newest, and the long-term ones between.
 pub(crate) const RELEASES: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
-
-/// The tests' tiers in a guest, in the order of `xtask/vm/init`.
-const TIERS: [&str; 2] = ["program", "netns"];
-
-/// A guest that takes longer hangs: it boots in 5 s.
-const TIMEOUT: Duration = Duration::from_secs(600);
-
-/// QEMU's arguments that do not depend on the kernel.
-const MACHINE: &str = "-machine pc -accel tcg -cpu max,la57=off -smp 1 -m 1024 -nodefaults -display none -no-reboot \
-                       -nic none -serial stdio";
-const COMMAND_LINE: &str =
-    "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check random.trust_cpu=1";
 
 /// Run the program and netns tests on other kernels, under QEMU
 #[derive(clap::Args)]
@@ -42,19 +27,6 @@ pub(crate) struct Args {
     /// Show what the guests print
     #[arg(long, short)]
     verbose: bool,
-}
-
-/// What a guest did.
-#[derive(Debug, Default)]
-struct Report {
-    /// `uname -r` there.
-    release: String,
-    boot: Duration,
-    total: Duration,
-    /// Passed tests of each of [`TIERS`].
-    passed: [u64; TIERS.len()],
-    /// Why it failed.
-    failure: Option<String>,
 }
 
 /// Runs the command.
@@ -75,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let payload = payload()?;
     let mut reports = Vec::new();
     for release in releases {
-        let report = boot(&qemu, release, &payload, args.verbose)?;
+        let report = guest::boot(&qemu, release, &payload, args.verbose)?;
         say("vm", &summary(release, &report));
         reports.push((release, report));
     }
@@ -177,163 +149,6 @@ fn static_build(subcommand: &str) -> Command {
     cargo
 }
 
-/// Boots `release` with `payload` and follows it to its end.
-fn boot(qemu: &Path, release: &str, payload: &Path, verbose: bool) -> Result<Report> {
-    let kernel = workspace::target("vm/kernels").join(release);
-    let image = image(&kernel)?;
-    let file = |extension: &str| workspace::target("vm").join(format!("{release}.{extension}"));
-    let (initramfs, code, log) = (file("initramfs"), file("code"), file("log"));
-    output(
-        script("initramfs.sh")
-            .arg(&kernel)
-            .arg(&initramfs)
-            .arg(payload),
-    )
-    .with_context(|| format!("pack the initramfs of {release}"))?;
-
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL"])
-        .arg(qemu)
-        .args(MACHINE.split_whitespace());
-    command
-        .arg("-serial")
-        .arg(format!("file:{}", code.display()));
-    command
-        .arg("-kernel")
-        .arg(image)
-        .arg("-initrd")
-        .arg(&initramfs)
-        .args(["-append", COMMAND_LINE]);
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let (lines, report) = follow(child.spawn().context("start QEMU")?, verbose)?;
-    fs::write(&log, lines.join("\n") + "\n").with_context(|| format!("write {}", log.display()))?;
-
-    let report = judge(
-        report,
-        &lines,
-        fs::read_to_string(&code).unwrap_or_default().trim(),
-    );
-    if report.failure.is_some() && !verbose {
-        for line in lines.iter().rev().take(40).rev() {
-            println!("    {line}");
-        }
-    }
-    if report.failure.is_some() {
-        println!("    all of it: {}", workspace::relative(&log).display());
-    }
-    Ok(report)
-}
-
-/// The kernel image: images of 7 and later lie with their modules.
-fn image(kernel: &Path) -> Result<PathBuf> {
-    let files = |folder: PathBuf| {
-        fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-    };
-    let in_boot = files(kernel.join("boot")).find(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
-    });
-    in_boot
-        .or_else(|| {
-            files(kernel.join("usr/lib/modules"))
-                .map(|folder| folder.join("vmlinuz"))
-                .find(|path| path.is_file())
-        })
-        .with_context(|| {
-            format!(
-                "no vmlinuz in {}; delete that folder to fetch it again",
-                kernel.display()
-            )
-        })
-}
-
-/// Reads what QEMU prints until it ends or its time is up, which the report's `failure` then says.
-fn follow(mut qemu: Child, verbose: bool) -> Result<(Vec<String>, Report)> {
-    let started = Instant::now();
-    let (sender, receiver) = mpsc::channel();
-    let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
-        qemu.stdout.take().map(|stream| Box::new(stream) as _),
-        qemu.stderr.take().map(|stream| Box::new(stream) as _),
-    ];
-    for stream in streams.into_iter().flatten() {
-        let sender = sender.clone();
-        thread::spawn(move || {
-            let lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
-            lines.for_each(|line| {
-                sender
-                    .send(String::from_utf8_lossy(&line).trim_end().to_owned())
-                    .unwrap_or_default()
-            });
-        });
-    }
-    drop(sender);
-    let mut report = Report::default();
-    let mut lines: Vec<String> = Vec::new();
-    loop {
-        match receiver.recv_timeout(TIMEOUT.saturating_sub(started.elapsed())) {
-            Ok(line) => {
-                if let Some((_, release)) = line.split_once("VM-UP ") {
-                    report.boot = started.elapsed();
-                    report.release = release.to_owned();
-                }
-                if verbose {
-                    println!("    {line}");
-                }
-                lines.push(line);
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                report.failure = Some(format!("not done after {} s", TIMEOUT.as_secs()));
-                qemu.kill().context("end QEMU")?;
-                break;
-            }
-        }
-    }
-    qemu.wait().context("wait for QEMU")?;
-    report.total = started.elapsed();
-    Ok((lines, report))
-}
-
-/// Completes `report` from the guest's output and the exit code it sent (empty if it sent none).
-fn judge(mut report: Report, lines: &[String], code: &str) -> Report {
-    let mut tier = None;
-    for line in lines {
-        if let Some((_, name)) = line.split_once("VM-TIER ") {
-            tier = TIERS.iter().position(|tier| *tier == name);
-        } else if let (Some(tier), Some(passed)) = (tier, passed_tests(line)) {
-            report.passed[tier] += passed;
-        }
-    }
-    let silent = TIERS
-        .iter()
-        .zip(report.passed)
-        .find(|(_, passed)| *passed == 0);
-    if report.failure.is_none() {
-        report.failure = match (code, silent) {
-            ("0", None) => None,
-            ("0", Some((tier, _))) => Some(format!("no test of {tier} ran")),
-            ("", _) => Some("the guest crashed".to_owned()),
-            (_, _) => Some("tests failed".to_owned()),
-        };
-    }
-    report
-}
-
-/// The count in libtest's last line, `test result: ok. 3 passed; …`.
-fn passed_tests(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once("test result: ")?;
-    let (before, _) = rest.split_once(" passed;")?;
-    before.rsplit(' ').next()?.parse().ok()
-}
-
 fn summary(release: &str, report: &Report) -> String {
     let verdict = report.failure.as_deref().unwrap_or("passed");
     let tests: u64 = report.passed.iter().sum();
@@ -364,62 +179,7 @@ fn table(reports: &[(&str, Report)]) -> String {
         .join("\n")
 }
 
-fn script(name: &str) -> Command {
+/// A script of `xtask/vm`.
+pub(crate) fn script(name: &str) -> Command {
     Command::new(workspace::root().join("xtask/vm").join(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(text: &str) -> Vec<String> {
-        text.lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn counts_tests_by_tier() {
-        let output = lines(
-            "VM-UP 6.1.0\nVM-TIER program\ntest result: ok. 3 passed; 0 failed; 0 ignored\n\
-             VM-TIER netns\ntest result: ok. 2 passed; 0 failed; 7 filtered out",
-        );
-        let report = judge(Report::default(), &output, "0");
-        assert_eq!((report.passed, report.failure), ([3, 2], None));
-    }
-
-    #[test]
-    fn a_guest_passes_only_if_it_says_so_and_ran_something() {
-        let passed = "test result: ok. 1 passed; 0 failed";
-        let both = lines(&format!(
-            "VM-TIER program\n{passed}\nVM-TIER netns\n{passed}"
-        ));
-        let one = lines(&format!(
-            "VM-TIER program\n{passed}\nVM-TIER netns\ntest result: ok. 0 passed; 0 failed"
-        ));
-        let rows = [
-            ("all passed", &both, "0", None),
-            ("a test failed", &both, "1", Some("tests failed")),
-            ("no code came", &both, "", Some("the guest crashed")),
-            (
-                "a tier ran nothing",
-                &one,
-                "0",
-                Some("no test of netns ran"),
-            ),
-        ];
-        for (name, output, code, failure) in rows {
-            assert_eq!(
-                judge(Report::default(), output, code).failure.as_deref(),
-                failure,
-                "{name}"
-            );
-        }
-        let late = Report {
-            failure: Some("not done after 600 s".to_owned()),
-            ..Report::default()
-        };
-        assert_eq!(
-            judge(late, &both, "0").failure.as_deref(),
-            Some("not done after 600 s")
-        );
-    }
 }
