@@ -85,7 +85,11 @@ impl Traffic {
         } else {
             FlagsSeen::default()
         };
-        let mut traffic = Self { packets: 1, bytes: u64::from(packet.length), flags };
+        let mut traffic = Self {
+            packets: 1,
+            bytes: u64::from(packet.length),
+            flags,
+        };
         if segments.size != 0 {
             traffic.packets = wire_segments(packet, segments);
             traffic.bytes += (traffic.packets - 1) * u64::from(packet.header_length);
@@ -134,7 +138,12 @@ impl Slot {
             first: now,
             last: now,
             epoch,
-            flags: FlagsSeen { fin: 0, syn: 0, rst: 0, syn_ack: 0 },
+            flags: FlagsSeen {
+                fin: 0,
+                syn: 0,
+                rst: 0,
+                syn_ack: 0,
+            },
         }
     }
 
@@ -191,7 +200,9 @@ impl Account {
     /// What was counted in `epoch`; `None` if nothing was, or a later epoch has taken the slot.
     #[must_use]
     pub fn of_epoch(&self, epoch: u32) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.epoch == epoch && slot.packets > 0)
+        self.slots
+            .iter()
+            .find(|slot| slot.epoch == epoch && slot.packets > 0)
     }
 }
 
@@ -200,7 +211,12 @@ mod tests {
     use super::*;
 
     fn tcp_packet(length: u32) -> Packet {
-        Packet { protocol: protocol::TCP, length, header_length: 52, ..Packet::default() }
+        Packet {
+            protocol: protocol::TCP,
+            length,
+            header_length: 52,
+            ..Packet::default()
+        }
     }
 
     #[test]
@@ -234,12 +250,19 @@ mod tests {
     #[test]
     fn an_epoch_starts_empty_and_the_one_before_stays_readable() {
         let mut account = Account::default();
-        let one = Traffic { packets: 1, bytes: 100, flags: FlagsSeen::of(tcp::SYN) };
+        let one = Traffic {
+            packets: 1,
+            bytes: 100,
+            flags: FlagsSeen::of(tcp::SYN),
+        };
         account.add(&one, 7, 10);
         account.add(&one, 7, 20);
         account.add(&one, 8, 30);
         let seven = account.of_epoch(7).expect("epoch 7 was counted");
-        assert_eq!((seven.packets, seven.bytes, seven.first, seven.last), (2, 200, 10, 20));
+        assert_eq!(
+            (seven.packets, seven.bytes, seven.first, seven.last),
+            (2, 200, 10, 20)
+        );
         let eight = account.of_epoch(8).expect("epoch 8 was counted");
         assert_eq!((eight.packets, eight.first, eight.last), (1, 30, 30));
         account.add(&one, 9, 40);

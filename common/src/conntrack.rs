@@ -167,7 +167,11 @@ impl Tracking {
             timeout: timeout(timeouts, state as u8),
             state: state as u8,
             opener: direction as u8,
-            fins: if matches!(state, State::Fin) { fin_bit(direction) } else { 0 },
+            fins: if matches!(state, State::Fin) {
+                fin_bit(direction)
+            } else {
+                0
+            },
             last_direction: direction as u8,
             ..Self::default()
         }
@@ -337,7 +341,11 @@ mod tests {
     }
 
     fn segment(tcp_flags: u8) -> Packet {
-        Packet { protocol: protocol::TCP, tcp_flags, ..Packet::default() }
+        Packet {
+            protocol: protocol::TCP,
+            tcp_flags,
+            ..Packet::default()
+        }
     }
 
     /// The states that a TCP connection opened by the task goes through.
@@ -399,8 +407,16 @@ mod tests {
                 &[Pickup, Established, Fin, Fin],
             ),
             ("reset", &[(Egress, S), (Ingress, R | A)], &[SynSent, Close]),
-            ("FIN first", &[(Egress, F | A), (Ingress, F | A), (Egress, A)], &[Fin, Fin, TimeWait]),
-            ("one-sided pick-up", &[(Egress, A), (Egress, A)], &[Pickup, Pickup]),
+            (
+                "FIN first",
+                &[(Egress, F | A), (Ingress, F | A), (Egress, A)],
+                &[Fin, Fin, TimeWait],
+            ),
+            (
+                "one-sided pick-up",
+                &[(Egress, A), (Egress, A)],
+                &[Pickup, Pickup],
+            ),
         ];
         for (name, segments, expected) in rows {
             let expected: Vec<u8> = expected.iter().map(|state| *state as u8).collect();
@@ -412,12 +428,18 @@ mod tests {
     fn a_packet_that_changes_nothing_needs_no_lock() {
         let entry = Tracking::opened(State::Established, Egress, 5, &timeouts());
         assert_eq!(advance(&entry, &segment(A), Ingress, &timeouts()), None);
-        assert_eq!(advance(&entry, &segment(A | 0x08), Egress, &timeouts()), None);
+        assert_eq!(
+            advance(&entry, &segment(A | 0x08), Egress, &timeouts()),
+            None
+        );
     }
 
     #[test]
     fn udp_becomes_a_stream_at_the_third_turn() {
-        let packet = Packet { protocol: protocol::UDP, ..Packet::default() };
+        let packet = Packet {
+            protocol: protocol::UDP,
+            ..Packet::default()
+        };
         let mut entry = Tracking::opened(State::Udp, Egress, 0, &timeouts());
         for (direction, state) in [
             (Egress, State::Udp),
@@ -455,10 +477,20 @@ mod tests {
 
     #[test]
     fn only_requests_open_icmp_and_strict_wants_a_syn() {
-        let icmp = |protocol, icmp_type| Packet { protocol, icmp_type, ..Packet::default() };
-        assert_eq!(open(&icmp(protocol::ICMP, 8), false), Opening::Track(State::Icmp));
+        let icmp = |protocol, icmp_type| Packet {
+            protocol,
+            icmp_type,
+            ..Packet::default()
+        };
+        assert_eq!(
+            open(&icmp(protocol::ICMP, 8), false),
+            Opening::Track(State::Icmp)
+        );
         assert_eq!(open(&icmp(protocol::ICMP, 0), false), Opening::Pass);
-        assert_eq!(open(&icmp(protocol::ICMPV6, 128), false), Opening::Track(State::Icmp));
+        assert_eq!(
+            open(&icmp(protocol::ICMPV6, 128), false),
+            Opening::Track(State::Icmp)
+        );
         assert_eq!(open(&icmp(protocol::ICMPV6, 2), false), Opening::Pass);
         assert_eq!(open(&segment(A), true), Opening::Refuse);
         assert_eq!(open(&segment(S), true), Opening::Track(State::SynSent));

@@ -101,10 +101,12 @@ mod tests {
 
     #[test]
     fn an_arp_reply_swaps_the_ends_and_fills_in_the_answer() {
-        let request: [u8; arp::LEN] =
-            [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 4, 0, 0, 0, 0, 0, 0, 10, 0, 0, 5];
-        let expected: [u8; arp::LEN] =
-            [0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 9, 10, 0, 0, 5, 2, 0, 0, 0, 0, 1, 10, 0, 0, 4];
+        let request: [u8; arp::LEN] = [
+            0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 4, 0, 0, 0, 0, 0, 0, 10, 0, 0, 5,
+        ];
+        let expected: [u8; arp::LEN] = [
+            0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 9, 10, 0, 0, 5, 2, 0, 0, 0, 0, 1, 10, 0, 0, 4,
+        ];
         assert_eq!(arp_reply(&request, [2, 0, 0, 0, 0, 9]), expected);
     }
 

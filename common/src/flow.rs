@@ -25,16 +25,23 @@ pub const fn mapped(ipv4: [u8; 4]) -> Address {
 
 /// The IPv4 address of a mapped address; `None` for an IPv6 address.
 #[must_use]
-#[inline(always)]
 pub const fn unmapped(address: &Address) -> Option<[u8; 4]> {
-    const PREFIX: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
-    let (high, low) = halves(address);
-    let [p0, p1, p2, p3, a, b, c, d] = low.to_ne_bytes();
-    if high == 0 && u32::from_ne_bytes([p0, p1, p2, p3]) == PREFIX {
+    let [.., a, b, c, d] = *address;
+    if is_ipv4(address) {
         Some([a, b, c, d])
     } else {
         None
     }
+}
+
+/// Whether the address is a mapped IPv4 address.
+#[must_use]
+#[inline(always)]
+pub const fn is_ipv4(address: &Address) -> bool {
+    const PREFIX: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+    let (high, low) = halves(address);
+    let [p0, p1, p2, p3, ..] = low.to_ne_bytes();
+    high == 0 && u32::from_ne_bytes([p0, p1, p2, p3]) == PREFIX
 }
 
 /// The address as two words in memory order, which the kernel's machine compares at once.
@@ -42,7 +49,10 @@ pub const fn unmapped(address: &Address) -> Option<[u8; 4]> {
 #[inline(always)]
 pub const fn halves(address: &Address) -> (u64, u64) {
     let [a, b, c, d, e, f, g, h, rest @ ..] = *address;
-    (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest))
+    (
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes(rest),
+    )
 }
 
 /// What the entry behind a [`FlowKey`] is: a connection, a row of packets that belong to none, or
@@ -222,8 +232,15 @@ const fn icmp_ports(packet: &Packet, direction: Direction) -> Option<Ports> {
     }
     Some(match icmp_query(packet.protocol, packet.icmp_type) {
         Some((request, is_request)) => {
-            let asked = if is_request { direction } else { direction.opposite() };
-            (packet.icmp_identifier, u16::from_be_bytes([request, asked as u8 + 1]))
+            let asked = if is_request {
+                direction
+            } else {
+                direction.opposite()
+            };
+            (
+                packet.icmp_identifier,
+                u16::from_be_bytes([request, asked as u8 + 1]),
+            )
         }
         None => (0, 0),
     })

@@ -222,7 +222,11 @@ impl PeerKey {
     #[inline(always)]
     pub const fn new(policy: u32, direction: Direction, is_ipv4: bool, address: Address) -> Self {
         let scope = direction as u32 | if is_ipv4 { 2 } else { 0 };
-        Self { policy: policy.to_be_bytes(), scope: scope.to_be_bytes(), address }
+        Self {
+            policy: policy.to_be_bytes(),
+            scope: scope.to_be_bytes(),
+            address,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{boxed::Box, collections::HashMap};
 use crate::{
     account::{Account, Traffic},
     conntrack::{Connection, Tracking},
-    flow::{Address, FlowKey, unmapped},
+    flow::{Address, FlowKey, is_ipv4},
     maps::{FragmentFate, PeerKey, PortKey, Row},
     parse::Packet,
     pipeline::{Created, Hook, Tables},
@@ -44,13 +44,25 @@ impl Rules {
     /// The longest prefix of the peers' trie that covers the key.
     #[must_use]
     pub fn peer(&self, policy: u32, direction: Direction, address: &Address) -> Option<&RuleSet> {
-        let key = PeerKey::new(policy, direction, unmapped(address).is_some(), *address);
-        (PeerKey::FIXED_BITS..=PeerKey::BITS).rev().find_map(|bits| {
-            let host = PeerKey::BITS - bits;
-            let address = u128::from_be_bytes(key.address);
-            let masked = if host == 128 { 0 } else { address >> host << host };
-            self.peers.get(&(bits, PeerKey { address: masked.to_be_bytes(), ..key }))
-        })
+        let key = PeerKey::new(policy, direction, is_ipv4(address), *address);
+        (PeerKey::FIXED_BITS..=PeerKey::BITS)
+            .rev()
+            .find_map(|bits| {
+                let host = PeerKey::BITS - bits;
+                let address = u128::from_be_bytes(key.address);
+                let masked = if host == 128 {
+                    0
+                } else {
+                    address >> host << host
+                };
+                self.peers.get(&(
+                    bits,
+                    PeerKey {
+                        address: masked.to_be_bytes(),
+                        ..key
+                    },
+                ))
+            })
     }
 
     /// The longest prefix of the ports' trie that covers the key.
@@ -62,25 +74,38 @@ impl Rules {
         protocol: u8,
         port: Option<u16>,
     ) -> Option<&RuleSet> {
-        let longest = if port.is_some() { PortKey::BITS } else { PortKey::ANY_PORT_BITS };
+        let longest = if port.is_some() {
+            PortKey::BITS
+        } else {
+            PortKey::ANY_PORT_BITS
+        };
         let port = port.unwrap_or(0);
-        (PortKey::ANY_PROTOCOL_BITS..=longest).rev().find_map(|bits| {
-            let mut key = PortKey::new(policy, direction, protocol, port);
-            let host = PortKey::BITS - bits;
-            if host >= 16 {
-                key.port = [0; 2];
-                key.protocol = if host >= 24 { 0 } else { protocol >> (host - 16) << (host - 16) };
-            } else {
-                key.port = (port >> host << host).to_be_bytes();
-            }
-            self.ports.get(&(bits, key))
-        })
+        (PortKey::ANY_PROTOCOL_BITS..=longest)
+            .rev()
+            .find_map(|bits| {
+                let mut key = PortKey::new(policy, direction, protocol, port);
+                let host = PortKey::BITS - bits;
+                if host >= 16 {
+                    key.port = [0; 2];
+                    key.protocol = if host >= 24 {
+                        0
+                    } else {
+                        protocol >> (host - 16) << (host - 16)
+                    };
+                } else {
+                    key.port = (port >> host << host).to_be_bytes();
+                }
+                self.ports.get(&(bits, key))
+            })
     }
 }
 
 impl Memory {
     fn with<R>(&self, key: &FlowKey, f: impl FnOnce(&mut Connection) -> R) -> Option<R> {
-        self.connections.borrow_mut().get_mut(key).map(|connection| f(connection))
+        self.connections
+            .borrow_mut()
+            .get_mut(key)
+            .map(|connection| f(connection))
     }
 }
 
@@ -100,11 +125,16 @@ impl Tables for Memory {
     }
 
     fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<FlowKey> {
-        self.find(&FlowKey::connection(quoted, hook.direction.opposite(), hook.slot))
+        self.find(&FlowKey::connection(
+            quoted,
+            hook.direction.opposite(),
+            hook.slot,
+        ))
     }
 
     fn tracking(&self, entry: FlowKey) -> Tracking {
-        self.with(&entry, |connection| connection.tracking).unwrap_or_default()
+        self.with(&entry, |connection| connection.tracking)
+            .unwrap_or_default()
     }
 
     fn touch(&self, entry: FlowKey, now: u32) {
@@ -134,7 +164,10 @@ impl Tables for Memory {
         if self.max_connections != 0 && connections.len() >= self.max_connections {
             return Created::Full;
         }
-        let mut connection = Connection { tracking: *tracking, ..Connection::default() };
+        let mut connection = Connection {
+            tracking: *tracking,
+            ..Connection::default()
+        };
         account(&mut connection.accounts, hook.direction).add(traffic, hook.epoch, hook.now);
         connections.insert(*key, Box::new(connection));
         Created::Counted
@@ -168,7 +201,9 @@ impl Tables for Memory {
         port: Option<u16>,
     ) -> Option<u16> {
         let peers = self.rules.peer(hook.eni.policy, hook.direction, peer)?;
-        let ports = self.rules.port(hook.eni.policy, hook.direction, protocol, port)?;
+        let ports = self
+            .rules
+            .port(hook.eni.policy, hook.direction, protocol, port)?;
         peers.first_common(ports)
     }
 }

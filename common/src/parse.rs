@@ -158,7 +158,11 @@ pub fn packet(
         ethernet::IPV6 => ipv6_header(frame, at, packet)?,
         _ => return Err(DropReason::EtherType),
     }
-    if packet.fragment == Fragment::Later { Ok(()) } else { transport(frame, at, packet) }
+    if packet.fragment == Fragment::Later {
+        Ok(())
+    } else {
+        transport(frame, at, packet)
+    }
 }
 
 /// Reads the packet that an ICMP error quotes into `packet`, as [`packet`](self::packet) does. Only
@@ -243,7 +247,10 @@ fn ipv4_fields(
     packet.destination = mapped(four(header, ipv4::DESTINATION));
     packet.protocol = header[ipv4::PROTOCOL];
     packet.hop_limit = header[ipv4::TTL];
-    packet.fragment = fragment_of(fragment & ipv4::OFFSET_MASK, fragment & ipv4::MORE_FRAGMENTS);
+    packet.fragment = fragment_of(
+        fragment & ipv4::OFFSET_MASK,
+        fragment & ipv4::MORE_FRAGMENTS,
+    );
     packet.fragment_id = u32::from(be16(header, ipv4::IDENTIFICATION));
     packet.header_length = header_length as u32;
     packet.transport = at + header_length;

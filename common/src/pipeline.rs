@@ -8,8 +8,8 @@ use crate::{
     account::{Segments, Traffic},
     conntrack::{self, Opening, Timeouts, Tracking},
     flow::{
-        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, kind, ports,
-        unmapped,
+        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, kind, mapped,
+        ports,
     },
     headers::{arp, ethernet, icmp},
     maps::{Eni, FragmentFate, eni, fate, is_same},
@@ -156,7 +156,16 @@ fn inspect<T: Tables>(
     room.key = FlowKey::connection(packet, hook.direction, hook.slot);
     let key = &mut room.key;
     let mut row = ports(packet, hook.direction);
-    let outcome = judge(tables, hook, frame, packet, &mut room.quoted, key, &mut row, &traffic);
+    let outcome = judge(
+        tables,
+        hook,
+        frame,
+        packet,
+        &mut room.quoted,
+        key,
+        &mut row,
+        &traffic,
+    );
     match outcome {
         Ok(Outcome::Tracked(entry)) => tables.count(entry, hook, &traffic),
         Ok(Outcome::Counted) => {}
@@ -177,7 +186,10 @@ fn inspect<T: Tables>(
 }
 
 /// Judges a packet by `key`, its connection's; `row` are the ports that a row shows.
-#[expect(clippy::too_many_arguments, reason = "a kernel program's stack has no room for a struct")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a kernel program's stack has no room for a struct"
+)]
 #[inline(always)]
 fn judge<T: Tables>(
     tables: &T,
@@ -303,8 +315,9 @@ fn ride<T: Tables>(
     let timeouts: &Timeouts = &hook.eni.timeouts;
     tables.touch(entry, hook.now);
     if conntrack::advance(tracking, packet, hook.direction, timeouts).is_some() {
-        tables
-            .update(entry, |current| conntrack::advance(current, packet, hook.direction, timeouts));
+        tables.update(entry, |current| {
+            conntrack::advance(current, packet, hook.direction, timeouts)
+        });
     }
 }
 
@@ -327,7 +340,11 @@ fn admit<T: Tables>(
         Opening::Pass => Ok(None),
         Opening::Track(state) => {
             let opened = Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts);
-            Ok(Some(Tracking { rule, policy: hook.eni.policy, ..opened }))
+            Ok(Some(Tracking {
+                rule,
+                policy: hook.eni.policy,
+                ..opened
+            }))
         }
     }
 }
@@ -367,7 +384,12 @@ fn remember<T: Tables>(
         Ok(Outcome::Exempt) => (fate::EXEMPT, row),
         Err(reason) => (*reason as u32, row),
     };
-    let fate = FragmentFate { seen: hook.now, local_port, remote_port, fate };
+    let fate = FragmentFate {
+        seen: hook.now,
+        local_port,
+        remote_port,
+        fate,
+    };
     key.change(kind::fragment(hook.direction), fragment_ports(packet));
     tables.remember(key, &fate);
     key.change(kind::CONNECTION, connection);
@@ -433,15 +455,15 @@ fn judge_arp(hook: &Hook<'_>, frame: &(impl Bytes + ?Sized), at: usize) -> Resul
     if matches!(hook.direction, Direction::Ingress) {
         return Ok(());
     }
-    let own = unmapped(&hook.eni.ipv4).ok_or(DropReason::ForeignNeighbour)?;
     let mut mac = [0; ethernet::MAC_LEN];
     mac.copy_from_slice(&message[arp::SENDER_MAC..arp::SENDER_IP]);
     let mut sender = [0; 4];
     sender.copy_from_slice(&message[arp::SENDER_IP..arp::TARGET_MAC]);
     let mut target = [0; 4];
     target.copy_from_slice(&message[arp::TARGET_IP..arp::LEN]);
-    let is_probe = sender == [0; 4] && target == own;
-    if mac == hook.eni.mac && (sender == own || is_probe) {
+    let is_own = |ipv4| is_same(&mapped(ipv4), &hook.eni.ipv4);
+    let is_probe = sender == [0; 4] && is_own(target);
+    if mac == hook.eni.mac && (is_own(sender) || is_probe) {
         Ok(())
     } else {
         Err(DropReason::ForeignNeighbour)
@@ -474,5 +496,9 @@ fn judge_neighbour(
         }
         _ => false,
     };
-    if speaks_for_itself { Ok(()) } else { Err(DropReason::ForeignNeighbour) }
+    if speaks_for_itself {
+        Ok(())
+    } else {
+        Err(DropReason::ForeignNeighbour)
+    }
 }

@@ -8,7 +8,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    flow::{Address, halves, is_icmp, is_neighbour_discovery, unmapped},
+    flow::{Address, halves, is_icmp, is_neighbour_discovery, mapped},
     headers::{icmp, protocol, udp},
     maps::{Eni, is_same},
     parse::{Fragment, Packet},
@@ -119,12 +119,26 @@ pub const fn service(peer: &Address) -> Option<Service> {
             _ => None,
         };
     }
-    match unmapped(peer) {
-        Some([169, 254, 169, 254]) => Some(Service::Imds),
-        Some([169, 254, 169, 253]) => Some(Service::Resolver),
-        Some([169, 254, 169, 123 | 250 | 251] | [169, 254, 170, 2]) => Some(Service::Other),
-        Some(_) | None => None,
+    if high != 0 {
+        return None;
     }
+    match low {
+        LOCAL_IMDS => Some(Service::Imds),
+        LOCAL_RESOLVER => Some(Service::Resolver),
+        TIME_SYNC | TASK_METADATA | ACTIVATION | ACTIVATION_2 => Some(Service::Other),
+        _ => None,
+    }
+}
+
+const LOCAL_IMDS: u64 = low_half([169, 254, 169, 254]);
+const LOCAL_RESOLVER: u64 = low_half([169, 254, 169, 253]);
+const TIME_SYNC: u64 = low_half([169, 254, 169, 123]);
+const TASK_METADATA: u64 = low_half([169, 254, 170, 2]);
+const ACTIVATION: u64 = low_half([169, 254, 169, 250]);
+const ACTIVATION_2: u64 = low_half([169, 254, 169, 251]);
+
+const fn low_half(ipv4: [u8; 4]) -> u64 {
+    halves(&mapped(ipv4)).1
 }
 
 /// Neighbour discovery: ICMPv6 133 to 136 that was never forwarded (RFC 4861 section 7.1).
@@ -180,7 +194,6 @@ pub const fn is_resolver(eni: &Eni, peer: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::mapped;
 
     #[test]
     fn the_lowest_common_rule_is_found_in_every_word() {

@@ -26,7 +26,11 @@ impl Direction {
     #[must_use]
     #[inline(always)]
     pub const fn from_byte(byte: u8) -> Self {
-        if byte == 0 { Self::Ingress } else { Self::Egress }
+        if byte == 0 {
+            Self::Ingress
+        } else {
+            Self::Egress
+        }
     }
 }
 
@@ -111,7 +115,10 @@ impl DropReason {
     #[must_use]
     #[inline(always)]
     pub const fn is_logged(self) -> bool {
-        matches!(self, Self::NoRule | Self::OrphanFragment | Self::ConntrackFull)
+        matches!(
+            self,
+            Self::NoRule | Self::OrphanFragment | Self::ConntrackFull
+        )
     }
 
     /// The reason's name in counters and logs.

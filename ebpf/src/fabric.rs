@@ -75,7 +75,11 @@ pub fn from_gateway(ctx: &TcContext) -> Result<i32, Drop> {
 #[inline(always)]
 fn forward(frame: &Frame, link: &Ethernet, eni: &Eni) -> Result<i32, DropReason> {
     let router = maps::eni(ROUTER).ok_or(DropReason::NoRoute)?;
-    let source = if link.destination == router.mac { router.mac } else { link.source };
+    let source = if link.destination == router.mac {
+        router.mac
+    } else {
+        link.source
+    };
     frame.set_macs(eni.mac, source)?;
     if link.vlan.unwrap_or(0) != eni.vlan {
         if link.vlan.is_some() {
@@ -108,7 +112,11 @@ fn leave(frame: &Frame, link: &Ethernet, destination: &Address) -> Result<i32, D
 fn mac_of(address: &Address, link: &Ethernet) -> Result<[u8; ethernet::MAC_LEN], DropReason> {
     let slot = maps::address(address).ok_or(DropReason::NoRoute)?;
     let eni = maps::eni(slot).ok_or(DropReason::NoRoute)?;
-    if eni.mac == link.source { Err(DropReason::NoRoute) } else { Ok(eni.mac) }
+    if eni.mac == link.source {
+        Err(DropReason::NoRoute)
+    } else {
+        Ok(eni.mac)
+    }
 }
 
 #[inline(always)]
@@ -128,11 +136,7 @@ fn answer_arp(frame: &Frame, link: &Ethernet) -> Result<i32, DropReason> {
 }
 
 #[inline(always)]
-fn answer_neighbour(
-    frame: &Frame,
-    link: &Ethernet,
-    packet: &Packet,
-) -> Result<i32, DropReason> {
+fn answer_neighbour(frame: &Frame, link: &Ethernet, packet: &Packet) -> Result<i32, DropReason> {
     if packet.icmp_type != icmp::NEIGHBOUR_SOLICITATION || packet.source == NO_ADDRESS {
         return Err(DropReason::NoRoute);
     }

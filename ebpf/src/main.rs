@@ -24,10 +24,7 @@ mod maps;
 mod skb;
 
 use aya_ebpf::{
-    bindings::TC_ACT_SHOT,
-    helpers::bpf_jiffies64,
-    macros::classifier,
-    programs::TcContext,
+    bindings::TC_ACT_SHOT, helpers::bpf_jiffies64, macros::classifier, programs::TcContext,
 };
 
 /// A trunk's TC ingress: frames from the VPC to the tasks' ENIs.

@@ -15,10 +15,8 @@ use branchline_common::{
     account::{Account, Slot, Traffic, slot_index},
     conntrack::{Connection, SWEPT, Tracking},
     fabric::Route,
-    flow::{Address, FlowKey, unmapped},
-    maps::{
-        self, Control, Counters, Endpoint, Eni, FragmentFate, PeerKey, PortKey, Row,
-    },
+    flow::{self, Address, FlowKey},
+    maps::{self, Control, Counters, Endpoint, Eni, FragmentFate, PeerKey, PortKey, Row},
     parse::Packet,
     pipeline::{Created, Hook, Room, Tables},
     security_group::RuleSet,
@@ -74,14 +72,18 @@ struct Scratch {
 #[inline(always)]
 pub fn packet() -> Option<&'static mut Packet> {
     // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
-    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut (*scratch).packet })
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut (*scratch).packet })
 }
 
 /// Room for the packet that is being judged.
 #[inline(always)]
 pub fn room() -> Option<&'static mut Room> {
     // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
-    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut (*scratch).room })
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut (*scratch).room })
 }
 
 /// What the agent tells the programs.
@@ -227,7 +229,11 @@ unsafe fn add_to(slot: *mut Slot, traffic: &Traffic, now: u32) {
 #[inline(always)]
 unsafe fn slot_of(account: *mut Account, epoch: u32) -> *mut Slot {
     // SAFETY: an account has two slots, and the index is 0 or 1.
-    unsafe { (&raw mut (*account).slots).cast::<Slot>().add(slot_index(epoch)) }
+    unsafe {
+        (&raw mut (*account).slots)
+            .cast::<Slot>()
+            .add(slot_index(epoch))
+    }
 }
 
 /// Empties a slot for the current epoch. Where others may see it, the caller holds the entry's
@@ -325,7 +331,9 @@ impl Tables for Kernel {
             let slot = slot_of(accounts.add(hook.direction as usize), hook.epoch);
             open_slot(slot, hook);
             add_to(slot, traffic, hook.now);
-            CONNECTIONS.insert(key, &*new, u64::from(BPF_NOEXIST)).is_ok()
+            CONNECTIONS
+                .insert(key, &*new, u64::from(BPF_NOEXIST))
+                .is_ok()
         };
         if is_entered {
             return Created::Counted;
@@ -418,15 +426,23 @@ impl Tables for Kernel {
         port: Option<u16>,
     ) -> Option<u16> {
         let policy = hook.eni.policy;
-        let is_ipv4 = unmapped(peer).is_some();
-        let bits = if port.is_some() { PortKey::BITS } else { PortKey::ANY_PORT_BITS };
+        let is_ipv4 = flow::is_ipv4(peer);
+        let bits = if port.is_some() {
+            PortKey::BITS
+        } else {
+            PortKey::ANY_PORT_BITS
+        };
         let port = PortKey::new(policy, hook.direction, protocol, port.unwrap_or(0));
         let scratch = SCRATCH.get_ptr_mut(0)?;
         // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
         let scratch = unsafe { &mut *scratch };
-        scratch.peer =
-            Key::new(PeerKey::BITS, PeerKey::new(policy, hook.direction, is_ipv4, *peer));
+        scratch.peer = Key::new(
+            PeerKey::BITS,
+            PeerKey::new(policy, hook.direction, is_ipv4, *peer),
+        );
         scratch.port = Key::new(bits, port);
-        PEERS.get(&scratch.peer)?.first_common(PORTS.get(&scratch.port)?)
+        PEERS
+            .get(&scratch.peer)?
+            .first_common(PORTS.get(&scratch.port)?)
     }
 }

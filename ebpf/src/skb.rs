@@ -9,12 +9,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use branchline_common::{
-    account::Segments,
-    headers::ethernet,
-    parse::Bytes,
-    verdict::DropReason,
-};
+use branchline_common::{account::Segments, headers::ethernet, parse::Bytes, verdict::DropReason};
 
 /// Furthest offset that is read: a bound that the verifier can follow. Headers beyond it make the
 /// frame `Truncated`.
@@ -164,7 +159,11 @@ impl Frame {
 
 #[inline(always)]
 fn done(result: i64) -> Result<(), DropReason> {
-    if result == 0 { Ok(()) } else { Err(DropReason::Redirect) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(DropReason::Redirect)
+    }
 }
 
 /// Sends the packet out by a link of this namespace; returns the TC code.
@@ -184,7 +183,11 @@ pub fn deliver(ifindex: u32) -> Result<i32, DropReason> {
 #[inline(always)]
 fn code(action: i64) -> Result<i32, DropReason> {
     const SHOT: i64 = TC_ACT_SHOT as i64;
-    if action == SHOT { Err(DropReason::Redirect) } else { Ok(action as i32) }
+    if action == SHOT {
+        Err(DropReason::Redirect)
+    } else {
+        Ok(action as i32)
+    }
 }
 
 impl Bytes for Frame {

@@ -9,7 +9,6 @@ use branchline_common::{
     flow::{FlowKey, kind},
     maps::{SWEEP_KEYS, SweepRequest},
 };
-use zerocopy::FromBytes;
 
 use crate::maps;
 
@@ -22,7 +21,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     let grace = SWEEP_GRACE_SECONDS * control.ticks_per_second;
     // SAFETY: the helper takes nothing and only reads the clock.
     let now = (unsafe { bpf_jiffies64() }) as u32;
-    let Some(request) = read::<SweepRequest, 16>(ctx, 0) else {
+    let Ok(Aligned(request)) = ctx.load::<Aligned<SweepRequest>>(0) else {
         return 0;
     };
     let mut removed = 0;
@@ -30,7 +29,8 @@ pub fn run(ctx: &TcContext) -> i32 {
         if index as u32 >= request.keys {
             break;
         }
-        let Some(key) = read::<FlowKey, 40>(ctx, 16 + index * 40) else {
+        let at = size_of::<SweepRequest>() + index * size_of::<FlowKey>();
+        let Ok(Aligned(key)) = ctx.load::<Aligned<FlowKey>>(at) else {
             break;
         };
         let is_removed = if key.kind == kind::CONNECTION {
@@ -43,8 +43,6 @@ pub fn run(ctx: &TcContext) -> i32 {
     removed
 }
 
-#[inline(always)]
-fn read<T: FromBytes, const N: usize>(ctx: &TcContext, offset: usize) -> Option<T> {
-    let bytes: [u8; N] = ctx.load(offset).ok()?;
-    T::read_from_bytes(&bytes).ok()
-}
+/// The kernel's stack is read and written in aligned words only.
+#[repr(C, align(8))]
+struct Aligned<T>(T);

@@ -12,7 +12,8 @@ use crate::toolchain::{self, TARGET};
 use crate::workspace;
 
 /// Compiler flags of the eBPF crate: debug info, and from it BTF.
-pub(crate) const EBPF_FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C target-feature=+allows-misaligned-mem-access";
+pub(crate) const EBPF_FLAGS: &str =
+    "-C debuginfo=2 -C link-arg=--btf -C target-feature=+allows-misaligned-mem-access";
 
 /// Compile the eBPF programs and the agent with them inside it
 #[derive(clap::Args)]

@@ -17,10 +17,7 @@ use aya::programs::{
 };
 
 use super::{Datapath, DatapathError, classifier, program};
-use crate::{
-    netlink::Netlink,
-    tc::FilterAt,
-};
+use crate::{netlink::Netlink, tc::FilterAt};
 
 /// Number of the TC block that all branches join.
 pub const BRANCH_BLOCK: u32 = 0x626c;
@@ -63,7 +60,13 @@ impl Datapath {
                 return Ok(TrunkAttachment::Tcx);
             }
         }
-        self.attach(host, ifindex, FilterAt::Ingress(ifindex), program::TRUNK_INGRESS).await?;
+        self.attach(
+            host,
+            ifindex,
+            FilterAt::Ingress(ifindex),
+            program::TRUNK_INGRESS,
+        )
+        .await?;
         Ok(TrunkAttachment::Clsact)
     }
 
@@ -76,8 +79,15 @@ impl Datapath {
         fabric: &Netlink,
         ifindex: u32,
     ) -> Result<(), DatapathError> {
-        self.attach(fabric, ifindex, FilterAt::Ingress(ifindex), program::FABRIC).await?;
-        self.attach(fabric, ifindex, FilterAt::Egress(ifindex), program::FABRIC_GATEWAY).await
+        self.attach(fabric, ifindex, FilterAt::Ingress(ifindex), program::FABRIC)
+            .await?;
+        self.attach(
+            fabric,
+            ifindex,
+            FilterAt::Egress(ifindex),
+            program::FABRIC_GATEWAY,
+        )
+        .await
     }
 
     /// Lets a branch join the block of all branches, with `branch_egress` in it. The link should
@@ -105,7 +115,8 @@ impl Datapath {
     pub async fn replace_branches(&mut self, host: &Netlink) -> Result<(), DatapathError> {
         let program = self.program(program::BRANCH_EGRESS)?;
         let block = FilterAt::Block(BRANCH_BLOCK);
-        host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS).await?;
+        host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS)
+            .await?;
         Ok(())
     }
 
@@ -144,8 +155,7 @@ fn attach_tcx(
             source,
         }
     };
-    let program_failed =
-        |source| super::program_error("attach", program::TRUNK_INGRESS, source);
+    let program_failed = |source| super::program_error("attach", program::TRUNK_INGRESS, source);
     if pin.exists() {
         let link = PinnedLink::from_pin(pin).map_err(|e| failed("open")(e.into()))?;
         let link = FdLink::from(link);
@@ -170,4 +180,3 @@ fn attach_tcx(
     link.pin(pin).map_err(|e| failed("pin")(e.into()))?;
     Ok(true)
 }
-

@@ -60,7 +60,10 @@ impl Clock {
 /// Reads the clock.
 pub(super) fn ticks(program: &mut SchedClassifier) -> Result<u32, DatapathError> {
     // The kernel wants a frame, if only a header.
-    let options = TestRunOptions { data_in: Some(&[0; 14]), ..TestRunOptions::default() };
+    let options = TestRunOptions {
+        data_in: Some(&[0; 14]),
+        ..TestRunOptions::default()
+    };
     let result = program
         .test_run(options)
         .map_err(|source| program_error("run", program::CLOCK, source))?;
@@ -70,7 +73,9 @@ pub(super) fn ticks(program: &mut SchedClassifier) -> Result<u32, DatapathError>
 fn nearest(ticks: u32, elapsed: Duration) -> Option<u32> {
     let per_second = f64::from(ticks) / elapsed.as_secs_f64();
     let distance = |known: &u32| (per_second - f64::from(*known)).abs() / f64::from(*known);
-    let best = KNOWN.into_iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    let best = KNOWN
+        .into_iter()
+        .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
     (distance(&best) < 0.25).then_some(best)
 }
 
@@ -91,7 +96,9 @@ mod tests {
 
     #[test]
     fn stamps_become_seconds_across_the_wrap() {
-        let clock = Clock { ticks_per_second: 100 };
+        let clock = Clock {
+            ticks_per_second: 100,
+        };
         let wall = UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert_eq!(clock.unix_seconds(50, 50, wall), 1_000_000);
         assert_eq!(clock.unix_seconds(u32::MAX - 99, 100, wall), 999_998);

@@ -28,8 +28,8 @@ use branchline_common::{
     fabric::Route,
     flow::{Address, FlowKey},
     maps::{
-        Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, PeerKey, PortKey,
-        Row, SWEEP_KEYS, SweepRequest, control, name,
+        Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, PeerKey, PortKey, Row,
+        SWEEP_KEYS, SweepRequest, control, name,
     },
     memory::Rules,
     security_group::RuleSet,
@@ -57,8 +57,15 @@ pub mod program {
     pub const EMPTY: &str = "empty";
 
     /// All of them.
-    pub const ALL: [&str; 7] =
-        [TRUNK_INGRESS, BRANCH_EGRESS, FABRIC, FABRIC_GATEWAY, SWEEP, CLOCK, EMPTY];
+    pub const ALL: [&str; 7] = [
+        TRUNK_INGRESS,
+        BRANCH_EGRESS,
+        FABRIC,
+        FABRIC_GATEWAY,
+        SWEEP,
+        CLOCK,
+        EMPTY,
+    ];
 }
 
 /// Seconds for which a first fragment's fate is remembered (`ipfrag_time` of Linux).
@@ -204,7 +211,11 @@ impl Datapath {
         let old = datapath.control()?;
         datapath.set_control(Control {
             epoch: old.epoch.max(1),
-            flags: if settings.log_drops { control::LOG_DROPS } else { 0 },
+            flags: if settings.log_drops {
+                control::LOG_DROPS
+            } else {
+                0
+            },
             fragment_ticks: FRAGMENT_SECONDS * ticks,
             ticks_per_second: ticks,
         })?;
@@ -242,10 +253,12 @@ impl Datapath {
     /// `Program` if it cannot be duplicated.
     pub fn program(&mut self, name: &'static str) -> Result<OwnedFd, DatapathError> {
         let program = classifier(&mut self.ebpf, name)?;
-        let fd = program.fd().map_err(|source| program_error("open", name, source))?;
-        fd.as_fd().try_clone_to_owned().map_err(|source| {
-            program_error("open", name, ProgramError::IOError(source))
-        })
+        let fd = program
+            .fd()
+            .map_err(|source| program_error("open", name, source))?;
+        fd.as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| program_error("open", name, ProgramError::IOError(source)))
     }
 
     /// A loaded program, to be run by tests and the bench.
@@ -264,7 +277,9 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn control(&self) -> Result<Control, DatapathError> {
-        self.control.get(&0, 0).map_err(|source| map_error("read", name::CONTROL, source))
+        self.control
+            .get(&0, 0)
+            .map_err(|source| map_error("read", name::CONTROL, source))
     }
 
     /// Tells the programs.
@@ -282,7 +297,9 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn set_eni(&mut self, slot: u32, eni: &Eni) -> Result<(), DatapathError> {
-        self.enis.set(slot, eni, 0).map_err(|source| map_error("write", name::ENIS, source))
+        self.enis
+            .set(slot, eni, 0)
+            .map_err(|source| map_error("write", name::ENIS, source))
     }
 
     /// The ENI in a slot; all zero if the slot is free.
@@ -290,7 +307,9 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn eni(&self, slot: u32) -> Result<Eni, DatapathError> {
-        self.enis.get(&slot, 0).map_err(|source| map_error("read", name::ENIS, source))
+        self.enis
+            .get(&slot, 0)
+            .map_err(|source| map_error("read", name::ENIS, source))
     }
 
     /// Leads frames for `endpoint` to a slot.
@@ -403,13 +422,22 @@ impl Datapath {
     /// `Map`.
     pub fn forget_eni(&mut self, slot: u32) -> Result<(), DatapathError> {
         let is_its = |key: &FlowKey| u32::from(key.eni) == slot;
-        for key in keys(self.connections.keys(), name::CONNECTIONS)?.iter().filter(|k| is_its(k)) {
+        for key in keys(self.connections.keys(), name::CONNECTIONS)?
+            .iter()
+            .filter(|k| is_its(k))
+        {
             gone(self.connections.remove(key), name::CONNECTIONS)?;
         }
-        for key in keys(self.rows.keys(), name::ROWS)?.iter().filter(|k| is_its(k)) {
+        for key in keys(self.rows.keys(), name::ROWS)?
+            .iter()
+            .filter(|k| is_its(k))
+        {
             gone(self.rows.remove(key), name::ROWS)?;
         }
-        for key in keys(self.fragments.keys(), name::FRAGMENTS)?.iter().filter(|k| is_its(k)) {
+        for key in keys(self.fragments.keys(), name::FRAGMENTS)?
+            .iter()
+            .filter(|k| is_its(k))
+        {
             gone(self.fragments.remove(key), name::FRAGMENTS)?;
         }
         let cpus = self
@@ -417,9 +445,8 @@ impl Datapath {
             .get(&slot, 0)
             .map_err(|source| map_error("read", name::COUNTERS, source))?;
         let zero = vec![Counters::default(); cpus.len()];
-        let zero = aya::maps::PerCpuValues::try_from(zero).map_err(|source| {
-            map_error("write", name::COUNTERS, MapError::IoError(source))
-        })?;
+        let zero = aya::maps::PerCpuValues::try_from(zero)
+            .map_err(|source| map_error("write", name::COUNTERS, MapError::IoError(source)))?;
         self.counters
             .set(slot, zero, 0)
             .map_err(|source| map_error("write", name::COUNTERS, source))?;
@@ -476,11 +503,17 @@ impl Datapath {
     pub fn sweep(&mut self, keys: &[FlowKey], written_epoch: u32) -> Result<u32, DatapathError> {
         let mut removed = 0;
         for keys in keys.chunks(SWEEP_KEYS) {
-            let request =
-                SweepRequest { keys: keys.len() as u32, written_epoch, ..SweepRequest::default() };
+            let request = SweepRequest {
+                keys: keys.len() as u32,
+                written_epoch,
+                ..SweepRequest::default()
+            };
             let mut data = request.as_bytes().to_vec();
             data.extend_from_slice(keys.as_bytes());
-            let options = TestRunOptions { data_in: Some(&data), ..TestRunOptions::default() };
+            let options = TestRunOptions {
+                data_in: Some(&data),
+                ..TestRunOptions::default()
+            };
             let result = classifier(&mut self.ebpf, program::SWEEP)?
                 .test_run(options)
                 .map_err(|source| program_error("run", program::SWEEP, source))?;
@@ -518,7 +551,9 @@ fn load_object(settings: &Settings, pins: Option<&Path>) -> Result<Ebpf, Datapat
             loader.map_pin_path(map, pins.join(map));
         }
     }
-    loader.load(OBJECT).map_err(|source| DatapathError::Load(Box::new(source)))
+    loader
+        .load(OBJECT)
+        .map_err(|source| DatapathError::Load(Box::new(source)))
 }
 
 fn classifier<'a>(
@@ -542,20 +577,26 @@ fn program_error(
     program: &'static str,
     source: ProgramError,
 ) -> DatapathError {
-    DatapathError::Program { attempt, program, source: Box::new(source) }
+    DatapathError::Program {
+        attempt,
+        program,
+        source: Box::new(source),
+    }
 }
 
 fn map_error(attempt: &'static str, map: &'static str, source: MapError) -> DatapathError {
-    DatapathError::Map { attempt, map, source: Box::new(source) }
+    DatapathError::Map {
+        attempt,
+        map,
+        source: Box::new(source),
+    }
 }
 
 /// A removal, for which "already gone" is success.
 fn gone(result: Result<(), MapError>, map: &'static str) -> Result<(), DatapathError> {
     match result {
         Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == io::ErrorKind::NotFound =>
-        {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
             Ok(())
         }
         Err(source) => Err(map_error("remove an entry of", map, source)),
@@ -574,14 +615,17 @@ fn keys<K>(
     keys: impl Iterator<Item = Result<K, MapError>>,
     map: &'static str,
 ) -> Result<Vec<K>, DatapathError> {
-    keys.collect::<Result<_, _>>().map_err(|source| map_error("list", map, source))
+    keys.collect::<Result<_, _>>()
+        .map_err(|source| map_error("list", map, source))
 }
 
 fn pairs<K, V>(
     pairs: impl Iterator<Item = Result<(K, V), MapError>>,
     map: &'static str,
 ) -> Result<Vec<(K, V)>, DatapathError> {
-    pairs.collect::<Result<_, _>>().map_err(|source| map_error("list", map, source))
+    pairs
+        .collect::<Result<_, _>>()
+        .map_err(|source| map_error("list", map, source))
 }
 
 fn keys_of<K>(
@@ -590,7 +634,11 @@ fn keys_of<K>(
     map: &'static str,
 ) -> Result<Vec<K>, DatapathError> {
     let entries = pairs(entries, map)?;
-    Ok(entries.into_iter().filter(|(_, of)| *of == slot).map(|(key, _)| key).collect())
+    Ok(entries
+        .into_iter()
+        .filter(|(_, of)| *of == slot)
+        .map(|(key, _)| key)
+        .collect())
 }
 
 #[cfg(test)]
@@ -600,7 +648,10 @@ mod tests {
     #[test]
     fn map_sizes_are_those_that_the_object_declares() {
         // The agent's defaults and the object's declarations are one fact in common.
-        assert_eq!(crate::config::Config::default().conntrack_max_entries, maps::CONNECTIONS);
+        assert_eq!(
+            crate::config::Config::default().conntrack_max_entries,
+            maps::CONNECTIONS
+        );
         assert_eq!(crate::config::Config::default().flow_rows_max, maps::ROWS);
     }
 }
