@@ -175,7 +175,10 @@ fn add_ports(
         match rule.protocol {
             Protocol::Any => any_protocol = true,
             Protocol::Number(protocol) => {
-                blocks.entry(protocol).or_default().extend(blocks_of(rule.ports));
+                blocks
+                    .entry(protocol)
+                    .or_default()
+                    .extend(blocks_of(rule.ports));
             }
         }
     }
@@ -219,12 +222,19 @@ fn blocks_of(range: PortRange) -> Vec<Block> {
     let end = u32::from(range.last) + 1;
     let mut first = u32::from(range.first);
     while first < end {
-        let mut size = if first == 0 { 1 << 16 } else { 1 << first.trailing_zeros() };
+        let mut size = if first == 0 {
+            1 << 16
+        } else {
+            1 << first.trailing_zeros()
+        };
         while first + size > end {
             size /= 2;
         }
         // `first` is below 65,536, and the size is a power of two of at most 65,536.
-        blocks.push(Block { first: first as u16, bits: 16 - size.trailing_zeros() });
+        blocks.push(Block {
+            first: first as u16,
+            bits: 16 - size.trailing_zeros(),
+        });
         first += size;
     }
     blocks
@@ -241,7 +251,10 @@ mod tests {
         ports: (u16, u16),
         peer: &str,
     ) -> SecurityGroupRule {
-        let ports = PortRange { first: ports.0, last: ports.1 };
+        let ports = PortRange {
+            first: ports.0,
+            last: ports.1,
+        };
         let peer = peer.parse().expect("a network");
         SecurityGroupRule::new("sg-a", direction, protocol, ports, peer, None)
     }
@@ -288,7 +301,11 @@ mod tests {
             ("10.9.9.9", 6, None, None),
         ];
         for (peer, protocol, port, expected) in rows {
-            assert_eq!(lookup(&policy, peer, protocol, port), expected, "{peer} {port:?}");
+            assert_eq!(
+                lookup(&policy, peer, protocol, port),
+                expected,
+                "{peer} {port:?}"
+            );
         }
         // An IPv6 rule for everything is none for IPv4.
         assert_eq!(lookup(&policy, "192.0.2.1", 17, Some(9)), None);
