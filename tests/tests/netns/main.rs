@@ -6,4 +6,5 @@
 
 mod edges;
 mod edges_fabric;
+mod flows;
 mod ground;
