@@ -88,7 +88,12 @@ impl EniSpec {
             link_local: mapped_address(&format!("fe80::ff:fe00:{}", self.slot)),
             router_ipv4: mapped_address("10.0.1.1"),
             router_ipv6: mapped_address("2001:db8:1:1::1"),
-            resolvers: [mapped_address("10.0.0.2"), NO_ADDRESS, NO_ADDRESS, NO_ADDRESS],
+            resolvers: [
+                mapped_address("10.0.0.2"),
+                NO_ADDRESS,
+                NO_ADDRESS,
+                NO_ADDRESS,
+            ],
             timeouts,
         }
     }
@@ -97,7 +102,9 @@ impl EniSpec {
     #[must_use]
     pub fn frame(&self, direction: Direction, packet: &Packet) -> Frame {
         match direction {
-            Direction::Ingress => Frame::of(ROUTER_MAC, self.mac(), packet).tag(0x8100, self.vlan()),
+            Direction::Ingress => {
+                Frame::of(ROUTER_MAC, self.mac(), packet).tag(0x8100, self.vlan())
+            }
             Direction::Egress => Frame::of(self.mac(), ROUTER_MAC, packet),
         }
     }
@@ -252,7 +259,13 @@ pub trait World {
     fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]);
 
     /// Hands a frame to the hook of an ENI.
-    fn frame(&mut self, eni: &EniSpec, direction: Direction, frame: &[u8], segments: Segments) -> Verdict;
+    fn frame(
+        &mut self,
+        eni: &EniSpec,
+        direction: Direction,
+        frame: &[u8],
+        segments: Segments,
+    ) -> Verdict;
 
     /// Lets time go by.
     fn wait(&mut self, seconds: u32);
@@ -364,7 +377,13 @@ impl Case {
 
     /// A frame that stands for several segments.
     #[must_use]
-    pub fn gso(mut self, direction: Direction, frame: Bytes, segments: Segments, expected: Verdict) -> Self {
+    pub fn gso(
+        mut self,
+        direction: Direction,
+        frame: Bytes,
+        segments: Segments,
+        expected: Verdict,
+    ) -> Self {
         self.steps.push(Step::Frame {
             eni: self.current,
             direction,

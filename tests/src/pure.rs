@@ -84,11 +84,24 @@ impl Pure {
             tcp_strict: self.is_strict,
             fragment_ticks: self.fragment_ticks,
         };
-        pipeline::run(&self.memory, &hook, &mut Room::default(), frame, link, segments)
+        pipeline::run(
+            &self.memory,
+            &hook,
+            &mut Room::default(),
+            frame,
+            link,
+            segments,
+        )
     }
 
     /// The frame's ENI, or none, and its verdict: what `trunk_ingress` and `branch_egress` do.
-    fn hook(&self, branch: u16, direction: Direction, frame: &[u8], segments: Segments) -> (u16, Verdict) {
+    fn hook(
+        &self,
+        branch: u16,
+        direction: Direction,
+        frame: &[u8],
+        segments: Segments,
+    ) -> (u16, Verdict) {
         let fallback = match direction {
             Direction::Ingress => 0,
             Direction::Egress => branch,
@@ -149,10 +162,17 @@ impl World for Pure {
         let compiled = rules::compile(self.policy, rules);
         self.memory.rules.peers.extend(compiled.peers);
         self.memory.rules.ports.extend(compiled.ports);
-        self.enis.insert(eni.slot, eni.eni(self.policy, self.ticks_per_second));
+        self.enis
+            .insert(eni.slot, eni.eni(self.policy, self.ticks_per_second));
     }
 
-    fn frame(&mut self, eni: &EniSpec, direction: Direction, frame: &[u8], segments: Segments) -> Verdict {
+    fn frame(
+        &mut self,
+        eni: &EniSpec,
+        direction: Direction,
+        frame: &[u8],
+        segments: Segments,
+    ) -> Verdict {
         let (slot, verdict) = self.hook(eni.slot, direction, frame, segments);
         if let Some(index) = counter(verdict) {
             self.counters.entry(slot).or_default()[index] += 1;

@@ -102,7 +102,11 @@ impl Random {
         } else {
             &eni.ipv6
         };
-        let peer = if is_ipv4 { self.of(&PEERS) } else { self.of(&PEERS6) };
+        let peer = if is_ipv4 {
+            self.of(&PEERS)
+        } else {
+            self.of(&PEERS6)
+        };
         let (from, to) = match direction {
             Direction::Ingress => (peer, task),
             Direction::Egress => (task, peer),
@@ -117,7 +121,11 @@ impl Random {
             }
         }
         if self.one_in(8) {
-            let offset = if self.one_in(2) { 0 } else { 8 * self.below(4) as u16 };
+            let offset = if self.one_in(2) {
+                0
+            } else {
+                8 * self.below(4) as u16
+            };
             packet = packet.fragment(self.below(4) as u32, offset, !self.one_in(3));
         }
         if self.one_in(10) {
@@ -156,7 +164,13 @@ impl Random {
         match self.below(3) {
             0 => packet::udp(&from_end, &to_end),
             1 => packet::tcp(&from_end, &to_end, 0x02),
-            _ => packet::icmp(from, to, if is_ipv4 { 8 } else { 128 }, 0, self.below(3) as u16),
+            _ => packet::icmp(
+                from,
+                to,
+                if is_ipv4 { 8 } else { 128 },
+                0,
+                self.below(3) as u16,
+            ),
         }
     }
 

@@ -165,9 +165,7 @@ impl Block {
         match rule.protocol {
             None => true,
             of => {
-                of == self.protocol
-                    && rule.ports.0 <= self.first
-                    && last <= u32::from(rule.ports.1)
+                of == self.protocol && rule.ports.0 <= self.first && last <= u32::from(rule.ports.1)
             }
         }
     }

@@ -18,9 +18,20 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn with(segments: Segments, case: Case, direction: Direction, packet: &Packet, allowed: bool) -> Case {
+fn with(
+    segments: Segments,
+    case: Case,
+    direction: Direction,
+    packet: &Packet,
+    allowed: bool,
+) -> Case {
     let frame = EniSpec::new(1, &[]).frame(direction, packet).bytes();
-    case.gso(direction, frame, segments, if allowed { Allow } else { NO_RULE })
+    case.gso(
+        direction,
+        frame,
+        segments,
+        if allowed { Allow } else { NO_RULE },
+    )
 }
 
 fn gso() -> Vec<Case> {
@@ -39,18 +50,73 @@ fn gso() -> Vec<Case> {
     let out = |count| connection(State::Pickup, EGRESS, (0, 0, 0), count);
     let rules = &["egress all 0.0.0.0/0", "egress all ::/0"];
     vec![
-        with(four, case("a GSO packet counts as its segments, each with headers", rules), EGRESS, &data, true)
-            .leaves([out((4, 1750 + 4 * 40, 0))]),
-        with(uncounted, case("segments that nobody counted are counted from their size", rules), EGRESS, &data, true)
-            .leaves([out((4, 1750 + 4 * 40, 0))]),
-        with(four, case("a GSO packet over IPv6 counts as its segments", rules), EGRESS, &data6, true)
-            .leaves([out((4, 1750 + 4 * 60, 0))]),
-        with(four, case("a UDP GSO packet counts as its datagrams", rules), EGRESS, &datagrams, true)
-            .leaves([connection(State::Udp, EGRESS, (0, 0, 0), (4, 1750 + 4 * 28, 0))]),
-        with(four, case("a GRO packet that comes in counts as its segments", &["ingress all 0.0.0.0/0"]), INGRESS, &data_in, true)
-            .leaves([connection(State::Pickup, INGRESS, (4, 1750 + 4 * 40, 0), (0, 0, 0))]),
-        with(four, case("a refused GSO packet counts as its segments", &[]), EGRESS, &data, false)
-            .leaves([rejected(EGRESS, (1, 80), (4, 1750 + 4 * 40, 0))]),
+        with(
+            four,
+            case(
+                "a GSO packet counts as its segments, each with headers",
+                rules,
+            ),
+            EGRESS,
+            &data,
+            true,
+        )
+        .leaves([out((4, 1750 + 4 * 40, 0))]),
+        with(
+            uncounted,
+            case(
+                "segments that nobody counted are counted from their size",
+                rules,
+            ),
+            EGRESS,
+            &data,
+            true,
+        )
+        .leaves([out((4, 1750 + 4 * 40, 0))]),
+        with(
+            four,
+            case("a GSO packet over IPv6 counts as its segments", rules),
+            EGRESS,
+            &data6,
+            true,
+        )
+        .leaves([out((4, 1750 + 4 * 60, 0))]),
+        with(
+            four,
+            case("a UDP GSO packet counts as its datagrams", rules),
+            EGRESS,
+            &datagrams,
+            true,
+        )
+        .leaves([connection(
+            State::Udp,
+            EGRESS,
+            (0, 0, 0),
+            (4, 1750 + 4 * 28, 0),
+        )]),
+        with(
+            four,
+            case(
+                "a GRO packet that comes in counts as its segments",
+                &["ingress all 0.0.0.0/0"],
+            ),
+            INGRESS,
+            &data_in,
+            true,
+        )
+        .leaves([connection(
+            State::Pickup,
+            INGRESS,
+            (4, 1750 + 4 * 40, 0),
+            (0, 0, 0),
+        )]),
+        with(
+            four,
+            case("a refused GSO packet counts as its segments", &[]),
+            EGRESS,
+            &data,
+            false,
+        )
+        .leaves([rejected(EGRESS, (1, 80), (4, 1750 + 4 * 40, 0))]),
     ]
 }
 

@@ -40,7 +40,10 @@ fn services() -> Vec<Case> {
                 .egress(tcp("10.0.1.10:40000", &end, SYN), Exempt)
                 .ingress(tcp(&end, "10.0.1.10:40000", SYN_ACK), Exempt)
                 .ingress(icmp(peer, "10.0.1.10", 0, 0, 1), Exempt)
-                .egress(raw("10.0.1.10", peer, protocol::UDP, 8).fragment(1, 64, false), Exempt)
+                .egress(
+                    raw("10.0.1.10", peer, protocol::UDP, 8).fragment(1, 64, false),
+                    Exempt,
+                )
                 .leaves([]),
         );
     }
@@ -65,14 +68,17 @@ fn services() -> Vec<Case> {
     ] {
         let at = |port: u16| format!("{resolver}:{port}");
         cases.push(
-            case(&format!("the resolver {resolver} is exempt on port 53 only"), &[])
-                .egress(udp(task, &at(53)), Exempt)
-                .ingress(udp(&at(53), task), Exempt)
-                .egress(tcp(task, &at(53), SYN), Exempt)
-                .ingress(tcp(&at(53), task, SYN_ACK), Exempt)
-                .egress(udp(task, &at(54)), NO_RULE)
-                .egress(tcp(task, &at(443), SYN), NO_RULE)
-                .ingress(udp(&at(40000), &task.replace(":40000", ":53")), NO_RULE),
+            case(
+                &format!("the resolver {resolver} is exempt on port 53 only"),
+                &[],
+            )
+            .egress(udp(task, &at(53)), Exempt)
+            .ingress(udp(&at(53), task), Exempt)
+            .egress(tcp(task, &at(53), SYN), Exempt)
+            .ingress(tcp(&at(53), task, SYN_ACK), Exempt)
+            .egress(udp(task, &at(54)), NO_RULE)
+            .egress(tcp(task, &at(443), SYN), NO_RULE)
+            .ingress(udp(&at(40000), &task.replace(":40000", ":53")), NO_RULE),
         );
     }
     cases.push(
@@ -89,27 +95,45 @@ fn services() -> Vec<Case> {
             .egress(raw("10.0.1.10", "10.0.0.2", 53, 8), NO_RULE),
     );
     cases.push(
-        case("an exempt service does not make a forged source good", &["egress all 0.0.0.0/0"])
-            .egress(udp("10.0.1.99:1", "169.254.169.123:123"), Deny(DropReason::ForeignSource))
-            .egress(udp("10.0.1.99:1", "10.0.0.2:53"), Deny(DropReason::ForeignSource))
-            .leaves([]),
+        case(
+            "an exempt service does not make a forged source good",
+            &["egress all 0.0.0.0/0"],
+        )
+        .egress(
+            udp("10.0.1.99:1", "169.254.169.123:123"),
+            Deny(DropReason::ForeignSource),
+        )
+        .egress(
+            udp("10.0.1.99:1", "10.0.0.2:53"),
+            Deny(DropReason::ForeignSource),
+        )
+        .leaves([]),
     );
     cases
 }
 
 fn imds() -> Vec<Case> {
     vec![
-        case("blocked instance metadata gets and gives nothing, and is not logged", &["egress all 0.0.0.0/0", "ingress all 0.0.0.0/0"])
-            .flags(SOURCE_DEST_CHECK | BLOCK_IMDS)
-            .egress(tcp("10.0.1.10:1", "169.254.169.254:80", SYN), IMDS)
-            .ingress(tcp("169.254.169.254:80", "10.0.1.10:1", SYN_ACK), IMDS)
-            .egress(icmp("10.0.1.10", "169.254.169.254", 8, 0, 1), IMDS)
-            .egress(raw("10.0.1.10", "169.254.169.254", protocol::TCP, 40).fragment(1, 64, false), IMDS)
-            .leaves([]),
-        case("blocked instance metadata is blocked over IPv6 too", &["egress all ::/0"])
-            .flags(SOURCE_DEST_CHECK | BLOCK_IMDS)
-            .egress(tcp("[2001:db8:1:1::10]:1", "[fd00:ec2::254]:80", SYN), IMDS)
-            .leaves([]),
+        case(
+            "blocked instance metadata gets and gives nothing, and is not logged",
+            &["egress all 0.0.0.0/0", "ingress all 0.0.0.0/0"],
+        )
+        .flags(SOURCE_DEST_CHECK | BLOCK_IMDS)
+        .egress(tcp("10.0.1.10:1", "169.254.169.254:80", SYN), IMDS)
+        .ingress(tcp("169.254.169.254:80", "10.0.1.10:1", SYN_ACK), IMDS)
+        .egress(icmp("10.0.1.10", "169.254.169.254", 8, 0, 1), IMDS)
+        .egress(
+            raw("10.0.1.10", "169.254.169.254", protocol::TCP, 40).fragment(1, 64, false),
+            IMDS,
+        )
+        .leaves([]),
+        case(
+            "blocked instance metadata is blocked over IPv6 too",
+            &["egress all ::/0"],
+        )
+        .flags(SOURCE_DEST_CHECK | BLOCK_IMDS)
+        .egress(tcp("[2001:db8:1:1::10]:1", "[fd00:ec2::254]:80", SYN), IMDS)
+        .leaves([]),
         case("the block is of instance metadata alone", &[])
             .flags(SOURCE_DEST_CHECK | BLOCK_IMDS)
             .egress(tcp("10.0.1.10:1", "169.254.170.2:80", SYN), Exempt)
@@ -124,15 +148,21 @@ fn dhcp() -> Vec<Case> {
             .ingress(udp("10.0.1.1:67", "255.255.255.255:68"), Exempt)
             .ingress(udp("198.51.100.7:67", "10.0.1.10:68"), Exempt)
             .leaves([]),
-        case("DHCPv6 between the task's client and a server is exempt", &[])
-            .egress(udp("[fe80::ff:fe00:1]:546", "[ff02::1:2]:547"), Exempt)
-            .ingress(udp("[fe80::1]:547", "[fe80::ff:fe00:1]:546"), Exempt)
-            .leaves([]),
+        case(
+            "DHCPv6 between the task's client and a server is exempt",
+            &[],
+        )
+        .egress(udp("[fe80::ff:fe00:1]:546", "[ff02::1:2]:547"), Exempt)
+        .ingress(udp("[fe80::1]:547", "[fe80::ff:fe00:1]:546"), Exempt)
+        .leaves([]),
         case("a task that plays DHCP server or relay is filtered", &[])
             .egress(udp("10.0.1.10:67", "198.51.100.7:68"), NO_RULE)
             .egress(udp("10.0.1.10:67", "198.51.100.7:67"), NO_RULE)
             .ingress(udp("198.51.100.7:68", "10.0.1.10:67"), NO_RULE)
-            .egress(udp("[2001:db8:1:1::10]:547", "[2001:db8:ffff::7]:546"), NO_RULE)
+            .egress(
+                udp("[2001:db8:1:1::10]:547", "[2001:db8:ffff::7]:546"),
+                NO_RULE,
+            )
             .leaves([
                 rejected(EGRESS, (67, 68), (1, 28, 0)),
                 rejected(EGRESS, (67, 67), (1, 28, 0)),

@@ -22,8 +22,7 @@ mod tcp_states;
 use branchline_common::{
     headers::tcp as bits,
     verdict::{
-        Direction,
-        DropReason,
+        Direction, DropReason,
         Verdict::{self, Deny},
     },
 };

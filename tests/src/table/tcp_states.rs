@@ -43,60 +43,105 @@ pub(super) fn cases() -> Vec<Case> {
 fn openings() -> Vec<Case> {
     let answer_rules = &["egress tcp 0.0.0.0/0"];
     vec![
-        established("a handshake makes an established connection")
-            .leaves([connection(State::Established, INGRESS, (2, 80, 2), (1, 40, 18))]),
+        established("a handshake makes an established connection").leaves([connection(
+            State::Established,
+            INGRESS,
+            (2, 80, 2),
+            (1, 40, 18),
+        )]),
         established("data of an established connection is counted on its side")
             .egress(down(ACK | 8).data(1000), Allow)
             .egress(down(ACK).data(500), Allow)
             .ingress(up(ACK), Allow)
-            .leaves([connection(State::Established, INGRESS, (3, 120, 2), (3, 1620, 18))]),
+            .leaves([connection(
+                State::Established,
+                INGRESS,
+                (3, 120, 2),
+                (3, 1620, 18),
+            )]),
         established("a SYN on an established connection rides it")
             .rules(&[])
             .ingress(up(SYN), Allow)
-            .leaves([connection(State::Established, INGRESS, (3, 120, 2), (1, 40, 18))]),
+            .leaves([connection(
+                State::Established,
+                INGRESS,
+                (3, 120, 2),
+                (1, 40, 18),
+            )]),
         case("a SYN alone waits for its answer", RULES)
             .ingress(up(SYN), Allow)
             .ingress(up(SYN), Allow)
             .leaves([connection(State::SynSent, INGRESS, (2, 80, 2), (0, 0, 0))]),
-        case("a flow in the middle is picked up, and established once it is seen both ways", RULES)
-            .ingress(up(ACK).data(10), Allow)
-            .egress(down(ACK), Allow)
-            .leaves([connection(State::Established, INGRESS, (1, 50, 0), (1, 40, 0))]),
-        case("a flow in the middle that no rule allows is not picked up", answer_rules)
-            .ingress(up(ACK), NO_RULE)
-            .ingress(up(SYN_ACK), NO_RULE)
-            .leaves([rejected(INGRESS, (80, 40000), (2, 80, 18))]),
-        case("where TCP must start with a SYN nothing is picked up", RULES)
-            .strict()
-            .ingress(up(ACK), NO_RULE)
-            .ingress(up(RST), NO_RULE)
-            .ingress(up(FIN_ACK), NO_RULE)
-            .ingress(up(SYN | RST), NO_RULE)
-            .ingress(up(SYN), Allow)
-            .ingress(up(ACK), Allow),
-        case("a reset without a connection passes by rule and leaves none", RULES)
-            .ingress(up(RST), Allow)
-            .leaves([accepted(INGRESS, (80, 40000), (1, 40, 4))]),
-        case("a reset without a connection and a rule does not pass", answer_rules)
-            .ingress(up(RST_ACK), NO_RULE)
-            .leaves([rejected(INGRESS, (80, 40000), (1, 40, 4))]),
+        case(
+            "a flow in the middle is picked up, and established once it is seen both ways",
+            RULES,
+        )
+        .ingress(up(ACK).data(10), Allow)
+        .egress(down(ACK), Allow)
+        .leaves([connection(
+            State::Established,
+            INGRESS,
+            (1, 50, 0),
+            (1, 40, 0),
+        )]),
+        case(
+            "a flow in the middle that no rule allows is not picked up",
+            answer_rules,
+        )
+        .ingress(up(ACK), NO_RULE)
+        .ingress(up(SYN_ACK), NO_RULE)
+        .leaves([rejected(INGRESS, (80, 40000), (2, 80, 18))]),
+        case(
+            "where TCP must start with a SYN nothing is picked up",
+            RULES,
+        )
+        .strict()
+        .ingress(up(ACK), NO_RULE)
+        .ingress(up(RST), NO_RULE)
+        .ingress(up(FIN_ACK), NO_RULE)
+        .ingress(up(SYN | RST), NO_RULE)
+        .ingress(up(SYN), Allow)
+        .ingress(up(ACK), Allow),
+        case(
+            "a reset without a connection passes by rule and leaves none",
+            RULES,
+        )
+        .ingress(up(RST), Allow)
+        .leaves([accepted(INGRESS, (80, 40000), (1, 40, 4))]),
+        case(
+            "a reset without a connection and a rule does not pass",
+            answer_rules,
+        )
+        .ingress(up(RST_ACK), NO_RULE)
+        .leaves([rejected(INGRESS, (80, 40000), (1, 40, 4))]),
         case("a SYN with FIN is no opener's SYN", RULES)
             .ingress(up(SYN | 1), Allow)
             .leaves([connection(State::Fin, INGRESS, (1, 40, 3), (0, 0, 0))]),
         case("ECN bits do not change what a SYN is", RULES)
             .ingress(up(SYN | 0xc0), Allow)
             .egress(down(SYN_ACK | 0x40), Allow)
-            .leaves([connection(State::SynReceived, INGRESS, (1, 40, 2), (1, 40, 18))]),
-        case("UDP that goes to and fro becomes a stream at the third turn", &["egress udp 0.0.0.0/0"])
-            .egress(udp(TASK, PEER), Allow)
-            .egress(udp(TASK, PEER), Allow)
-            .ingress(udp(PEER, TASK), Allow)
-            .egress(udp(TASK, PEER), Allow)
-            .ingress(udp(PEER, TASK), Allow)
-            .leaves([connection(State::UdpStream, EGRESS, (2, 56, 0), (3, 84, 0))]),
-        case("UDP from another port of the peer is another flow", &["egress udp 0.0.0.0/0"])
-            .egress(udp(TASK, PEER), Allow)
-            .ingress(udp("198.51.100.7:40001", TASK), NO_RULE),
+            .leaves([connection(
+                State::SynReceived,
+                INGRESS,
+                (1, 40, 2),
+                (1, 40, 18),
+            )]),
+        case(
+            "UDP that goes to and fro becomes a stream at the third turn",
+            &["egress udp 0.0.0.0/0"],
+        )
+        .egress(udp(TASK, PEER), Allow)
+        .egress(udp(TASK, PEER), Allow)
+        .ingress(udp(PEER, TASK), Allow)
+        .egress(udp(TASK, PEER), Allow)
+        .ingress(udp(PEER, TASK), Allow)
+        .leaves([connection(State::UdpStream, EGRESS, (2, 56, 0), (3, 84, 0))]),
+        case(
+            "UDP from another port of the peer is another flow",
+            &["egress udp 0.0.0.0/0"],
+        )
+        .egress(udp(TASK, PEER), Allow)
+        .ingress(udp("198.51.100.7:40001", TASK), NO_RULE),
     ]
 }
 
@@ -112,15 +157,24 @@ fn closings() -> Vec<Case> {
             .egress(down(FIN_ACK), Allow)
             .ingress(up(ACK).data(100), Allow)
             .leaves([connection(State::Fin, INGRESS, (3, 220, 2), (2, 80, 19))]),
-        closed("both FINs and the last ACK end in TIME_WAIT")
-            .leaves([connection(State::TimeWait, INGRESS, (4, 160, 3), (2, 80, 19))]),
+        closed("both FINs and the last ACK end in TIME_WAIT").leaves([connection(
+            State::TimeWait,
+            INGRESS,
+            (4, 160, 3),
+            (2, 80, 19),
+        )]),
         closed("in TIME_WAIT late segments pass")
             .rules(&[])
             .egress(down(FIN_ACK), Allow)
             .ingress(up(ACK), Allow),
         closed("a SYN in TIME_WAIT is a new flow in the old one's entry")
             .ingress(up(SYN), Allow)
-            .leaves([connection(State::SynSent, INGRESS, (5, 200, 3), (2, 80, 19))]),
+            .leaves([connection(
+                State::SynSent,
+                INGRESS,
+                (5, 200, 3),
+                (2, 80, 19),
+            )]),
         closed("a SYN in TIME_WAIT that no rule allows leaves the entry alone")
             .rules(&[])
             .ingress(up(SYN), NO_RULE)
@@ -141,7 +195,12 @@ fn closings() -> Vec<Case> {
             .ingress(up(RST), Allow)
             .ingress(up(SYN), Allow)
             .egress(down(SYN_ACK), Allow)
-            .leaves([connection(State::SynReceived, INGRESS, (4, 160, 6), (2, 80, 18))]),
+            .leaves([connection(
+                State::SynReceived,
+                INGRESS,
+                (4, 160, 6),
+                (2, 80, 18),
+            )]),
         established("a SYN on a closed connection that no rule allows does not pass")
             .ingress(up(RST), Allow)
             .rules(&[])
@@ -166,16 +225,35 @@ fn expiries() -> Vec<Case> {
                 .egress(next, NO_RULE),
         );
     };
-    timer("an unanswered SYN", 120, |name| case(name, RULES).ingress(up(SYN), Allow), down(SYN_ACK));
+    timer(
+        "an unanswered SYN",
+        120,
+        |name| case(name, RULES).ingress(up(SYN), Allow),
+        down(SYN_ACK),
+    );
     timer(
         "a half-open connection",
         60,
-        |name| case(name, RULES).ingress(up(SYN), Allow).egress(down(SYN_ACK), Allow),
+        |name| {
+            case(name, RULES)
+                .ingress(up(SYN), Allow)
+                .egress(down(SYN_ACK), Allow)
+        },
         down(SYN_ACK),
     );
     timer("an established connection", 432_000, established, down(ACK));
-    timer("a connection with a FIN", 120, |name| established(name).ingress(up(FIN_ACK), Allow), down(ACK));
-    timer("a pick-up", 300, |name| case(name, RULES).ingress(up(ACK), Allow), down(ACK));
+    timer(
+        "a connection with a FIN",
+        120,
+        |name| established(name).ingress(up(FIN_ACK), Allow),
+        down(ACK),
+    );
+    timer(
+        "a pick-up",
+        300,
+        |name| case(name, RULES).ingress(up(ACK), Allow),
+        down(ACK),
+    );
     timer(
         "one-way UDP",
         30,
@@ -206,7 +284,10 @@ fn expiries() -> Vec<Case> {
     timer(
         "another protocol's flow",
         600,
-        |name| case(name, &["ingress 47 0.0.0.0/0"]).ingress(raw("198.51.100.7", "10.0.1.10", 47, 4), Allow),
+        |name| {
+            case(name, &["ingress 47 0.0.0.0/0"])
+                .ingress(raw("198.51.100.7", "10.0.1.10", 47, 4), Allow)
+        },
         raw("10.0.1.10", "198.51.100.7", 47, 4),
     );
     cases.extend(after_expiry());

@@ -65,7 +65,8 @@ impl Loaded {
             rows: 65_536,
             log_drops: false,
         };
-        let mut datapath = Datapath::load(&settings).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut datapath =
+            Datapath::load(&settings).unwrap_or_else(|error| panic!("{}", chain(&error)));
         let (connections, fragments) = (
             hash_map(&mut datapath, name::CONNECTIONS),
             hash_map(&mut datapath, name::FRAGMENTS),
@@ -106,7 +107,12 @@ impl Loaded {
     }
 
     /// Runs a program on a frame.
-    pub(crate) fn run(&mut self, program: &'static str, frame: &[u8], segments: Segments) -> Output {
+    pub(crate) fn run(
+        &mut self,
+        program: &'static str,
+        frame: &[u8],
+        segments: Segments,
+    ) -> Output {
         let mut context = [0; SKB_LEN];
         context[SKB_GSO_SEGS..SKB_GSO_SEGS + 4].copy_from_slice(segments.count.as_bytes());
         context[SKB_GSO_SIZE..SKB_GSO_SIZE + 4].copy_from_slice(segments.size.as_bytes());
@@ -118,7 +124,8 @@ impl Loaded {
             ..TestRunOptions::default()
         };
         let result = self.datapath.classifier(program).unwrap().test_run(options);
-        let result = result.unwrap_or_else(|error| panic!("{program} on {frame:02x?}: {}", chain(&error)));
+        let result =
+            result.unwrap_or_else(|error| panic!("{program} on {frame:02x?}: {}", chain(&error)));
         out.truncate(result.data_size_out as usize);
         Output {
             code: result.return_value,
@@ -192,12 +199,18 @@ impl World for Loaded {
         self.branch = None;
         self.control(|control| {
             control.epoch = 1;
-            control.flags = if case.is_strict { control::TCP_STRICT } else { 0 };
+            control.flags = if case.is_strict {
+                control::TCP_STRICT
+            } else {
+                0
+            };
         });
         for eni in &case.enis {
             self.set_rules(eni, &eni.rules);
             for endpoint in pure::endpoints(eni) {
-                self.datapath.set_endpoint(endpoint, u32::from(eni.slot)).unwrap();
+                self.datapath
+                    .set_endpoint(endpoint, u32::from(eni.slot))
+                    .unwrap();
             }
         }
     }
@@ -207,10 +220,18 @@ impl World for Loaded {
         let compiled = rules::compile(self.policy, rules);
         self.datapath.insert_rules(&compiled).unwrap();
         let eni_value = eni.eni(self.policy, self.ticks_per_second());
-        self.datapath.set_eni(u32::from(eni.slot), &eni_value).unwrap();
+        self.datapath
+            .set_eni(u32::from(eni.slot), &eni_value)
+            .unwrap();
     }
 
-    fn frame(&mut self, eni: &EniSpec, direction: Direction, frame: &[u8], segments: Segments) -> Verdict {
+    fn frame(
+        &mut self,
+        eni: &EniSpec,
+        direction: Direction,
+        frame: &[u8],
+        segments: Segments,
+    ) -> Verdict {
         let slot = u32::from(eni.slot);
         let program = match direction {
             Direction::Ingress => program::TRUNK_INGRESS,
@@ -220,7 +241,11 @@ impl World for Loaded {
             self.datapath.set_branch(LINK, slot).unwrap();
             self.branch = Some(slot);
         }
-        let count = |loaded: &Self| (0..=SLOTS).map(|slot| loaded.counters(slot)).collect::<Vec<_>>();
+        let count = |loaded: &Self| {
+            (0..=SLOTS)
+                .map(|slot| loaded.counters(slot))
+                .collect::<Vec<_>>()
+        };
         let before = count(self);
         let output = self.run(program, frame, segments);
         self.output.replace(output.frame);
@@ -236,7 +261,9 @@ impl World for Loaded {
         match (output.code, &counted[..]) {
             (REDIRECTED, []) => Verdict::Allow,
             (REDIRECTED, [0]) => Verdict::Exempt,
-            (DROPPED, [reason]) if *reason > 0 => Verdict::Deny(DropReason::from_number(*reason as u8).unwrap()),
+            (DROPPED, [reason]) if *reason > 0 => {
+                Verdict::Deny(DropReason::from_number(*reason as u8).unwrap())
+            }
             (code, counted) => panic!("TC code {code} with counters {counted:?}"),
         }
     }

@@ -154,12 +154,23 @@ fn scenarios_of_the_specification_come_out_as_it_says() {
         match (scenario.run(), left_out) {
             (Ok(()), None) => ran += 1,
             (Err(error), None) => wrong.push(error),
-            (Ok(()), Some((id, why))) => wrong.push(format!("{id} passes now: take it off the list ({why})")),
+            (Ok(()), Some((id, why))) => {
+                wrong.push(format!("{id} passes now: take it off the list ({why})"))
+            }
             (Err(_), Some(_)) => {}
         }
     }
-    assert!(wrong.is_empty(), "{} scenarios:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(ran, fixture.cases.len() - LEFT_OUT.len(), "the list names scenarios that are not there");
+    assert!(
+        wrong.is_empty(),
+        "{} scenarios:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert_eq!(
+        ran,
+        fixture.cases.len() - LEFT_OUT.len(),
+        "the list names scenarios that are not there"
+    );
 }
 
 impl Scenario {
@@ -168,7 +179,10 @@ impl Scenario {
         let names: Vec<&String> = self.enis.keys().collect();
         let mut world = Pure::default();
         let mut set_up = case(&self.id, &[]);
-        set_up.enis = (1..).zip(self.enis.values()).map(|(slot, eni)| self.spec(slot, eni, &groups)).collect();
+        set_up.enis = (1..)
+            .zip(self.enis.values())
+            .map(|(slot, eni)| self.spec(slot, eni, &groups))
+            .collect();
         set_up.is_strict = self.env.tcp_loose == Some(false);
         set_up.max_connections = self.env.conntrack_limit;
         world.set_up(&set_up);
@@ -185,7 +199,8 @@ impl Scenario {
             now = step.t;
             let position = names.iter().position(|name| **name == step.eni);
             let eni = &set_up.enis[position.ok_or("no such ENI")?];
-            check(&mut world, eni, step, pkt).map_err(|what| format!("{}: step {index}: {what}", self.id))?;
+            check(&mut world, eni, step, pkt)
+                .map_err(|what| format!("{}: step {index}: {what}", self.id))?;
         }
         Ok(())
     }
@@ -225,7 +240,9 @@ fn check(world: &mut Pure, eni: &EniSpec, step: &Step, pkt: &Pkt) -> Result<(), 
     match step.tracked {
         // Of a refused packet it says which kind of flow it would be.
         Some(_) if step.expect != "ACCEPT" => Ok(()),
-        Some(expected) if expected != tracked => Err(format!("tracked {tracked}, expected {expected}")),
+        Some(expected) if expected != tracked => {
+            Err(format!("tracked {tracked}, expected {expected}"))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -235,7 +252,9 @@ fn text(verdict: Verdict) -> &'static str {
         Verdict::Allow => "ACCEPT",
         Verdict::Exempt => "EXEMPT",
         Verdict::Deny(reason) if reason.is_logged() => "REJECT",
-        Verdict::Deny(DropReason::Imds | DropReason::ForeignSource | DropReason::ForeignDestination) => "DROP_UNLOGGED",
+        Verdict::Deny(
+            DropReason::Imds | DropReason::ForeignSource | DropReason::ForeignDestination,
+        ) => "DROP_UNLOGGED",
         Verdict::Deny(_) => "a drop that the scenarios do not know",
     }
 }
@@ -243,8 +262,14 @@ fn text(verdict: Verdict) -> &'static str {
 /// Packets of all connections: one more, if a packet rode or opened one.
 fn counted_in_connections(world: &Pure) -> u64 {
     let tables = world.tables();
-    let accounts = tables.connections.values().flat_map(|(_, accounts)| accounts);
-    accounts.flat_map(BTreeMap::values).map(|(packets, ..)| packets).sum()
+    let accounts = tables
+        .connections
+        .values()
+        .flat_map(|(_, accounts)| accounts);
+    accounts
+        .flat_map(BTreeMap::values)
+        .map(|(packets, ..)| packets)
+        .sum()
 }
 
 fn frame(eni: &EniSpec, direction: Direction, pkt: &Pkt) -> Frame {
@@ -270,7 +295,13 @@ fn packet_of(pkt: &Pkt) -> Packet {
         ("tcp", false) => packet::tcp(&from, &to, flags(&pkt.flags)),
         ("udp", false) => packet::udp(&from, &to),
         ("icmp" | "icmpv6", false) => match &pkt.inner {
-            Some(inner) => packet::icmp_error(&pkt.src, &pkt.dst, (pkt.icmp_type, pkt.code), &packet_of(inner), usize::MAX),
+            Some(inner) => packet::icmp_error(
+                &pkt.src,
+                &pkt.dst,
+                (pkt.icmp_type, pkt.code),
+                &packet_of(inner),
+                usize::MAX,
+            ),
             // Neighbour messages are longer than a query; more data does no harm to any.
             None => packet::icmp(&pkt.src, &pkt.dst, pkt.icmp_type, pkt.code, pkt.id).data(32),
         },
@@ -305,7 +336,10 @@ fn flags(letters: &str) -> u8 {
 
 fn rules_of(eni: &Eni, groups: &BTreeMap<String, Group>) -> Vec<Rule> {
     let of = |direction: &str, permissions: &[Permission]| -> Vec<Rule> {
-        permissions.iter().flat_map(|permission| permission.rules(direction)).collect()
+        permissions
+            .iter()
+            .flat_map(|permission| permission.rules(direction))
+            .collect()
     };
     let groups = eni.groups.iter().filter_map(|id| groups.get(id));
     groups
@@ -326,8 +360,12 @@ impl Permission {
         };
         let ports = match (protocol, self.from_port, self.to_port) {
             ("tcp" | "udp", Some(from), Some(to)) => format!(" {from}-{to}"),
-            ("icmp" | "icmpv6", Some(icmp_type), Some(-1)) if icmp_type >= 0 => format!(" {icmp_type}"),
-            ("icmp" | "icmpv6", Some(icmp_type), Some(code)) if icmp_type >= 0 => format!(" {icmp_type}/{code}"),
+            ("icmp" | "icmpv6", Some(icmp_type), Some(-1)) if icmp_type >= 0 => {
+                format!(" {icmp_type}")
+            }
+            ("icmp" | "icmpv6", Some(icmp_type), Some(code)) if icmp_type >= 0 => {
+                format!(" {icmp_type}/{code}")
+            }
             _ => String::new(),
         };
         let ranges = self.ip_ranges.iter().chain(&self.ipv6_ranges);

@@ -2,6 +2,8 @@
 
 mod golden;
 
+mod properties;
+
 use branchline_tests::{pure::Pure, table};
 
 #[test]
@@ -10,5 +12,10 @@ fn every_case_of_the_table_comes_out_as_it_says() {
         .iter()
         .filter_map(|case| case.run(&mut Pure::default()).err())
         .collect();
-    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} cases:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
