@@ -201,7 +201,7 @@ fn judge<T: Tables>(
     row: &mut Ports,
     traffic: &Traffic,
 ) -> Result<Outcome<T::Entry>, DropReason> {
-    if is_dhcp(packet, hook.direction) {
+    if is_dhcp(hook.eni, packet, hook.direction) {
         return Ok(Outcome::Exempt);
     }
     check_address(hook, key)?;

@@ -12,6 +12,7 @@ use crate::{
     packet::{icmp, raw, tcp, udp},
 };
 
+const OPEN: &[&str] = &["egress all 0.0.0.0/0", "egress all ::/0"];
 const IMDS: Verdict = Deny(DropReason::Imds);
 
 pub(super) fn cases() -> Vec<Case> {
@@ -169,6 +170,18 @@ fn dhcp() -> Vec<Case> {
                 rejected(INGRESS, (67, 68), (1, 28, 0)),
                 rejected(EGRESS, (547, 546), (1, 48, 0)),
             ]),
+        case("DHCP gets no forged source out", OPEN)
+            .egress(
+                udp("10.0.1.20:68", "10.0.1.30:67"),
+                Deny(DropReason::ForeignSource),
+            )
+            .egress(
+                udp("[2001:db8:1:1::20]:546", "[ff02::1:2]:547"),
+                Deny(DropReason::ForeignSource),
+            )
+            .egress(udp("10.0.1.10:68", "10.0.1.1:67"), Exempt)
+            .egress(udp("[2001:db8:1:1::10]:546", "[ff02::1:2]:547"), Exempt)
+            .leaves([]),
         case("ports of DHCP in TCP are filtered", &[])
             .egress(tcp("10.0.1.10:68", "198.51.100.7:67", SYN), NO_RULE),
     ]

@@ -166,7 +166,6 @@ fn addresses() -> Vec<Case> {
             .egress(udp("[2001:db8:1:1::11]:1", "[2001:db8:ffff::7]:2"), source)
             .egress(udp("[::]:1", "[2001:db8:ffff::7]:2"), source)
             .egress(udp("[fe80::ff:fe00:1]:1", "[2001:db8:ffff::7]:2"), source)
-            .egress(udp("[::ffff:10.0.1.11]:1", "[2001:db8:ffff::7]:2"), source)
             .leaves([]),
         case("a packet for a foreign address is dropped", OPEN)
             .ingress(udp("198.51.100.7:1", "10.0.1.11:2"), destination)

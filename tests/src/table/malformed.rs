@@ -98,6 +98,13 @@ fn ipv4_headers() -> Vec<Case> {
         |name: &str, packet: Packet, expected| case(name, OPEN).egress(packet, expected).leaves([]);
     vec![
         drop(
+            "neighbour discovery in IPv4 is bad, not exempt",
+            raw("10.0.1.10", "198.51.100.7", protocol::ICMPV6, 24)
+                .transport_byte(0, 135)
+                .hop_limit(255),
+            BAD,
+        ),
+        drop(
             "an IPv4 header of less than 5 words is bad",
             out().version_ihl(0x44),
             BAD,
@@ -188,6 +195,21 @@ fn ipv6_headers() -> Vec<Case> {
     let drop =
         |name: &str, packet: Packet, expected| case(name, OPEN).egress(packet, expected).leaves([]);
     vec![
+        drop(
+            "an IPv6 packet from a mapped IPv4 address is bad",
+            udp("[::ffff:10.0.1.10]:1", "[2001:db8:ffff::7]:2"),
+            BAD,
+        ),
+        drop(
+            "an IPv6 packet for a mapped IPv4 address is bad",
+            udp("[2001:db8:1:1::10]:1", "[::ffff:198.51.100.7]:2"),
+            BAD,
+        ),
+        drop(
+            "ICMP in IPv6 is bad",
+            raw("2001:db8:1:1::10", "2001:db8:ffff::7", protocol::ICMP, 28),
+            BAD,
+        ),
         drop(
             "an IPv6 header that says version 4 is bad",
             out6().version_ihl(0x45),
