@@ -1,1 +1,106 @@
-//! x
+//! The agent: brings the host into the wanted state, then answers requests until it is told to
+//! stop.
+//!
+//! It joins the modules and holds no logic of theirs. What is wanted is in the store before it is
+//! done, so an agent that was killed anywhere goes on from there.
+
+mod host;
+
+mod purge;
+
+mod requests;
+
+pub use purge::purge;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::{
+    cli::HostError,
+    config::Config,
+    datapath::TrunkAttachment,
+    fabric::FabricPlan,
+    nat,
+    provider::local::{LocalProvider, addresses},
+    server,
+    spec::TaskId,
+    state::Store,
+    task::Host,
+};
+
+/// Below bpffs, the folder of all pins.
+const PINS: &str = "branchline";
+/// Name of the fabric's namespace.
+const FABRIC_NETNS: &str = "branchline-fabric";
+/// The store's fact: forwarding settings as they were before the agent changed them.
+const FORWARDING_FACT: &str = "host_forwarding";
+
+/// A running agent.
+pub struct Agent {
+    config: Config,
+    store: Arc<Store>,
+    host: Host,
+    trunk_attachment: TrunkAttachment,
+    started: Instant,
+    /// Held from the choice of an ENI until it is stored.
+    allocation: AsyncMutex<()>,
+    /// One request at a time for each task.
+    busy: Mutex<HashMap<TaskId, Arc<AsyncMutex<()>>>>,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, or from stopping cleanly.
+pub async fn run(config: Config) -> Result<(), HostError> {
+    let store = Arc::new(Store::open(&config.state_dir)?);
+    let socket = config.socket();
+    let listener = server::bind(&socket)?;
+    let agent = Arc::new(Agent::start(config, store).await?);
+    tracing::info!(socket = %socket.display(), "ready");
+    server::serve(listener, &socket, Arc::clone(&agent), stop_signal()?).await?;
+    agent.stop().await
+}
+
+/// The local VPC's fabric as configuration and VPC file want it.
+fn fabric_plan(config: &Config, provider: &LocalProvider) -> FabricPlan {
+    use crate::provider::Provider;
+    FabricPlan {
+        netns_path: config.netns_dir.join(FABRIC_NETNS),
+        trunk_mtu: config.mtu,
+        router_mac: crate::link::Mac(addresses::ROUTER_MAC.0),
+        vpc_cidrs: provider.vpc_cidrs(),
+        uplink_ipv4: config.local.uplink_ipv4,
+        uplink_ipv6: config.local.uplink_ipv6,
+        uplink: config.local.uplink,
+        nat_gateway: config.local.nat_gateway,
+    }
+}
+
+fn pins(config: &Config) -> PathBuf {
+    config.bpffs_dir.join(PINS)
+}
+
+/// What the host's own table and forwarding were before.
+fn previous_forwarding(store: &Store) -> Result<Option<nat::PreviousForwarding>, HostError> {
+    Ok(store.fact(FORWARDING_FACT)?)
+}
+
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; programs stay in force");
+    })
+}

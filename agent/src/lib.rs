@@ -38,6 +38,8 @@ pub mod nat;
 
 pub mod tc;
 
+pub mod plug;
+
 pub mod datapath;
 
 pub mod security_group;

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use branchline::agent;
 use branchline::cli::{self, Arguments, Host, HostError};
 use branchline::config::Config;
 use clap::Parser;
@@ -11,12 +12,12 @@ use clap::Parser;
 struct ThisHost;
 
 impl Host for ThisHost {
-    async fn run_agent(&self, _config: Config) -> Result<(), HostError> {
-        Err("this build has no data plane".into())
+    async fn run_agent(&self, config: Config) -> Result<(), HostError> {
+        agent::run(config).await
     }
 
-    async fn purge(&self, _config: Config) -> Result<Vec<String>, HostError> {
-        Err("this build has no data plane".into())
+    async fn purge(&self, config: Config) -> Result<Vec<String>, HostError> {
+        agent::purge(config).await
     }
 }
 

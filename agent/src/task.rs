@@ -1,1 +1,252 @@
-//! x
+//! The steps that give a task its network and take it away, and nothing else.
+//!
+//! Every step is idempotent, so that a task which was interrupted anywhere can be set up or torn
+//! down again. What the steps do is in the modules that they call.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    datapath::{self, Datapath, DatapathError},
+    flows::{Exporter, FlowsError},
+    link::{Link, Mac, VethEnd, VethPair},
+    netlink::{Netlink, NetlinkError},
+    netns::{Netns, NetnsError},
+    plug::{PlugError, Plugs},
+    provider::{Eni, Provider, ProviderError},
+    state::TaskRecord,
+    sysctl::{self, SysctlError},
+    task_network::{self, TaskNetwork, TaskNetworkError},
+};
+
+/// The task's end of its veth.
+pub const TASK_LINK: &str = "eth0";
+
+/// What the steps work on.
+pub struct Host {
+    /// A socket in the host's namespace.
+    pub netlink: Netlink,
+    /// Who hands out ENIs.
+    pub provider: Box<dyn Provider>,
+    /// The data plane.
+    pub datapath: Arc<Mutex<Datapath>>,
+    /// What is plugged into it.
+    pub plugs: Mutex<Plugs>,
+    /// What writes its flow records.
+    pub exporter: Exporter,
+    /// MTU of every task, in bytes.
+    pub mtu: u32,
+}
+
+/// Which step failed. The steps before it have been undone.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The provider.
+    #[error("attach the ENI {eni_id}")]
+    Attach {
+        /// The ENI.
+        eni_id: String,
+        /// Why.
+        source: ProviderError,
+    },
+    /// The namespace.
+    #[error("prepare the network namespace {}", path.display())]
+    Netns {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: NetnsError,
+    },
+    /// The veth or the filter on it.
+    #[error("connect the task")]
+    Netlink(#[from] NetlinkError),
+    /// The host's end.
+    #[error("prepare the host's end of the veth")]
+    HostEnd(#[source] SysctlError),
+    /// The inside of the namespace.
+    #[error("configure {TASK_LINK} in the task's namespace")]
+    Inside(#[from] TaskNetworkError),
+    /// The maps.
+    #[error("put the ENI into the data plane")]
+    Plug(#[from] PlugError),
+    /// The program.
+    #[error("attach the branch's program")]
+    Program(#[from] DatapathError),
+}
+
+/// What one step of taking a network away could not do. The others were still tried.
+#[derive(Debug, thiserror::Error)]
+pub enum TearDownError {
+    /// The veth.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The maps.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The flow records.
+    #[error("keep the task's flow records")]
+    Flows(#[from] FlowsError),
+    /// The namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The provider.
+    #[error("release the ENI")]
+    Release(#[source] ProviderError),
+}
+
+/// Gives a task its network. Policy is in force before the link goes up, so before the first
+/// packet.
+///
+/// # Errors
+/// Names the step that failed. What was done stays for [`tear_down`].
+pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
+    let eni = &task.eni;
+    host.provider
+        .attach(eni)
+        .await
+        .map_err(|source| SetUpError::Attach {
+            eni_id: eni.eni_id.clone(),
+            source,
+        })?;
+    let netns = namespace(task)?;
+    let inside = Netlink::open(&netns)?;
+    let link = connect(host, task, &inside).await?;
+    quiet(host, &link)?;
+    task_network::configure(&inside, &network(host, eni)).await?;
+    plug(host, eni, link.index).await?;
+    datapath::attach_branch(&host.datapath, &host.netlink, link.index).await?;
+    host.netlink.set_up(link.index, true).await?;
+    let inner = inside.existing_link(TASK_LINK).await?;
+    inside.wait_until_sending(inner.index).await?;
+    Ok(())
+}
+
+/// Takes a task's network away; what is gone already is success. Goes on past errors and returns
+/// them all.
+pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
+    let mut errors = Vec::new();
+    let mut note = |result: Result<(), TearDownError>| errors.extend(result.err());
+    let deleted = host.netlink.delete_link_named(&task.host_link).await;
+    note(deleted.map(|_| ()).map_err(TearDownError::from));
+    note(unplug(host, &task.eni).await);
+    if task.owned_netns {
+        note(Netns::remove(&task.netns).map_err(TearDownError::from));
+    }
+    note(
+        host.provider
+            .release(&task.eni)
+            .await
+            .map_err(TearDownError::Release),
+    );
+    errors
+}
+
+/// Whether a task that should be there still is: its namespace and the link into it.
+pub async fn is_there(host: &Host, task: &TaskRecord) -> bool {
+    let link = host.netlink.link_named(&task.host_link).await;
+    Netns::open(&task.netns).is_ok() && matches!(link, Ok(Some(_)))
+}
+
+fn namespace(task: &TaskRecord) -> Result<Netns, SetUpError> {
+    let path = task.netns.as_path();
+    let failed = |source| SetUpError::Netns {
+        path: path.to_owned(),
+        source,
+    };
+    if task.owned_netns {
+        Netns::create(path).map(|(netns, _)| netns).map_err(failed)
+    } else {
+        Netns::open(path).map_err(failed)
+    }
+}
+
+async fn connect(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<Link, NetlinkError> {
+    let mac = task.eni.mac.0;
+    let pair = VethPair {
+        near: VethEnd {
+            name: task.host_link.clone(),
+            mac: Some(host_mac(mac)),
+        },
+        far: VethEnd {
+            name: TASK_LINK.to_owned(),
+            mac: Some(Mac(mac)),
+        },
+        mtu: host.mtu,
+    };
+    let (link, _) = host.netlink.ensure_veth(&pair, inside).await?;
+    Ok(link)
+}
+
+/// The host's end has a MAC address of its own, which nothing ever sends to. It is set so that
+/// udev leaves it alone.
+fn host_mac(eni: [u8; 6]) -> Mac {
+    let [_, b, c, d, e, f] = eni;
+    Mac([0x06, b, c, d, e, f])
+}
+
+/// The host's stack has no part in a branch: no IPv6 of its own speaks there.
+fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
+    let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
+    sysctl::within(host.netlink.netns(), |sysctls| {
+        if sysctls.has_ipv6() {
+            sysctls.set(&key, "1")
+        } else {
+            Ok(())
+        }
+    })
+    .map_err(SetUpError::HostEnd)
+}
+
+fn network(host: &Host, eni: &Eni) -> TaskNetwork {
+    TaskNetwork {
+        link: TASK_LINK.to_owned(),
+        mac: Mac(eni.mac.0),
+        mtu: host.mtu,
+        router_mac: Mac(eni.router_mac.0),
+        ipv4: eni.ipv4.zip(eni.router_ipv4),
+        ipv6: eni.ipv6.zip(eni.router_ipv6),
+    }
+}
+
+/// Puts the ENI into the data plane with the rules of its groups.
+///
+/// # Errors
+/// As [`Plugs::plug`].
+pub async fn plug(host: &Host, eni: &Eni, branch_ifindex: u32) -> Result<(), PlugError> {
+    let groups = host
+        .provider
+        .describe_security_groups(&eni.groups)
+        .await
+        .map_err(PlugError::Groups)?;
+    let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = plugs.plug(&host.datapath, eni, branch_ifindex, &groups)?;
+    host.exporter.add_eni(slot, &eni.eni_id);
+    Ok(())
+}
+
+/// Takes the ENI out of the data plane. Its counts are kept for the flow log before the maps
+/// forget them.
+async fn unplug(host: &Host, eni: &Eni) -> Result<(), TearDownError> {
+    let slot = {
+        let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
+        plugs.unplug(&host.datapath, &eni.eni_id)?
+    };
+    let Some(slot) = slot else {
+        return Ok(());
+    };
+    host.exporter.retire(slot).await?;
+    let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
+    plugs.free(&host.datapath, slot)?;
+    Ok(())
+}
+
+/// The namespace that a task has: its own by name, or the one that was handed in.
+#[must_use]
+pub fn netns_path(netns_dir: &Path, task_id: &str, handed_in: Option<&PathBuf>) -> PathBuf {
+    match handed_in {
+        Some(path) => path.clone(),
+        None => netns_dir.join(format!("branchline-{task_id}")),
+    }
+}

@@ -45,18 +45,26 @@ pub fn route(ctx: &TcContext) -> Result<i32, Drop> {
     }
 }
 
-/// One frame from the gateways to an ENI. Its Ethernet header is the stack's, which knows no MAC
-/// address of the VPC.
+/// One frame from the gateways to an ENI: the stack, which resolves no address here, sends it to
+/// the router's own MAC address. What [`route`] sends passes this hook too, addressed to its ENI.
 #[inline(always)]
 pub fn from_gateway(ctx: &TcContext) -> Result<i32, Drop> {
     let frame = Frame::new(ctx);
     let link = parse::ethernet(&frame, frame.tag())?;
+    let router = maps::eni(ROUTER).ok_or(DropReason::NoRoute)?;
+    let [first, ..] = link.destination;
+    if first & 1 != 0 {
+        // Multicast of the stack itself: a VPC has none.
+        return Err(DropReason::NoRoute.into());
+    }
+    if link.destination != router.mac {
+        return Ok(PASS);
+    }
     let packet = maps::packet().ok_or(DropReason::NoRoute)?;
     parse::packet(&frame, link.payload, link.ether_type, packet)?;
     let packet = core::hint::black_box(packet);
     let slot = maps::address(&packet.destination).ok_or(DropReason::NoRoute)?;
     let eni = maps::eni(slot).ok_or(DropReason::NoRoute)?;
-    let router = maps::eni(ROUTER).ok_or(DropReason::NoRoute)?;
     if slot == ROUTER || link.vlan.is_some() {
         return Err(DropReason::NoRoute.into());
     }

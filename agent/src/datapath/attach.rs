@@ -5,10 +5,7 @@
 //! a TCX link for each would cost 14 ms a task. The fabric, which is the VPC and not the host, has
 //! clsact.
 
-use std::{
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-};
+use std::{os::fd::AsFd, path::Path, sync::Mutex};
 
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType,
@@ -16,7 +13,7 @@ use aya::programs::{
     tc::{SchedClassifierLink, TcAttachOptions},
 };
 
-use super::{Datapath, DatapathError, classifier, program};
+use super::{Datapath, DatapathError, classifier, lock, program};
 use crate::{netlink::Netlink, tc::FilterAt};
 
 /// Number of the TC block that all branches join.
@@ -42,101 +39,117 @@ impl TrunkAttachment {
     }
 }
 
-impl Datapath {
-    /// Attaches `trunk_ingress` to the link `name`, index `ifindex`, of the namespace of `host`,
-    /// which must be the calling thread's; or replaces the one that is there.
-    ///
-    /// # Errors
-    /// `Netlink`, `Pin` or `Program` of the attachment that the kernel has.
-    pub async fn attach_trunk(
-        &mut self,
-        host: &Netlink,
-        name: &str,
-        ifindex: u32,
-    ) -> Result<TrunkAttachment, DatapathError> {
-        if let Some(pin) = self.trunk_pin(name, ifindex) {
-            let program = classifier(&mut self.ebpf, program::TRUNK_INGRESS)?;
-            if attach_tcx(program, name, &pin)? {
-                return Ok(TrunkAttachment::Tcx);
-            }
-        }
-        self.attach(
-            host,
-            ifindex,
-            FilterAt::Ingress(ifindex),
-            program::TRUNK_INGRESS,
-        )
+/// Attaches `trunk_ingress` to the link `name`, index `ifindex`, of the namespace of `host`, which
+/// must be the calling thread's; or replaces the one that is there.
+///
+/// # Errors
+/// `Netlink`, `Pin` or `Program` of the attachment that the kernel has.
+pub async fn attach_trunk(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    name: &str,
+    ifindex: u32,
+) -> Result<TrunkAttachment, DatapathError> {
+    if lock(datapath).attach_tcx(name, ifindex)? {
+        return Ok(TrunkAttachment::Tcx);
+    }
+    attach(
+        datapath,
+        host,
+        ifindex,
+        FilterAt::Ingress(ifindex),
+        program::TRUNK_INGRESS,
+    )
+    .await?;
+    Ok(TrunkAttachment::Clsact)
+}
+
+/// Attaches the local VPC's programs to the far end of the trunk in the namespace of `fabric`.
+///
+/// # Errors
+/// `Netlink`.
+pub async fn attach_fabric(
+    datapath: &Mutex<Datapath>,
+    fabric: &Netlink,
+    ifindex: u32,
+) -> Result<(), DatapathError> {
+    attach(
+        datapath,
+        fabric,
+        ifindex,
+        FilterAt::Ingress(ifindex),
+        program::FABRIC,
+    )
+    .await?;
+    attach(
+        datapath,
+        fabric,
+        ifindex,
+        FilterAt::Egress(ifindex),
+        program::FABRIC_GATEWAY,
+    )
+    .await
+}
+
+/// Lets a branch join the block of all branches, with `branch_egress` in it. The link should be
+/// down.
+///
+/// # Errors
+/// `Netlink`.
+pub async fn attach_branch(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    ifindex: u32,
+) -> Result<(), DatapathError> {
+    host.ensure_clsact(ifindex, Some(BRANCH_BLOCK)).await?;
+    // The block ends with its last link, and the filter with it.
+    if host.filter(FilterAt::Block(BRANCH_BLOCK)).await?.is_none() {
+        replace_branches(datapath, host).await?;
+    }
+    Ok(())
+}
+
+/// Replaces the program of all branches by this build's, in one step; at least one branch must
+/// have joined the block.
+///
+/// # Errors
+/// `Netlink`.
+pub async fn replace_branches(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+) -> Result<(), DatapathError> {
+    let program = lock(datapath).program(program::BRANCH_EGRESS)?;
+    let block = FilterAt::Block(BRANCH_BLOCK);
+    host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS)
         .await?;
-        Ok(TrunkAttachment::Clsact)
-    }
+    Ok(())
+}
 
-    /// Attaches the local VPC's programs to the far end of the trunk in the namespace of `fabric`.
-    ///
-    /// # Errors
-    /// `Netlink`.
-    pub async fn attach_fabric(
-        &mut self,
-        fabric: &Netlink,
-        ifindex: u32,
-    ) -> Result<(), DatapathError> {
-        self.attach(fabric, ifindex, FilterAt::Ingress(ifindex), program::FABRIC)
-            .await?;
-        self.attach(
-            fabric,
-            ifindex,
-            FilterAt::Egress(ifindex),
-            program::FABRIC_GATEWAY,
-        )
-        .await
-    }
+async fn attach(
+    datapath: &Mutex<Datapath>,
+    netlink: &Netlink,
+    ifindex: u32,
+    at: FilterAt,
+    name: &'static str,
+) -> Result<(), DatapathError> {
+    netlink.ensure_clsact(ifindex, None).await?;
+    let program = lock(datapath).program(name)?;
+    netlink.set_filter(at, program.as_fd(), name).await?;
+    Ok(())
+}
 
-    /// Lets a branch join the block of all branches, with `branch_egress` in it. The link should
-    /// be down.
-    ///
-    /// # Errors
-    /// `Netlink`.
-    pub async fn attach_branch(
-        &mut self,
-        host: &Netlink,
-        ifindex: u32,
-    ) -> Result<(), DatapathError> {
-        host.ensure_clsact(ifindex, Some(BRANCH_BLOCK)).await?;
-        if host.filter(FilterAt::Block(BRANCH_BLOCK)).await?.is_none() {
-            self.replace_branches(host).await?;
-        }
-        Ok(())
-    }
-
-    /// Replaces the program of all branches by this build's, in one step; at least one branch must
-    /// have joined the block.
-    ///
-    /// # Errors
-    /// `Netlink`.
-    pub async fn replace_branches(&mut self, host: &Netlink) -> Result<(), DatapathError> {
-        let program = self.program(program::BRANCH_EGRESS)?;
-        let block = FilterAt::Block(BRANCH_BLOCK);
-        host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS)
-            .await?;
-        Ok(())
-    }
-
-    async fn attach(
-        &mut self,
-        netlink: &Netlink,
-        ifindex: u32,
-        at: FilterAt,
-        name: &'static str,
-    ) -> Result<(), DatapathError> {
-        netlink.ensure_clsact(ifindex, None).await?;
-        let program = self.program(name)?;
-        netlink.set_filter(at, program.as_fd(), name).await?;
-        Ok(())
-    }
-
-    /// The pin of the trunk's link. The index is part of its name, so that a trunk that was made
-    /// anew under the old name is not taken for the one that the pin holds.
-    fn trunk_pin(&self, name: &str, ifindex: u32) -> Option<PathBuf> {
-        Some(self.pins.as_ref()?.join(format!("link-{name}-{ifindex}")))
+impl Datapath {
+    /// Attaches `trunk_ingress` by a pinned TCX link; `false` if nothing is pinned or the kernel
+    /// has none.
+    fn attach_tcx(&mut self, name: &str, ifindex: u32) -> Result<bool, DatapathError> {
+        let Some(pins) = &self.pins else {
+            return Ok(false);
+        };
+        // The index is part of the pin's name, so that a trunk that was made anew under the old
+        // name is not taken for the one that the pin holds.
+        let pin = pins.join(format!("link-{name}-{ifindex}"));
+        let program = classifier(&mut self.ebpf, program::TRUNK_INGRESS)?;
+        attach_tcx(program, name, &pin)
     }
 }
 

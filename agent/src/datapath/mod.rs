@@ -10,12 +10,15 @@ mod clock;
 
 mod drops;
 
-pub use attach::{BRANCH_BLOCK, TrunkAttachment};
+pub use attach::{
+    BRANCH_BLOCK, TrunkAttachment, attach_branch, attach_fabric, attach_trunk, replace_branches,
+};
 pub use clock::Clock;
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use aya::{
@@ -174,6 +177,26 @@ pub struct Datapath {
     rows: HashMap<MapData, FlowKey, Row>,
     fragments: HashMap<MapData, FlowKey, FragmentFate>,
     counters: PerCpuArray<MapData, Counters>,
+}
+
+/// The data plane for one caller. A panic of another caller does not matter: each call leaves
+/// the maps whole.
+pub fn lock(datapath: &Mutex<Datapath>) -> MutexGuard<'_, Datapath> {
+    datapath.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all pins: maps and links end with the programs that still use them.
+///
+/// # Errors
+/// `Pins`; none being there is success.
+pub fn purge(pins: &Path) -> Result<(), DatapathError> {
+    match std::fs::remove_dir_all(pins) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DatapathError::Pins {
+            path: pins.to_owned(),
+            source,
+        }),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl Datapath {

@@ -1,0 +1,230 @@
+//! The agent's start: fabric, data plane, tasks of before; and its stop.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use branchline_common::{
+    fabric::{ROUTER, target},
+    maps,
+};
+use ipnet::IpNet;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{Agent, FORWARDING_FACT, fabric_plan, pins, previous_forwarding};
+use crate::{
+    cli::HostError,
+    config::Config,
+    datapath::{
+        Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
+    },
+    fabric::{Fabric, FabricPlan, HOST_TRUNK},
+    flows::Exporter,
+    nat,
+    netlink::Netlink,
+    netns::Netns,
+    plug::{Plugs, Trunk},
+    policy,
+    provider::local::{LocalProvider, addresses, vpc::Vpc},
+    provider::{Eni, Provider},
+    server::causes,
+    state::{Phase, Store, TaskRecord},
+    task::{self, Host},
+};
+
+impl Agent {
+    /// Brings the host into the wanted state. Programs that an earlier agent left go on judging
+    /// packets until this build's have taken their place, each in one step.
+    pub(super) async fn start(config: Config, store: Arc<Store>) -> Result<Self, HostError> {
+        let (provider, warnings) = LocalProvider::load(&config)?;
+        for warning in warnings {
+            tracing::warn!(%warning, "VPC file");
+        }
+        let netlink = Netlink::open(&Netns::host()?)?;
+        let plan = fabric_plan(&config, &provider);
+        let mut datapath = load(&config)?;
+        if config.log_drops {
+            datapath.forward_log()?;
+        }
+        fill_routes(&mut datapath, &config, provider.vpc())?;
+        let datapath = Arc::new(Mutex::new(datapath));
+        let fabric = Fabric::ensure(&plan, &netlink).await?;
+        let trunk = Trunk {
+            host: fabric.host_trunk,
+            fabric: fabric.trunk,
+        };
+        attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
+        let trunk_attachment =
+            attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
+        fabric.bring_up(&netlink).await?;
+        nat_gateway(&config, &plan, &netlink, &store)?;
+        let tasks = store.tasks()?;
+        let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
+        let plugs = Plugs::restore(&lock(&datapath), trunk, provider.vpc_cidrs(), &enis)?;
+        let exporter =
+            Exporter::start(Arc::clone(&datapath), Arc::clone(&store), &config.flow_log)?;
+        let host = Host {
+            netlink,
+            provider: Box::new(provider),
+            datapath,
+            plugs: Mutex::new(plugs),
+            exporter,
+            mtu: config.mtu,
+        };
+        let agent = Self {
+            config,
+            store,
+            host,
+            trunk_attachment,
+            started: Instant::now(),
+            allocation: AsyncMutex::new(()),
+            busy: Mutex::new(HashMap::new()),
+        };
+        agent.resume(&tasks).await?;
+        Ok(agent)
+    }
+
+    /// Writes the last flow records. Programs, maps and tasks stay.
+    pub(super) async fn stop(&self) -> Result<(), HostError> {
+        self.host.exporter.finish().await?;
+        Ok(())
+    }
+
+    /// Takes up the tasks of the store: those that were there are refreshed, those that were under
+    /// way or have gone are removed.
+    async fn resume(&self, tasks: &[TaskRecord]) -> Result<(), HostError> {
+        self.drop_ownerless()?;
+        let mut any_branch = false;
+        for task in tasks {
+            let id = &task.spec.task_id;
+            if task.phase == Phase::Running && task::is_there(&self.host, task).await {
+                let link = self.host.netlink.existing_link(&task.host_link).await?;
+                task::plug(&self.host, &task.eni, link.index).await?;
+                crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link.index)
+                    .await?;
+                any_branch = true;
+                tracing::info!(task = %id, eni = %task.eni.eni_id, "resumed");
+                continue;
+            }
+            tracing::warn!(task = %id, phase = ?task.phase, "not there any more; removed");
+            for error in task::tear_down(&self.host, task).await {
+                tracing::error!(task = %id, error = %causes(&error), "left behind");
+            }
+            self.store.remove_task(id)?;
+        }
+        if any_branch {
+            replace_branches(&self.host.datapath, &self.host.netlink).await?;
+        }
+        let mut plugs = self
+            .host
+            .plugs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        plugs.drop_unused(&mut lock(&self.host.datapath))?;
+        Ok(())
+    }
+
+    /// Frees slots that no task of the store has.
+    fn drop_ownerless(&self) -> Result<(), DatapathError> {
+        let mut plugs = self
+            .host
+            .plugs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for slot in plugs.ownerless() {
+            tracing::warn!(
+                slot,
+                "the data plane has an ENI that the store does not know; removed"
+            );
+            lock(&self.host.datapath).unplug_eni(slot)?;
+            plugs.free(&self.host.datapath, slot)?;
+        }
+        Ok(())
+    }
+}
+
+fn load(config: &Config) -> Result<Datapath, DatapathError> {
+    Datapath::load(&Settings {
+        pins: Some(pins(config)),
+        connections: config.conntrack_max_entries,
+        rows: config.flow_rows_max,
+        log_drops: config.log_drops,
+    })
+}
+
+/// The VPC's route table and its router: itself, what is outside if there is an uplink, and
+/// nothing for what a VPC does not carry.
+fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<(), DatapathError> {
+    const NOWHERE: [&str; 6] = [
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "fe80::/10",
+        "ff00::/8",
+        "::/8",
+    ];
+    let mut routes: Vec<(IpNet, u32)> = NOWHERE
+        .iter()
+        .filter_map(|network| network.parse().ok())
+        .map(|network| (network, target::BLACKHOLE))
+        .collect();
+    let local = vpc.ipv4_cidrs.iter().map(|cidr| IpNet::V4(*cidr));
+    let local = local.chain(vpc.ipv6_cidrs.iter().map(|cidr| IpNet::V6(*cidr)));
+    routes.extend(local.map(|cidr| (cidr, target::LOCAL)));
+    let outside = [
+        IpNet::V4(config.local.uplink_ipv4),
+        IpNet::V6(config.local.uplink_ipv6),
+        IpNet::V4(ipnet::Ipv4Net::default()),
+        IpNet::V6(ipnet::Ipv6Net::default()),
+    ];
+    let beyond = if config.local.uplink {
+        target::GATEWAY
+    } else {
+        target::BLACKHOLE
+    };
+    routes.extend(outside.map(|network| (network, beyond)));
+    for (network, target) in routes {
+        let (address, bits) = policy::prefix(network);
+        datapath.set_route(address, bits, target)?;
+    }
+    let router = maps::Eni {
+        mac: addresses::ROUTER_MAC.0,
+        ..maps::Eni::default()
+    };
+    datapath.set_eni(ROUTER, &router)?;
+    for subnet in &vpc.subnets {
+        let ipv4 = subnet
+            .ipv4
+            .map(|net| IpAddr::V4(addresses::router_ipv4(net)));
+        let ipv6 = subnet
+            .ipv6
+            .map(|net| IpAddr::V6(addresses::router_ipv6(net)));
+        for address in ipv4.into_iter().chain(ipv6) {
+            datapath.set_address(policy::address(address), ROUTER)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the host forward and translate what tasks send outside, if the configuration asks for it;
+/// what it changes is stored first, for `purge`.
+fn nat_gateway(
+    config: &Config,
+    plan: &FabricPlan,
+    host: &Netlink,
+    store: &Store,
+) -> Result<(), HostError> {
+    if !(config.local.nat_gateway && config.local.uplink) {
+        return Ok(());
+    }
+    // The table first: the host must not forward into the VPC for a moment without it.
+    plan.host_nat().apply(host.netns())?;
+    let changed = nat::enable_forwarding(host.netns())?;
+    if previous_forwarding(store)?.is_none() {
+        store.put_fact(FORWARDING_FACT, &changed)?;
+    }
+    Ok(())
+}

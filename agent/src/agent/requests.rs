@@ -1,0 +1,284 @@
+//! What the agent does on request.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use branchline_common::verdict::DropReason;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{Agent, FORWARDING_FACT, fabric_plan, previous_forwarding};
+use crate::{
+    api::{DropCount, HostChange, Status, TaskCounts, TaskDescription},
+    datapath::lock,
+    field_error::FieldError,
+    nat::TableState,
+    provider::{
+        Eni, EniRequest, ProviderError,
+        local::{LocalProvider, new_attachment_id},
+    },
+    server::{Added, Control, ControlError, causes},
+    spec::{TaskId, TaskSpec},
+    state::{Phase, TaskRecord},
+    task::{self, SetUpError},
+};
+
+impl Control for Agent {
+    async fn add_task(&self, spec: TaskSpec) -> Result<Added, ControlError> {
+        let turn = self.turn(&spec.task_id);
+        let _turn = turn.lock().await;
+        if let Some(existing) = self.store.task(&spec.task_id).map_err(failed)? {
+            return again(&existing, &spec);
+        }
+        let record = self.allocate(spec).await?;
+        if let Err(error) = task::set_up(&self.host, &record).await {
+            let id = &record.spec.task_id;
+            tracing::warn!(task = %id, error = %causes(&error), "set-up failed; undoing it");
+            self.undo(&record).await;
+            return Err(not_set_up(&record, error));
+        }
+        let record = TaskRecord {
+            phase: Phase::Running,
+            ..record
+        };
+        self.store.update_task(&record).map_err(failed)?;
+        tracing::info!(task = %record.spec.task_id, eni = %record.eni.eni_id, "added");
+        Ok(Added::Created(TaskDescription::of(&record)))
+    }
+
+    async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
+        let turn = self.turn(&id);
+        let _turn = turn.lock().await;
+        let Some(record) = self.store.task(&id).map_err(failed)? else {
+            return Err(ControlError::Unknown(id));
+        };
+        let record = TaskRecord {
+            phase: Phase::Deleting,
+            ..record
+        };
+        self.store.update_task(&record).map_err(failed)?;
+        let errors = task::tear_down(&self.host, &record).await;
+        if let Some(error) = all(&errors) {
+            return Err(failed(error));
+        }
+        self.store.remove_task(&id).map_err(failed)?;
+        tracing::info!(task = %id, eni = %record.eni.eni_id, "removed");
+        Ok(())
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
+        let tasks = self.store.tasks().map_err(failed)?;
+        Ok(tasks.iter().map(TaskDescription::of).collect())
+    }
+
+    async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
+        match self.store.task(&id).map_err(failed)? {
+            Some(task) => Ok(TaskDescription::of(&task)),
+            None => Err(ControlError::Unknown(id)),
+        }
+    }
+
+    async fn status(&self) -> Result<Status, ControlError> {
+        let tasks = self.store.tasks().map_err(failed)?;
+        let in_phase = |phase| tasks.iter().filter(|task| task.phase == phase).count();
+        let (drops, exceeded, connections) = self.counts().map_err(failed)?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            provider: "local".to_owned(),
+            vpc_id: self.host.provider.vpc_id().to_owned(),
+            tasks: TaskCounts {
+                creating: in_phase(Phase::Creating),
+                running: in_phase(Phase::Running),
+                deleting: in_phase(Phase::Deleting),
+            },
+            max_enis: self.config.max_enis,
+            trunk_attachment: self.trunk_attachment.name().to_owned(),
+            conntrack_entries: connections,
+            conntrack_max_entries: self.config.conntrack_max_entries,
+            conntrack_allowance_exceeded: exceeded,
+            drops,
+            flow_log: self.host.exporter.status(),
+            host_changes: self
+                .host_changes()
+                .map_err(|source| ControlError::Failed { source })?,
+        })
+    }
+}
+
+impl Agent {
+    fn turn(&self, id: &TaskId) -> Arc<AsyncMutex<()>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(busy.entry(id.clone()).or_default())
+    }
+
+    /// Chooses an ENI for a task and stores both before anything is done on the host.
+    async fn allocate(&self, spec: TaskSpec) -> Result<TaskRecord, ControlError> {
+        let _one_at_a_time = self.allocation.lock().await;
+        let tasks = self.store.tasks().map_err(failed)?;
+        let enis: Vec<Eni> = tasks.into_iter().map(|task| task.eni).collect();
+        let awsvpc = spec.awsvpc();
+        let request = EniRequest {
+            attachment_id: new_attachment_id().map_err(failed)?,
+            subnets: awsvpc.subnets.clone(),
+            security_groups: awsvpc.security_groups.clone(),
+        };
+        let eni = self
+            .host
+            .provider
+            .allocate(&request, &enis)
+            .await
+            .map_err(refused)?;
+        let handed_in = spec.network_namespace.as_ref();
+        let record = TaskRecord {
+            netns: task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in),
+            owned_netns: handed_in.is_none(),
+            host_link: eni.host_link_name(),
+            eni,
+            phase: Phase::Creating,
+            created_at_ms: now_ms(),
+            generation: 0,
+            spec,
+        };
+        self.store.insert_task(record).map_err(failed)
+    }
+
+    /// Leaves nothing of a task whose set-up failed.
+    async fn undo(&self, record: &TaskRecord) {
+        let id = &record.spec.task_id;
+        let mut is_clean = true;
+        for error in task::tear_down(&self.host, record).await {
+            tracing::error!(task = %id, error = %causes(&error), "left behind");
+            is_clean = false;
+        }
+        // What could not be undone stays in the store, to be tried again at the next start.
+        if is_clean && let Err(error) = self.store.remove_task(id) {
+            tracing::error!(task = %id, error = %causes(&error), "left in the store");
+        }
+    }
+
+    fn counts(&self) -> Result<(Vec<DropCount>, u64, u64), crate::datapath::DatapathError> {
+        let plugs = self
+            .host
+            .plugs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let datapath = lock(&self.host.datapath);
+        let mut totals = [0_u64; DropReason::COUNT];
+        for slot in std::iter::once(0).chain(plugs.slots().keys().copied()) {
+            let counters = datapath.counters(slot)?;
+            for (total, packets) in totals.iter_mut().zip(counters.packets) {
+                *total += packets;
+            }
+        }
+        let drops = DropReason::ALL
+            .into_iter()
+            .map(|reason| (reason, totals[reason as usize]))
+            .filter(|(_, packets)| *packets > 0)
+            .map(|(reason, packets)| DropCount {
+                reason: reason.name().to_owned(),
+                packets,
+            })
+            .collect();
+        let exceeded = totals[DropReason::ConntrackFull as usize];
+        Ok((drops, exceeded, datapath.connections()?.len() as u64))
+    }
+
+    /// What the agent changed on the host, and what it was.
+    fn host_changes(&self) -> Result<Vec<HostChange>, crate::cli::HostError> {
+        let mut changes = Vec::new();
+        if !(self.config.local.nat_gateway && self.config.local.uplink) {
+            return Ok(changes);
+        }
+        if let Some(previous) = previous_forwarding(&self.store)? {
+            changes.extend(previous.0.into_iter().map(|(key, value)| HostChange {
+                what: format!("sysctl {}", key.replace('/', ".")),
+                previous: Some(value),
+                current: "changed with forwarding".to_owned(),
+            }));
+        }
+        let (provider, _) = LocalProvider::load(&self.config)?;
+        let nat = fabric_plan(&self.config, &provider).host_nat();
+        let current = match nat.check(self.host.netlink.netns())? {
+            TableState::Absent => "missing",
+            TableState::Equal => "present",
+            TableState::Different => "changed by someone else",
+        };
+        changes.push(HostChange {
+            what: "nftables table inet branchline".to_owned(),
+            previous: None,
+            current: current.to_owned(),
+        });
+        tracing::debug!(fact = FORWARDING_FACT, "host changes read");
+        Ok(changes)
+    }
+}
+
+/// A namespace that cannot be used is the request's fault if the request named it.
+fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
+    if let SetUpError::Netns { path, source } = &error
+        && !record.owned_netns
+    {
+        return ControlError::Invalid(FieldError::new(
+            "networkNamespace",
+            format!("{}: {}", path.display(), causes(source)),
+            "name an existing network namespace, as /run/netns/NAME",
+        ));
+    }
+    failed(error)
+}
+
+/// The answer to a task that is there already.
+fn again(existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> {
+    let id = &spec.task_id;
+    match existing.phase {
+        Phase::Running if existing.spec == *spec => {
+            Ok(Added::Existing(TaskDescription::of(existing)))
+        }
+        Phase::Running => Err(ControlError::Conflict(format!(
+            "taskId: task {id} exists with another specification; remove it first \
+             (branchline task rm {id}) or choose another taskId"
+        ))),
+        Phase::Creating | Phase::Deleting => Err(ControlError::Conflict(format!(
+            "taskId: task {id} could not be removed completely; \
+             run `branchline task rm {id}` again, and see the agent's log for what is left"
+        ))),
+    }
+}
+
+/// Several errors as one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Several(String);
+
+fn all(errors: &[task::TearDownError]) -> Option<Several> {
+    if errors.is_empty() {
+        return None;
+    }
+    let texts: Vec<String> = errors.iter().map(|error| causes(error)).collect();
+    Some(Several(texts.join("; ")))
+}
+
+fn failed(source: impl std::error::Error + Send + Sync + 'static) -> ControlError {
+    ControlError::Failed {
+        source: Box::new(source),
+    }
+}
+
+fn refused(error: ProviderError) -> ControlError {
+    match error {
+        ProviderError::Invalid(error) => ControlError::Invalid(error),
+        ProviderError::Exhausted(text) => ControlError::Exhausted(text),
+        ProviderError::Failed { .. } => failed(error),
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
+}
