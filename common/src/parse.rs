@@ -4,14 +4,19 @@
 //! cannot read is an error with its reason, never a guess.
 
 use crate::{
-    flow::{Address, is_icmp, mapped},
+    flow::{Address, is_icmp, is_ipv4, mapped},
     headers::{ethernet, icmp, ipv4, ipv6, protocol, tcp, udp, vlan},
     verdict::DropReason,
 };
 
+/// Furthest offset that is read: a bound that the kernel's verifier can follow. A frame whose
+/// headers go beyond it counts as `Truncated`.
+pub const MAX_OFFSET: usize = 511;
+
 /// Where a parser reads: the kernel's packet, or a slice in a test.
 pub trait Bytes {
-    /// The `N` bytes from `offset` bytes into the frame; `None` past its end.
+    /// The `N` bytes from `offset` bytes into the frame; `None` past its end or if `offset` is
+    /// past [`MAX_OFFSET`].
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
     /// Bytes of the whole frame, also those that [`Bytes::read`] cannot reach.
@@ -25,6 +30,9 @@ pub trait Bytes {
 
 impl Bytes for [u8] {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
         self.get(offset..)?.first_chunk().copied()
     }
 
@@ -229,7 +237,8 @@ fn ipv4_header(
     Ok(())
 }
 
-/// The fields of an IPv4 header at `at`; an error if version or length contradict RFC 791.
+/// The fields of an IPv4 header at `at`; an error if version, length or protocol contradict its
+/// standard.
 #[inline(always)]
 fn ipv4_fields(
     header: &[u8; ipv4::MIN_LEN],
@@ -239,6 +248,10 @@ fn ipv4_fields(
     let [version_ihl, ..] = *header;
     let header_length = usize::from(version_ihl & 0x0f) * 4;
     if version_ihl >> 4 != 4 || header_length < ipv4::MIN_LEN {
+        return Err(DropReason::BadHeader);
+    }
+    // ICMPv6 is of IPv6 only (RFC 4443), so that neighbour discovery always is.
+    if header[ipv4::PROTOCOL] == protocol::ICMPV6 {
         return Err(DropReason::BadHeader);
     }
     let fragment = be16(header, ipv4::FRAGMENT);
@@ -313,6 +326,12 @@ fn ipv6_fields(
         packet.transport = chain.transport;
         packet.fragment = chain.fragment;
         packet.fragment_id = chain.fragment_id;
+    }
+    // On the wire a mapped address is forged: here it would pass for an IPv4 one. Nor is ICMP of
+    // IPv6.
+    if is_ipv4(&packet.source) || is_ipv4(&packet.destination) || packet.protocol == protocol::ICMP
+    {
+        return Err(DropReason::BadHeader);
     }
     packet.header_length = (packet.transport - at) as u32;
     Ok(())
