@@ -4,7 +4,7 @@
 //! cannot read is an error with its reason, never a guess.
 
 use crate::{
-    flow::{Address, is_icmp, mapped},
+    flow::{Address, is_icmp, joined, mapped},
     headers::{ethernet, icmp, ipv4, ipv6, protocol, tcp, udp, vlan},
     verdict::DropReason,
 };
@@ -439,9 +439,15 @@ fn four<const N: usize>(bytes: &[u8; N], at: usize) -> [u8; 4] {
     [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
 }
 
+/// The address at a constant offset.
 #[inline(always)]
 fn sixteen(bytes: &[u8; ipv6::LEN], at: usize) -> Address {
-    let mut address = [0; 16];
-    address.copy_from_slice(&bytes[at..at + 16]);
-    address
+    joined((eight(bytes, at), eight(bytes, at + 8)))
+}
+
+#[inline(always)]
+fn eight(bytes: &[u8; ipv6::LEN], at: usize) -> u64 {
+    let [a, b, c, d] = four(bytes, at);
+    let [e, f, g, h] = four(bytes, at + 4);
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
