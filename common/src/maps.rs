@@ -188,13 +188,16 @@ impl Endpoint {
     #[must_use]
     #[inline(always)]
     pub fn of(trunk_ifindex: u32, vlan: Option<u16>, mac: [u8; ethernet::MAC_LEN]) -> Self {
-        let [first, ..] = mac;
-        let is_group = first & 1 != 0;
-        Self {
-            trunk_ifindex,
-            vlan: vlan.unwrap_or(0),
-            mac: if is_group { ethernet::BROADCAST } else { mac },
+        let [a, b, c, d, e, f] = mac;
+        let mut high = u16::from_ne_bytes([a, b]);
+        let mut low = u32::from_ne_bytes([c, d, e, f]);
+        if a & 1 != 0 {
+            high = u16::MAX;
+            low = u32::MAX;
         }
+        // In words, and aligned ones: the kernel's stack takes no others.
+        let middle: u32 = zerocopy::transmute!([vlan.unwrap_or(0), high]);
+        zerocopy::transmute!([trunk_ifindex, middle, low])
     }
 }
 
