@@ -239,7 +239,7 @@ fn plug(datapath: &mut Datapath, which: Which) -> Result<()> {
 fn eni_of(datapath: &Datapath, which: Which) -> Eni {
     Eni {
         trunk_ifindex: LINK,
-        branch_ifindex: LINK + 1,
+        branch_ifindex: LINK,
         fabric_ifindex: LINK,
         policy: POLICY,
         flags: eni::SOURCE_DEST_CHECK,
