@@ -198,9 +198,13 @@ impl Endpoint {
     #[inline(always)]
     pub fn of(trunk_ifindex: u32, vlan: Option<u16>, mac: [u8; ethernet::MAC_LEN]) -> Self {
         let [first, ..] = mac;
-        let is_group = first & 1 != 0;
-        let mac = if is_group { ethernet::BROADCAST } else { mac };
-        zerocopy::transmute!(words(trunk_ifindex, vlan.unwrap_or(0), mac))
+        let [trunk, mut middle, mut low] = words(trunk_ifindex, vlan.unwrap_or(0), mac);
+        if first & 1 != 0 {
+            let broadcast: u32 = zerocopy::transmute!([0, u16::MAX]);
+            middle |= broadcast;
+            low = u32::MAX;
+        }
+        zerocopy::transmute!([trunk, middle, low])
     }
 
     /// The place of the hint for this endpoint; `None` for a group address, which has none. VLAN
@@ -385,4 +389,59 @@ pub struct Counters {
     pub packets: [u64; COUNTERS],
     /// Packets that could not be entered into the flow log because its table was full.
     pub unlogged: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_its_parts_and_every_group_address_is_the_broadcast_address() {
+        let mac = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
+        let own = Endpoint {
+            trunk_ifindex: 3,
+            vlan: 0x0102,
+            mac,
+        };
+        assert_eq!(Endpoint::of(3, Some(0x0102), mac), own);
+        let group = Endpoint::of(3, None, [0x33, 0x33, 0, 0, 0, 1]);
+        let broadcast = Endpoint {
+            trunk_ifindex: 3,
+            vlan: 0,
+            mac: ethernet::BROADCAST,
+        };
+        assert_eq!(group, broadcast);
+        assert_eq!(group.hint(), None);
+        assert_eq!(own.hint(), Some((0x4455 ^ 0x0102) & 0xfff));
+    }
+
+    #[test]
+    fn an_endpoint_is_an_enis_only_if_every_part_is() {
+        let eni = Eni {
+            trunk_ifindex: 3,
+            vlan: 7,
+            mac: [2, 1, 2, 3, 4, 5],
+            ..Eni::default()
+        };
+        let own = Endpoint::of(3, Some(7), eni.mac);
+        assert!(own.is_of(&eni));
+        let others = [
+            Endpoint {
+                trunk_ifindex: 4,
+                ..own
+            },
+            Endpoint { vlan: 8, ..own },
+            Endpoint {
+                mac: [0, 1, 2, 3, 4, 5],
+                ..own
+            },
+            Endpoint {
+                mac: [2, 1, 2, 3, 4, 6],
+                ..own
+            },
+        ];
+        for other in others {
+            assert!(!other.is_of(&eni), "{other:?}");
+        }
+    }
 }
