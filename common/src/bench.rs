@@ -3,6 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::headers::ethernet;
+
 /// Low bits of a flow's number that go into its port; the rest goes into the address.
 pub const PORT_BITS: u32 = 14;
 
@@ -26,7 +28,9 @@ pub struct Preparation {
     /// Offset in the frame of the port that tells flows apart.
     pub port_at: u32,
     /// The tag that `PUSH` puts on.
-    pub vlan: u32,
+    pub vlan: u16,
+    /// The frame's destination, which the program measured may have changed.
+    pub destination: [u8; ethernet::MAC_LEN],
 }
 
 /// Bits of [`Preparation::flags`].

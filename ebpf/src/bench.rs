@@ -46,7 +46,8 @@ pub fn prepare(ctx: TcContext) -> i32 {
     let port = PORT_BASE | (flow as u16 & ((1 << PORT_BITS) - 1));
     let address = (flow >> PORT_BITS) as u16;
     if frame
-        .write(preparation.address_at as usize, &address.to_be_bytes())
+        .write(0, &preparation.destination)
+        .and_then(|()| frame.write(preparation.address_at as usize, &address.to_be_bytes()))
         .and_then(|()| frame.write(preparation.port_at as usize, &port.to_be_bytes()))
         .is_err()
     {
@@ -58,9 +59,7 @@ pub fn prepare(ctx: TcContext) -> i32 {
     {
         return TC_ACT_UNSPEC;
     }
-    if preparation.flags & preparation::PUSH != 0
-        && frame.push_vlan(preparation.vlan as u16).is_err()
-    {
+    if preparation.flags & preparation::PUSH != 0 && frame.push_vlan(preparation.vlan).is_err() {
         return TC_ACT_UNSPEC;
     }
     // SAFETY: the helper changes the packet's type only.

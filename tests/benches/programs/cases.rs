@@ -9,7 +9,7 @@ use branchline_common::{
 };
 
 use crate::{
-    frames::{self, Frame},
+    frames::{self, End, Frame},
     rig::{DENIED_PORT, EMPTY, Measured, PORT, Rig, Which, remote, vlan},
 };
 
@@ -146,6 +146,9 @@ pub(crate) fn measure(
         return Ok(Vec::new());
     }
     rig.reset(group.which)?;
+    if group.what == What::Fabric {
+        check_route(rig, &cases)?;
+    }
     let mut packets = 0;
     if group.what == What::Established {
         packets += establish(rig, group)?;
@@ -200,6 +203,16 @@ pub(crate) fn measure(
             floor: median(floors.clone()),
         });
     Ok(figures.collect())
+}
+
+/// That the VPC's router sends the frames on: it passes what is not its own too.
+fn check_route(rig: &mut Rig, cases: &[Case]) -> Result<()> {
+    for case in cases {
+        let to = rig.destination(case.program, &case.frame)?;
+        let wanted = Which::Other.end(true, PORT).mac;
+        ensure!(to == wanted, "{} sent to {to:02x?}", case.program);
+    }
+    Ok(())
 }
 
 /// One run of a case; returns what it took with `prepare`.
@@ -280,15 +293,15 @@ fn cases(group: &Group) -> Vec<Case> {
             vec![denied]
         }
         (What::Fabric, _) => {
-            let ends = |which: Which| which.end(group.is_ipv4, PORT);
-            let mut to_router = ends(Which::Other);
-            to_router.mac = remote(group.is_ipv4).mac;
             let source = remote(group.is_ipv4);
-            let routed = frames::frame(&source, &to_router, true, Some(ack));
-            let entering = frames::frame(&source, &ends(Which::Other), true, Some(ack));
+            let to_router = End {
+                mac: source.mac,
+                ..Which::Other.end(group.is_ipv4, PORT)
+            };
+            let frame = frames::frame(&source, &to_router, true, Some(ack));
             vec![
-                case(FABRIC, kind, routed, pop | push, REDIRECT),
-                case(FABRIC_GATEWAY, kind, entering, pop, PASS),
+                case(FABRIC, kind, frame.clone(), pop | push, REDIRECT),
+                case(FABRIC_GATEWAY, kind, frame, pop, PASS),
             ]
         }
     }

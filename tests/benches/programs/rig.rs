@@ -147,6 +147,7 @@ impl Rig {
     ) -> Result<f64> {
         preparation.address_at = frame.address_at;
         preparation.port_at = frame.port_at;
+        preparation.destination.copy_from_slice(&frame.bytes[..6]);
         self.preparation.set(0, *preparation, 0)?;
         let fd: &ProgramFd = match measured {
             Measured::Program(name) => self.datapath.classifier(name)?.fd()?,
@@ -157,6 +158,17 @@ impl Rig {
             .with_context(|| format!("{measured:?} behind {preparation:?}"))?;
         *preparation = self.preparation.get(&0, 0)?;
         Ok(nanos)
+    }
+
+    /// Where a program of the agent's object sends the frame: its destination MAC address then.
+    pub(crate) fn destination(&mut self, name: &'static str, frame: &Frame) -> Result<[u8; 6]> {
+        let mut out = vec![0; frame.bytes.len() + 8];
+        self.datapath.classifier(name)?.test_run(TestRunOptions {
+            data_in: Some(&frame.bytes),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        })?;
+        Ok(*out.first_chunk().context("no frame came back")?)
     }
 
     /// Nanoseconds of one lookup of 40 bytes in a hash map, with what `empty` costs.
@@ -177,8 +189,8 @@ impl Rig {
 }
 
 /// The VLAN on which `trunk_ingress` finds an ENI.
-pub(crate) fn vlan(which: Which) -> u32 {
-    u32::from(which.vlan())
+pub(crate) fn vlan(which: Which) -> u16 {
+    which.vlan()
 }
 
 fn run(program: &SchedClassifier, frame: &Frame, repeat: u32, code: i32) -> Result<f64> {
