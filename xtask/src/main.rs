@@ -4,6 +4,7 @@
 //! `target/` except `setup` (system packages) and `check --record` (`xtask/bounds.toml`).
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bounds;
 mod build;
 mod check;
@@ -50,6 +51,7 @@ commands! {
     Check: check,
     Test: test,
     Vm: vm,
+    Bench: bench,
 }
 
 /// Builds, checks, tests and demonstrates branchline.

@@ -35,7 +35,7 @@ use branchline_common::{
     flow::{Address, FlowKey},
     maps::{
         Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, PeerKey, PortKey, Row,
-        SWEEP_KEYS, SweepRequest, control, name,
+        SWEEP_KEYS, SweepRequest, branch_hint, control, name,
     },
     memory::Rules,
     security_group::RuleSet,
@@ -172,6 +172,8 @@ pub struct Datapath {
     enis: Array<MapData, Eni>,
     endpoints: HashMap<MapData, Endpoint, u32>,
     branches: HashMap<MapData, u32, u32>,
+    endpoint_hints: Array<MapData, u32>,
+    branch_hints: Array<MapData, u32>,
     addresses: HashMap<MapData, Address, u32>,
     routes: lpm_trie::LpmTrie<MapData, Address, Route>,
     peers: lpm_trie::LpmTrie<MapData, PeerKey, RuleSet>,
@@ -225,6 +227,8 @@ impl Datapath {
             enis: map(&mut ebpf, name::ENIS)?,
             endpoints: map(&mut ebpf, name::ENDPOINTS)?,
             branches: map(&mut ebpf, name::BRANCHES)?,
+            endpoint_hints: map(&mut ebpf, name::ENDPOINT_HINTS)?,
+            branch_hints: map(&mut ebpf, name::BRANCH_HINTS)?,
             addresses: map(&mut ebpf, name::ADDRESSES)?,
             routes: map(&mut ebpf, name::ROUTES)?,
             peers: map(&mut ebpf, name::PEERS)?,
@@ -362,7 +366,11 @@ impl Datapath {
     pub fn set_endpoint(&mut self, endpoint: Endpoint, slot: u32) -> Result<(), DatapathError> {
         self.endpoints
             .insert(endpoint, slot, 0)
-            .map_err(|source| map_error("write", name::ENDPOINTS, source))
+            .map_err(|source| map_error("write", name::ENDPOINTS, source))?;
+        match endpoint.hint() {
+            Some(place) => set_hint(&mut self.endpoint_hints, place, slot, name::ENDPOINT_HINTS),
+            None => Ok(()),
+        }
     }
 
     /// Says which slot's branch a link is.
@@ -372,7 +380,9 @@ impl Datapath {
     pub fn set_branch(&mut self, ifindex: u32, slot: u32) -> Result<(), DatapathError> {
         self.branches
             .insert(ifindex, slot, 0)
-            .map_err(|source| map_error("write", name::BRANCHES, source))
+            .map_err(|source| map_error("write", name::BRANCHES, source))?;
+        let place = branch_hint(ifindex);
+        set_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)
     }
 
     /// Says which slot an address of the VPC belongs to.
@@ -446,10 +456,16 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn unplug_eni(&mut self, slot: u32) -> Result<(), DatapathError> {
+        // The hint first: were the agent killed in between, the key still says where it is.
         for key in keys_of(self.endpoints.iter(), slot, name::ENDPOINTS)? {
+            if let Some(place) = key.hint() {
+                drop_hint(&mut self.endpoint_hints, place, slot, name::ENDPOINT_HINTS)?;
+            }
             gone(self.endpoints.remove(&key), name::ENDPOINTS)?;
         }
         for key in keys_of(self.branches.iter(), slot, name::BRANCHES)? {
+            let place = branch_hint(key);
+            drop_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)?;
             gone(self.branches.remove(&key), name::BRANCHES)?;
         }
         for key in keys_of(self.addresses.iter(), slot, name::ADDRESSES)? {
@@ -644,6 +660,35 @@ fn gone(result: Result<(), MapError>, map: &'static str) -> Result<(), DatapathE
         }
         Err(source) => Err(map_error("remove an entry of", map, source)),
     }
+}
+
+type Hints = Array<MapData, u32>;
+
+fn set_hint(
+    hints: &mut Hints,
+    place: u32,
+    slot: u32,
+    map: &'static str,
+) -> Result<(), DatapathError> {
+    hints
+        .set(place, slot, 0)
+        .map_err(|source| map_error("write", map, source))
+}
+
+/// Empties a place if it leads to `slot`.
+fn drop_hint(
+    hints: &mut Hints,
+    place: u32,
+    slot: u32,
+    map: &'static str,
+) -> Result<(), DatapathError> {
+    let held = hints
+        .get(&place, 0)
+        .map_err(|source| map_error("read", map, source))?;
+    if held == slot {
+        set_hint(hints, place, 0, map)?;
+    }
+    Ok(())
 }
 
 fn found<T>(result: Result<T, MapError>, map: &'static str) -> Result<Option<T>, DatapathError> {
