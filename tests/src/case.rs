@@ -9,8 +9,8 @@ use branchline_common::{
     account::{Account, Segments},
     conntrack::{Connection, State, Tracking},
     flow::{Address, FlowKey, NO_ADDRESS, kind, mapped},
-    maps::{Eni, Row, eni},
-    verdict::{Direction, DropReason, Verdict},
+    maps::{COUNTERS, Eni, Row, eni},
+    verdict::{Direction, Verdict},
 };
 use bytes::Bytes;
 
@@ -191,7 +191,7 @@ pub struct Tables {
     /// Rows.
     pub rows: BTreeMap<FlowKey, BTreeMap<u32, Count>>,
     /// Exempt packets and drops of each slot that has any.
-    pub counters: BTreeMap<u16, [u64; DropReason::COUNT]>,
+    pub counters: BTreeMap<u16, [u64; COUNTERS]>,
 }
 
 impl Tables {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use branchline_common::{
     account::Segments,
     link,
-    maps::{Endpoint, Eni},
+    maps::{COUNTERS, Endpoint, Eni},
     memory::Memory,
     parse,
     pipeline::{self, Hook, Room},
@@ -27,7 +27,7 @@ pub struct Pure {
     memory: Memory,
     enis: HashMap<u16, Eni>,
     endpoints: HashMap<Endpoint, u16>,
-    counters: BTreeMap<u16, [u64; DropReason::COUNT]>,
+    counters: BTreeMap<u16, [u64; COUNTERS]>,
     policy: u32,
     now: u32,
     epoch: u32,

@@ -86,14 +86,15 @@ fn rule(line: &str) -> Rule {
     }
 }
 
-/// Compiles the rules as `policy`; their order is their number.
+/// Compiles the rules as `policy`; their order in each direction is their number.
 #[must_use]
 pub fn compile(policy: u32, rules: &[Rule]) -> Rules {
     let mut compiled = Rules::default();
     for direction in [Direction::Ingress, Direction::Egress] {
+        let of_direction = rules.iter().filter(|rule| rule.direction == direction);
         let rules: Vec<(u16, &Rule)> = (0..)
-            .zip(rules)
-            .filter(|(_, rule)| rule.direction == direction && can_match(rule))
+            .zip(of_direction)
+            .filter(|(_, rule)| can_match(rule))
             .collect();
         let peers: HashSet<IpNet> = rules.iter().map(|(_, rule)| rule.peer).collect();
         for peer in peers {

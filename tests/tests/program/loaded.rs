@@ -3,7 +3,7 @@
 //! The kernel's clock cannot be moved, so time goes by in the maps: all time stamps are moved into
 //! the past.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use aya::{
     TestRunOptions,
@@ -15,7 +15,7 @@ use branchline_common::{
     account::Segments,
     conntrack::Connection,
     flow::FlowKey,
-    maps::{Control, Endpoint, Eni, FragmentFate, control, name},
+    maps::{COUNTERS, Control, Endpoint, Eni, FragmentFate, control, name},
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
@@ -52,13 +52,28 @@ pub(crate) struct Loaded {
     policy: u32,
     branch: Option<u32>,
     /// Frame that the last packet became.
-    pub(crate) output: RefCell<Vec<u8>>,
+    pub(crate) output: Vec<u8>,
+    /// All counters after the last packet.
+    counted: Vec<[u64; COUNTERS]>,
+}
+
+/// The programs that most tests share, as loading takes longer than a test.
+static SHARED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// Connections that fit into the shared programs' table.
+const CONNECTIONS: u32 = 65_536;
+
+/// Runs a test with the shared programs, as the test before left them: it sets up what it needs.
+pub(crate) fn with_shared<R>(test: impl FnOnce(&mut Loaded) -> R) -> R {
+    require_privilege();
+    // A test that failed leaves nothing that the next one's set-up does not clear.
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    test(shared.get_or_insert_with(|| Loaded::new(CONNECTIONS)))
 }
 
 impl Loaded {
     /// Loads the programs, with room for so many connections.
     pub(crate) fn new(connections: u32) -> Self {
-        require_privilege();
         let settings = Settings {
             pins: None,
             connections,
@@ -77,7 +92,8 @@ impl Loaded {
             fragments,
             policy: 0,
             branch: None,
-            output: RefCell::default(),
+            output: Vec::new(),
+            counted: Vec::new(),
         }
     }
 
@@ -134,8 +150,12 @@ impl Loaded {
     }
 
     /// The counters of a slot.
-    pub(crate) fn counters(&self, slot: u32) -> [u64; DropReason::COUNT] {
+    pub(crate) fn counters(&self, slot: u32) -> [u64; COUNTERS] {
         self.datapath.counters(slot).unwrap().packets
+    }
+
+    fn all_counters(&self) -> Vec<[u64; COUNTERS]> {
+        (0..=SLOTS).map(|slot| self.counters(slot)).collect()
     }
 }
 
@@ -197,6 +217,7 @@ impl World for Loaded {
         self.datapath.retain_policies(|_| false).unwrap();
         self.policy = 0;
         self.branch = None;
+        self.counted = self.all_counters();
         self.control(|control| {
             control.epoch = 1;
             control.flags = if case.is_strict {
@@ -241,22 +262,17 @@ impl World for Loaded {
             self.datapath.set_branch(LINK, slot).unwrap();
             self.branch = Some(slot);
         }
-        let count = |loaded: &Self| {
-            (0..=SLOTS)
-                .map(|slot| loaded.counters(slot))
-                .collect::<Vec<_>>()
-        };
-        let before = count(self);
         let output = self.run(program, frame, segments);
-        self.output.replace(output.frame);
-        let after = count(self);
+        self.output = output.frame;
+        let after = self.all_counters();
+        let before = std::mem::replace(&mut self.counted, after);
         let counted: Vec<usize> = before
             .iter()
             .flatten()
-            .zip(after.iter().flatten())
+            .zip(self.counted.iter().flatten())
             .enumerate()
             .filter(|(_, (before, after))| after > before)
-            .map(|(index, _)| index % DropReason::COUNT)
+            .map(|(index, _)| index % COUNTERS)
             .collect();
         match (output.code, &counted[..]) {
             (REDIRECTED, []) => Verdict::Allow,

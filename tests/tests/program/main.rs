@@ -24,7 +24,7 @@ use branchline_tests::{
     random::Random,
     table,
 };
-use loaded::Loaded;
+use loaded::{Loaded, with_shared};
 
 /// Runs a case in both worlds; both must say what it says and leave the same.
 fn run_in_both(case: &Case, loaded: &mut Loaded) -> Result<(), String> {
@@ -60,14 +60,13 @@ fn scaled(mut tables: Tables, ticks_per_second: u32) -> Tables {
 
 #[test]
 fn every_case_of_the_table_comes_out_as_it_says() {
-    let mut loaded = Loaded::new(4096);
     let cases = table::cases();
     let (small, ordinary): (Vec<_>, Vec<_>) =
         cases.iter().partition(|case| case.max_connections > 0);
-    let mut wrong: Vec<_> = ordinary
-        .into_iter()
-        .filter_map(|case| run_in_both(case, &mut loaded).err())
-        .collect();
+    let mut wrong: Vec<_> = with_shared(|loaded| {
+        let run = |case: &Case| run_in_both(case, loaded).err();
+        ordinary.into_iter().filter_map(run).collect()
+    });
     for case in small {
         let mut loaded = Loaded::new(case.max_connections as u32);
         wrong.extend(run_in_both(case, &mut loaded).err());
@@ -179,7 +178,7 @@ fn first_difference(loaded: &Tables, pure: &Tables) -> String {
 
 #[test]
 fn random_frames_get_the_verdict_and_leave_the_entries_of_the_pure_pipeline() {
-    let verdicts = random_round(&mut Loaded::new(65_536), 1);
+    let verdicts = with_shared(|loaded| random_round(loaded, 1));
     // The frames are worth something if they reach most of the reasons.
     let reasons = verdicts
         .iter()
@@ -192,26 +191,22 @@ fn random_frames_get_the_verdict_and_leave_the_entries_of_the_pure_pipeline() {
 #[test]
 #[ignore = "a million frames; `cargo xtask test program --long` runs it"]
 fn a_million_random_frames_get_the_verdicts_of_the_pure_pipeline() {
-    let mut loaded = Loaded::new(65_536);
     for seed in 2..52 {
-        random_round(&mut loaded, seed);
+        with_shared(|loaded| random_round(loaded, seed));
     }
 }
 
 #[test]
 fn an_incoming_frame_loses_its_tag_and_nothing_else() {
     let case = case("tag", &["ingress all 0.0.0.0/0"]);
-    let mut loaded = Loaded::new(64);
-    loaded.set_up(&case);
     let packet = packet::udp("198.51.100.7:1", "10.0.1.10:2").data(9);
     let frame = case.enis[0].frame(Direction::Ingress, &packet).bytes();
-    let verdict = loaded.frame(
-        &case.enis[0],
-        Direction::Ingress,
-        &frame,
-        Segments::default(),
-    );
-    assert_eq!(verdict, Verdict::Allow);
     let untagged = Frame::of(ROUTER_MAC, case.enis[0].mac(), &packet).bytes();
-    assert_eq!(loaded.output.borrow()[..], untagged[..]);
+    with_shared(|loaded| {
+        loaded.set_up(&case);
+        let segments = Segments::default();
+        let verdict = loaded.frame(&case.enis[0], Direction::Ingress, &frame, segments);
+        assert_eq!(verdict, Verdict::Allow);
+        assert_eq!(loaded.output[..], untagged[..]);
+    });
 }

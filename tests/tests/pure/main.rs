@@ -2,6 +2,8 @@
 
 mod golden;
 
+mod policy;
+
 mod properties;
 
 use branchline_tests::{pure::Pure, table};

@@ -108,7 +108,9 @@ proptest! {
             prop_assert!(packet.header_length <= packet.length);
             prop_assert!(at + packet.length as usize <= frame.len());
             let mut quoted = parse::Packet::default();
-            let _: Option<()> = parse::quoted(frame, &packet, &mut quoted);
+            if parse::quoted(frame, &packet, &mut quoted).is_some() {
+                prop_assert!(quoted.transport < frame.len());
+            }
         }
     }
 
