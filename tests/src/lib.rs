@@ -11,6 +11,8 @@ pub mod rules;
 
 pub mod case;
 
+pub mod world;
+
 pub mod table;
 
 pub mod pure;

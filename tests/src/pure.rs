@@ -13,8 +13,9 @@ use branchline_common::{
 };
 
 use crate::{
-    case::{Case, EniSpec, LINK, Tables, World},
+    case::{Case, EniSpec, LINK},
     rules::{self, Rule},
+    world::{Tables, World},
 };
 
 /// Ticks per second, as far as this world is concerned.

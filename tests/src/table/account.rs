@@ -8,8 +8,9 @@ use branchline_common::{
 
 use super::{ACK, EGRESS, INGRESS, NO_RULE, SYN};
 use crate::{
-    case::{Case, EniSpec, case, connection, rejected},
+    case::{Case, EniSpec, case},
     packet::{Packet, tcp, udp},
+    world::{connection, rejected},
 };
 
 pub(super) fn cases() -> Vec<Case> {

@@ -8,8 +8,9 @@ use branchline_common::{
 
 use super::{DropReason, EGRESS, INGRESS, NO_RULE, SYN, SYN_ACK};
 use crate::{
-    case::{Case, case, rejected},
+    case::{Case, case},
     packet::{icmp, raw, tcp, udp},
+    world::rejected,
 };
 
 const OPEN: &[&str] = &["egress all 0.0.0.0/0", "egress all ::/0"];

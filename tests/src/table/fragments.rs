@@ -8,8 +8,9 @@ use branchline_common::{
 
 use super::{DropReason, EGRESS, INGRESS, NO_RULE, SYN};
 use crate::{
-    case::{Case, accepted, case, connection, rejected},
+    case::{Case, case},
     packet::{Packet, icmp, raw, tcp, udp},
+    world::{accepted, connection, rejected},
 };
 
 const ORPHAN: Verdict = Deny(DropReason::OrphanFragment);

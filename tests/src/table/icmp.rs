@@ -4,8 +4,9 @@ use branchline_common::{conntrack::State, verdict::Verdict::Allow};
 
 use super::{ACK, EGRESS, INGRESS, NO_RULE, SYN};
 use crate::{
-    case::{Case, accepted, case, connection, rejected},
+    case::{Case, case},
     packet::{Packet, icmp, icmp_error, raw, tcp, udp},
+    world::{accepted, connection, rejected},
 };
 
 const PEER: &str = "198.51.100.7";

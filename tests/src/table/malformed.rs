@@ -12,6 +12,7 @@ use super::{DropReason, EGRESS, INGRESS, NO_RULE, SYN};
 use crate::{
     case::{Case, EniSpec, case},
     packet::{Packet, icmp, raw, tcp, udp},
+    world::connection,
 };
 
 const TRUNCATED: Verdict = Deny(DropReason::Truncated);
@@ -106,12 +107,12 @@ fn ipv4_headers() -> Vec<Case> {
         ),
         drop(
             "an IPv4 header of less than 5 words is bad",
-            out().version_ihl(0x44),
+            raw("10.0.1.10", "198.51.100.7", 50, 20).version_ihl(0x44),
             BAD,
         ),
         drop(
             "an IPv4 header of no words is bad",
-            out().version_ihl(0x40),
+            raw("10.0.1.10", "198.51.100.7", 50, 20).version_ihl(0x40),
             BAD,
         ),
         drop(
@@ -172,7 +173,7 @@ fn ipv4_headers() -> Vec<Case> {
             &["egress tcp 80 0.0.0.0/0"],
         )
         .egress(out().padding(6), Allow)
-        .leaves([crate::case::connection(
+        .leaves([connection(
             branchline_common::conntrack::State::SynSent,
             EGRESS,
             (0, 0, 0),

@@ -4,8 +4,9 @@ use branchline_common::{conntrack::State, verdict::Verdict::Allow};
 
 use super::{ACK, EGRESS, INGRESS, NO_RULE, SYN, SYN_ACK, both_ways};
 use crate::{
-    case::{Case, Left, accepted, case, connection, rejected},
+    case::{Case, case},
     packet::{icmp, raw, tcp, udp},
+    world::{Left, accepted, connection, rejected},
 };
 
 pub(super) fn cases() -> Vec<Case> {

@@ -7,8 +7,9 @@ use branchline_common::{
 
 use super::{ACK, DropReason, EGRESS, FIN_ACK, INGRESS, NO_RULE, RST, RST_ACK, SYN, SYN_ACK};
 use crate::{
-    case::{Case, accepted, case, connection, rejected},
+    case::{Case, case},
     packet::{Packet, icmp, raw, tcp, udp},
+    world::{accepted, connection, rejected},
 };
 
 const PEER: &str = "198.51.100.7:40000";

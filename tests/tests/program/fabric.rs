@@ -9,9 +9,10 @@ use branchline_common::{
     verdict::DropReason,
 };
 use branchline_tests::{
-    case::{EniSpec, ROUTER_MAC, World, case, mapped_address},
+    case::{EniSpec, ROUTER_MAC, case, mapped_address},
     frame::{Frame, Mac},
     packet::{Packet, neighbour, udp},
+    world::World,
 };
 
 use crate::loaded::{DROPPED, Loaded, Output, PASSED, REDIRECTED, plug, with_shared};

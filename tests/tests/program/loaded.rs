@@ -19,9 +19,10 @@ use branchline_common::{
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
-    case::{Case, EniSpec, LINK, Tables, World},
+    case::{Case, EniSpec, LINK},
     pure,
     rules::{self, Rule},
+    world::{Tables, World},
 };
 use zerocopy::IntoBytes;
 

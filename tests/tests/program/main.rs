@@ -17,12 +17,13 @@ use branchline_common::{
     verdict::{Direction, Verdict},
 };
 use branchline_tests::{
-    case::{Case, ROUTER_MAC, Step, Tables, World, case},
+    case::{Case, ROUTER_MAC, Step, case},
     frame::Frame,
     packet,
     pure::Pure,
     random::Random,
     table,
+    world::{Tables, World},
 };
 use loaded::{Loaded, with_shared};
 

@@ -8,8 +8,9 @@ use branchline_common::{
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
-    case::{Case, World, case},
+    case::{Case, case},
     packet::{Packet, tcp, udp},
+    world::World,
 };
 
 use crate::loaded::{Loaded, with_shared};

@@ -9,11 +9,12 @@ use branchline_common::{
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
-    case::{EniSpec, World, case},
+    case::{EniSpec, case},
     frame::Frame,
     packet::{self, Packet},
     pure::Pure,
     rules::{Rule, rules},
+    world::World,
 };
 use serde::Deserialize;
 

@@ -6,10 +6,11 @@ use branchline_common::{
     verdict::{Direction, Verdict},
 };
 use branchline_tests::{
-    case::{Case, Tables, World, case},
+    case::{Case, case},
     packet::{self, Packet},
     pure::Pure,
     random::Random,
+    world::{Tables, World},
 };
 use proptest::prelude::*;
 
