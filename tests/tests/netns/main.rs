@@ -7,3 +7,4 @@
 mod edges;
 mod edges_fabric;
 mod ground;
+mod traffic;
