@@ -55,7 +55,12 @@ impl Frame {
             message.put_slice(&mac);
             message.put_slice(&ipv4(address));
         }
-        Self::new(sender.0, ethernet::BROADCAST, ethernet::ARP, message.freeze())
+        Self::new(
+            sender.0,
+            ethernet::BROADCAST,
+            ethernet::ARP,
+            message.freeze(),
+        )
     }
 
     /// Adds a VLAN tag inside those that are there.

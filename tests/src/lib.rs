@@ -11,4 +11,12 @@ pub mod task;
 
 pub mod outside;
 
+pub mod talk;
+
+pub mod packet;
+
+pub mod frame;
+
+pub mod wire;
+
 pub mod flow_row;

@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use branchline_common::headers::{icmp, ipv4, ipv6, protocol, tcp as tcp_header, udp as udp_header};
+use branchline_common::headers::{
+    icmp, ipv4, ipv6, protocol, tcp as tcp_header, udp as udp_header,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// How the transport header is completed once all is known.
@@ -85,7 +87,13 @@ pub fn icmp(from: &str, to: &str, icmp_type: u8, code: u8, identifier: u16) -> P
 
 /// An ICMP error that quotes the first `len` bytes of `packet`.
 #[must_use]
-pub fn icmp_error(from: &str, to: &str, (icmp_type, code): (u8, u8), packet: &Packet, len: usize) -> Packet {
+pub fn icmp_error(
+    from: &str,
+    to: &str,
+    (icmp_type, code): (u8, u8),
+    packet: &Packet,
+    len: usize,
+) -> Packet {
     let quoted = packet.bytes();
     let mut error = icmp(from, to, icmp_type, code, 0);
     error.transport.put_slice(&quoted[..len.min(quoted.len())]);
@@ -95,13 +103,23 @@ pub fn icmp_error(from: &str, to: &str, (icmp_type, code): (u8, u8), packet: &Pa
 /// A neighbour discovery message for `target`, with the link-layer address option if there is a MAC
 /// address, and hop limit 255.
 #[must_use]
-pub fn neighbour(from: &str, to: &str, icmp_type: u8, target: &str, mac: Option<[u8; 6]>) -> Packet {
+pub fn neighbour(
+    from: &str,
+    to: &str,
+    icmp_type: u8,
+    target: &str,
+    mac: Option<[u8; 6]>,
+) -> Packet {
     let mut message = icmp(from, to, icmp_type, 0, 0).hop_limit(icmp::NEIGHBOUR_HOP_LIMIT);
     message.transport.truncate(icmp::IDENTIFIER);
     message.transport.put_u32(0);
     message.transport.put_slice(&octets(address(target)));
     if let Some(mac) = mac {
-        let kind = if icmp_type == icmp::NEIGHBOUR_ADVERTISEMENT { 2 } else { 1 };
+        let kind = if icmp_type == icmp::NEIGHBOUR_ADVERTISEMENT {
+            2
+        } else {
+            1
+        };
         message.transport.put_slice(&[kind, 1]);
         message.transport.put_slice(&mac);
     }
@@ -111,12 +129,24 @@ pub fn neighbour(from: &str, to: &str, icmp_type: u8, target: &str, mac: Option<
 /// `len` bytes of any protocol, which may be a later fragment of one that has a header.
 #[must_use]
 pub fn raw(from: &str, to: &str, protocol: u8, len: usize) -> Packet {
-    let packet = Packet::new(address(from), address(to), protocol, Kind::Raw, BytesMut::new());
+    let packet = Packet::new(
+        address(from),
+        address(to),
+        protocol,
+        Kind::Raw,
+        BytesMut::new(),
+    );
     packet.data(len)
 }
 
 impl Packet {
-    fn new(source: IpAddr, destination: IpAddr, protocol: u8, kind: Kind, transport: BytesMut) -> Self {
+    fn new(
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        kind: Kind,
+        transport: BytesMut,
+    ) -> Self {
         assert_eq!(source.is_ipv4(), destination.is_ipv4(), "one IP version");
         Self {
             source,
@@ -301,7 +331,11 @@ impl Packet {
         let mut packet = BytesMut::with_capacity(ipv6::LEN + payload.len());
         packet.put_u32(0x6000_0000);
         packet.put_u16(self.length.unwrap_or(payload.len() as u16));
-        packet.put_u8(self.extensions.first().map_or(self.protocol, |(number, _)| *number));
+        packet.put_u8(
+            self.extensions
+                .first()
+                .map_or(self.protocol, |(number, _)| *number),
+        );
         packet.put_u8(self.hop_limit);
         packet.put_slice(&octets(self.source));
         packet.put_slice(&octets(self.destination));
@@ -329,11 +363,13 @@ pub fn checksum(bytes: &[u8]) -> u16 {
 /// If it is none.
 #[must_use]
 pub fn address(text: &str) -> IpAddr {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no address"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text} is no address"))
 }
 
 fn end(text: &str) -> SocketAddr {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no address with a port"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text} is no address with a port"))
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
