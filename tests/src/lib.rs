@@ -20,3 +20,5 @@ pub mod frame;
 pub mod wire;
 
 pub mod flow_row;
+
+pub mod traces;

@@ -8,3 +8,4 @@ mod edges;
 mod edges_fabric;
 mod ground;
 mod traffic;
+mod vm;
