@@ -6,7 +6,6 @@
 use std::{
     fmt::Debug,
     fs::{self, File, OpenOptions},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Mutex, PoisonError},
@@ -29,7 +28,6 @@ use crate::{flow_row::FlowRow, settings::Settings};
 const AGENT_TOML: &str = "/run/agent.toml";
 const VPC_TOML: &str = "/run/vpc.toml";
 const AGENT_LOG: &str = "/run/agent.log";
-const SOCKET: &str = "/run/branchline/agent.sock";
 
 /// How long the agent may take to be ready or to stop; emulated kernels are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -276,7 +274,8 @@ impl Host {
 
     fn wait_until_ready(&self, child: &mut Child) -> Result<()> {
         let started = Instant::now();
-        while self.run(|| UnixStream::connect(SOCKET)).is_err() {
+        // The socket is there early: what connects waits for its answer.
+        while !self.branchline(&["status"])?.status.success() {
             if let Some(status) = child.try_wait()? {
                 bail!("the agent ended with {status}");
             }

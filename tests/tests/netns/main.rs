@@ -7,5 +7,6 @@
 mod edges;
 mod edges_fabric;
 mod ground;
+mod lifecycle;
 mod traffic;
 mod vm;
