@@ -2,14 +2,14 @@
 //!
 //! Follows EC2's `IpPermission` API page: protocol names and numbers, discarded ports, masked host bits. Pure.
 
+use branchline_common::headers::protocol::{ICMP, ICMPV6, TCP, UDP};
+use branchline_common::verdict::Direction;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::field_error::FieldError;
-use crate::security_group::{
-    Direction, ICMP, ICMPV6, PortRange, Protocol, SecurityGroupRule, TCP, UDP,
-};
+use crate::security_group::{PortRange, Protocol, SecurityGroupRule};
 
 /// One protocol and port range, allowed for several peers.
 #[derive(Debug, Clone, Deserialize)]

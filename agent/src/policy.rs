@@ -20,7 +20,7 @@ use branchline_common::{
 };
 use ipnet::IpNet;
 
-use crate::security_group::{self, PortRange, Protocol, SecurityGroup, SecurityGroupRule};
+use crate::security_group::{PortRange, Protocol, SecurityGroup, SecurityGroupRule};
 
 /// Why a set of groups cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,10 +69,7 @@ pub fn compile(policy: u32, groups: &[SecurityGroup]) -> Result<Policy, TooManyR
         if rules.len() > MAX_RULES {
             return Err(TooManyRules {
                 groups: groups.iter().map(|group| group.group_id.clone()).collect(),
-                direction: match direction {
-                    Direction::Ingress => "ingress",
-                    Direction::Egress => "egress",
-                },
+                direction: direction.name(),
                 count: rules.len(),
             });
         }
@@ -95,14 +92,10 @@ fn rules_of(
     groups: &[SecurityGroup],
     direction: Direction,
 ) -> Vec<(&SecurityGroup, &SecurityGroupRule)> {
-    let wanted = match direction {
-        Direction::Ingress => security_group::Direction::Ingress,
-        Direction::Egress => security_group::Direction::Egress,
-    };
     groups
         .iter()
         .flat_map(|group| group.rules.iter().map(move |rule| (group, rule)))
-        .filter(|(_, rule)| rule.direction == wanted)
+        .filter(|(_, rule)| rule.direction == direction)
         .collect()
 }
 
@@ -246,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn rule(
-        direction: security_group::Direction,
+        direction: Direction,
         protocol: Protocol,
         ports: (u16, u16),
         peer: &str,
@@ -276,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_rule_that_covers_both_peer_and_port_is_found() {
-        use security_group::Direction::Ingress;
+        use Direction::Ingress;
         let policy = compile(
             7,
             &[group(vec![
@@ -316,7 +309,7 @@ mod tests {
         let rules = (0..=MAX_RULES as u16)
             .map(|port| {
                 rule(
-                    security_group::Direction::Egress,
+                    Direction::Egress,
                     Protocol::Number(6),
                     (port, port),
                     "0.0.0.0/0",
@@ -366,7 +359,7 @@ mod tests {
                     let network = ipnet::Ipv4Net::new_assert(network.into(), bits).trunc();
                     SecurityGroupRule::new(
                         "sg-a",
-                        security_group::Direction::Ingress,
+                        Direction::Ingress,
                         protocol,
                         ports,
                         network.into(),

@@ -2,27 +2,9 @@
 //!
 //! Input forms are normalised by `ip_permission`; map entries are made by `policy`. Pure.
 
+use branchline_common::verdict::Direction;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-
-/// ICMP for IPv4, by its IANA number.
-pub const ICMP: u8 = 1;
-/// TCP, by its IANA number.
-pub const TCP: u8 = 6;
-/// UDP, by its IANA number.
-pub const UDP: u8 = 17;
-/// ICMP for IPv6, by its IANA number.
-pub const ICMPV6: u8 = 58;
-
-/// Which way a rule lets connections be opened, seen from the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Towards the task.
-    Ingress,
-    /// Away from the task.
-    Egress,
-}
 
 /// The protocol a rule allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,6 +110,8 @@ fn rule_id(content: &str) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use branchline_common::headers::protocol;
+
     use super::*;
 
     fn rule(group: &str, direction: Direction, first: u16, peer: &str) -> SecurityGroupRule {
@@ -135,7 +119,7 @@ mod tests {
         SecurityGroupRule::new(
             group,
             direction,
-            Protocol::Number(TCP),
+            Protocol::Number(protocol::TCP),
             ports,
             peer.parse().unwrap(),
             None,

@@ -325,6 +325,11 @@ pub struct SweepRequest {
 /// Most keys in one [`SweepRequest`]; with them it fits into the kernel's test packet.
 pub const SWEEP_KEYS: usize = 64;
 
+/// Room for [`DropReason`]s in [`Counters`]: a power of two, so that the program's index needs a
+/// mask only.
+pub const COUNTERS: usize = 32;
+const _: () = assert!(DropReason::COUNT <= COUNTERS && COUNTERS.is_power_of_two());
+
 /// What one CPU did with an ENI's packets, besides what the flow log counts.
 #[repr(C)]
 #[derive(
@@ -332,7 +337,7 @@ pub const SWEEP_KEYS: usize = 64;
 )]
 pub struct Counters {
     /// Index 0: packets that passed as exempt. Others: packets dropped, by [`DropReason`].
-    pub packets: [u64; DropReason::COUNT],
+    pub packets: [u64; COUNTERS],
     /// Packets that could not be entered into the flow log because its table was full.
     pub unlogged: u64,
 }

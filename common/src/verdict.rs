@@ -2,6 +2,11 @@
 
 /// A packet's direction as its ENI sees it, at every hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "user",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
 #[repr(u8)]
 pub enum Direction {
     /// Towards the task.
@@ -18,6 +23,15 @@ impl Direction {
         match self {
             Self::Ingress => Self::Egress,
             Self::Egress => Self::Ingress,
+        }
+    }
+
+    /// `ingress` or `egress`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
         }
     }
 

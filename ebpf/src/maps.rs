@@ -128,14 +128,17 @@ pub fn route(destination: &Address) -> Option<Route> {
 /// Counts a packet of an ENI by the index of [`Counters::packets`].
 #[inline(always)]
 pub fn count_packet(slot: u32, index: usize) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
-        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU; the
-        // index is checked.
-        unsafe {
-            if let Some(count) = (*counters).packets.get_mut(index) {
-                *count += 1;
-            }
-        }
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
+        return;
+    };
+    // The verifier of 5.10 forgets the bound of an index that went over the stack, and the
+    // compiler would leave out a mask that it finds superfluous.
+    let index = core::hint::black_box(index) & (maps::COUNTERS - 1);
+    // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU; the mask
+    // keeps the index inside.
+    unsafe {
+        let packets = (&raw mut (*counters).packets).cast::<u64>();
+        *packets.add(index) += 1;
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Agent, FORWARDING_FACT, fabric_plan, previous_forwarding};
 use crate::{
     api::{DropCount, HostChange, Status, TaskCounts, TaskDescription},
     datapath::lock,
+    field_error::FieldError,
     nat::TableState,
     netns::Netns,
     provider::{
@@ -22,7 +23,7 @@ use crate::{
     server::{Added, Control, ControlError, causes},
     spec::{TaskId, TaskSpec},
     state::{Phase, TaskRecord},
-    task,
+    task::{self, SetUpError},
 };
 
 impl Control for Agent {
@@ -37,7 +38,7 @@ impl Control for Agent {
             let id = &record.spec.task_id;
             tracing::warn!(task = %id, error = %causes(&error), "set-up failed; undoing it");
             self.undo(&record).await;
-            return Err(failed(error));
+            return Err(not_set_up(&record, error));
         }
         let record = TaskRecord {
             phase: Phase::Running,
@@ -221,6 +222,20 @@ impl Agent {
         tracing::debug!(fact = FORWARDING_FACT, "host changes read");
         Ok(changes)
     }
+}
+
+/// A namespace that cannot be used is the request's fault if the request named it.
+fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
+    if let SetUpError::Netns { path, source } = &error
+        && !record.owned_netns
+    {
+        return ControlError::Invalid(FieldError::new(
+            "networkNamespace",
+            format!("{}: {}", path.display(), causes(source)),
+            "name an existing network namespace, as /run/netns/NAME",
+        ));
+    }
+    failed(error)
 }
 
 /// The answer to a task that is there already.

@@ -1,5 +1,6 @@
 //! The `[[security_groups]]` of a VPC file: names, rules, defaults and quotas as EC2 has them. Pure.
 
+use branchline_common::verdict::Direction;
 use std::collections::HashSet;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -9,7 +10,7 @@ use super::vpc::DEFAULT_GROUP_NAME;
 use super::vpc_file::check_id;
 use crate::field_error::FieldError;
 use crate::ip_permission::{IpPermission, check_description, normalize};
-use crate::security_group::{Direction, PortRange, Protocol, SecurityGroup, SecurityGroupRule};
+use crate::security_group::{PortRange, Protocol, SecurityGroup, SecurityGroupRule};
 
 /// The id that the default group has when the file does not define it.
 const DEFAULT_GROUP_ID: &str = "sg-default";
