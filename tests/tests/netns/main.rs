@@ -8,5 +8,6 @@ mod edges;
 mod edges_fabric;
 mod ground;
 mod lifecycle;
+mod spoof;
 mod traffic;
 mod vm;
