@@ -170,14 +170,13 @@ impl Plugs {
         Ok(Some(slot))
     }
 
-    /// Frees the slot of an unplugged ENI with all that it left, and its policy if it was the last
-    /// to obey it.
+    /// Frees the slot of an unplugged ENI that the maps have forgotten, and its policy if it was
+    /// the last to obey it.
     ///
     /// # Errors
     /// `Datapath`.
     pub fn free(&mut self, datapath: &Mutex<Datapath>, slot: u32) -> Result<(), DatapathError> {
         let mut datapath = lock(datapath);
-        datapath.forget_eni(slot)?;
         self.slots.remove(&slot);
         self.leave_policies(slot);
         self.drop_unused(&mut datapath)

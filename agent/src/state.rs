@@ -23,6 +23,9 @@ const FILE: &str = "state.redb";
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 /// Name of a fact to its value as JSON.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+/// Epoch and ENI id to the flow counts of an ENI that is gone, as JSON, until their file is written.
+const RETIRED_FLOWS: TableDefinition<'_, (u32, &str), &[u8]> =
+    TableDefinition::new("retired_flows");
 /// The store's own numbers: `format_version` and the last `generation`.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
@@ -281,6 +284,82 @@ impl Store {
         )
     }
 
+    /// Stores flow counts of the ENI `eni_id` by epoch. Where there are some already they stay: the
+    /// first were taken before anything of them was removed.
+    ///
+    /// # Errors
+    /// `Database` if they may not be there.
+    pub fn retire_flows<T: Serialize>(
+        &self,
+        eni_id: &str,
+        counts: &[(u32, T)],
+    ) -> Result<(), StateError> {
+        self.write(
+            || format!("store flow counts of {eni_id}"),
+            |write| {
+                let mut table = write.open_table(RETIRED_FLOWS)?;
+                for (epoch, counts) in counts {
+                    if table.get((*epoch, eni_id))?.is_none() {
+                        table.insert((*epoch, eni_id), json(counts).as_slice())?;
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// The flow counts of ENIs that were retired in `epoch`, by ENI id.
+    ///
+    /// # Errors
+    /// `Damaged` if an entry cannot be read.
+    pub fn retired_flows<T: DeserializeOwned>(&self, epoch: u32) -> Result<Vec<T>, StateError> {
+        let entries = self.read(
+            || format!("read the flow counts of epoch {epoch} from the store"),
+            |read| {
+                let table = read.open_table(RETIRED_FLOWS)?;
+                let mut entries = Vec::new();
+                for row in table.range((epoch, "")..)? {
+                    let (key, counts) = row?;
+                    let (of, eni_id) = key.value();
+                    if of != epoch {
+                        break;
+                    }
+                    entries.push((eni_id.to_owned(), counts.value().to_owned()));
+                }
+                Ok(entries)
+            },
+        )?;
+        entries
+            .into_iter()
+            .map(|(key, bytes)| from_json("retired_flows", &key, &bytes))
+            .collect()
+    }
+
+    /// In one transaction: stores the fact named `key`, and forgets the flow counts of ENIs up to
+    /// `epoch`.
+    ///
+    /// # Errors
+    /// `Database` if nothing of it may have happened.
+    pub fn settle_flows<T: Serialize>(
+        &self,
+        key: &str,
+        value: &T,
+        epoch: u32,
+    ) -> Result<(), StateError> {
+        self.write(
+            || format!("store fact {key}"),
+            |write| {
+                write
+                    .open_table(FACTS)?
+                    .insert(key, json(value).as_slice())?;
+                write
+                    .open_table(RETIRED_FLOWS)?
+                    .retain(|(of, _), _| of > epoch)?;
+                Ok(())
+            },
+        )
+    }
+
     /// Makes the tables of a new store; they exist from then on.
     fn check_format(&self, path: &Path) -> Result<(), StateError> {
         let found = self.write(
@@ -297,6 +376,7 @@ impl Store {
                 }
                 write.open_table(TASKS)?;
                 write.open_table(FACTS)?;
+                write.open_table(RETIRED_FLOWS)?;
                 Ok(found)
             },
         )?;

@@ -136,3 +136,18 @@ fn a_state_dir_that_is_a_file_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn retired_flows_stay_as_first_stored_until_their_epoch_is_settled() {
+    let dir = TestDir::new();
+    let store = Store::open(dir.path()).unwrap();
+    let keep = |eni, counts: &[(u32, &str)]| store.retire_flows(eni, counts).unwrap();
+    let kept = |epoch| store.retired_flows::<String>(epoch).unwrap();
+    keep("eni-a", &[(4, "a4"), (5, "a5")]);
+    keep("eni-b", &[(5, "b5")]);
+    keep("eni-a", &[(5, "again"), (6, "a6")]);
+    assert_eq!(kept(5), ["a5", "b5"]);
+    store.settle_flows("flow_log", &"settled", 5).unwrap();
+    assert_eq!(store.fact("flow_log").unwrap(), Some("settled".to_owned()));
+    assert_eq!([kept(4), kept(5), kept(6)].concat(), ["a6"]);
+}

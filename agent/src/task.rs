@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     datapath::{self, Datapath, DatapathError},
-    flows::{Exporter, FlowsError},
+    flows::{Exporter, FlowLogError, Identities, Identity},
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
     netns::{Netns, NetnsError},
@@ -36,6 +36,8 @@ pub struct Host {
     pub plugs: Mutex<Plugs>,
     /// What writes its flow records.
     pub exporter: Exporter,
+    /// Whose records a slot's are.
+    pub identities: Identities,
     /// MTU of every task, in bytes.
     pub mtu: u32,
 }
@@ -87,7 +89,7 @@ pub enum TearDownError {
     Datapath(#[from] DatapathError),
     /// The flow records.
     #[error("keep the task's flow records")]
-    Flows(#[from] FlowsError),
+    Flows(#[from] FlowLogError),
     /// The namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -115,7 +117,7 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
     let link = connect(host, task, &inside).await?;
     quiet(host, &link)?;
     task_network::configure(&inside, &network(host, eni)).await?;
-    plug(host, eni, link.index).await?;
+    plug(host, task, link.index).await?;
     datapath::attach_branch(&host.datapath, &host.netlink, link.index).await?;
     host.netlink.set_up(link.index, true).await?;
     let inner = inside.existing_link(TASK_LINK).await?;
@@ -214,7 +216,8 @@ fn network(host: &Host, eni: &Eni) -> TaskNetwork {
 ///
 /// # Errors
 /// As [`Plugs::plug`].
-pub async fn plug(host: &Host, eni: &Eni, branch_ifindex: u32) -> Result<(), PlugError> {
+pub async fn plug(host: &Host, task: &TaskRecord, branch_ifindex: u32) -> Result<(), PlugError> {
+    let eni = &task.eni;
     let groups = host
         .provider
         .describe_security_groups(&eni.groups)
@@ -222,8 +225,18 @@ pub async fn plug(host: &Host, eni: &Eni, branch_ifindex: u32) -> Result<(), Plu
         .map_err(PlugError::Groups)?;
     let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
     let slot = plugs.plug(&host.datapath, eni, branch_ifindex, &groups)?;
-    host.exporter.add_eni(slot, &eni.eni_id);
+    host.identities.insert(slot, identity(task));
     Ok(())
+}
+
+/// Whose the flow records of a task's slot are.
+#[must_use]
+pub fn identity(task: &TaskRecord) -> Identity {
+    Identity {
+        eni_id: task.eni.eni_id.clone(),
+        primary_ipv4: task.eni.ipv4.map(|net| net.addr()),
+        since: task.created_at_ms / 1000,
+    }
 }
 
 /// Takes the ENI out of the data plane. Its counts are kept for the flow log before the maps

@@ -22,7 +22,7 @@ use crate::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
     fabric::{Fabric, FabricPlan, HOST_TRUNK},
-    flows::Exporter,
+    flows::{Exporter, Identities},
     nat,
     netlink::Netlink,
     netns::Netns,
@@ -56,22 +56,35 @@ impl Agent {
             host: fabric.host_trunk,
             fabric: fabric.trunk,
         };
+        let tasks = store.tasks()?;
+        let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
+        let plugs = Plugs::restore(&lock(&datapath), trunk, provider.vpc_cidrs(), &enis)?;
+        let identities = Identities::default();
+        for task in &tasks {
+            if let Some(slot) = plugs.slot(&task.eni.eni_id) {
+                identities.insert(slot, task::identity(task));
+            }
+        }
+        // Before any program is attached: what an earlier agent left unwritten comes first.
+        let exporter = Exporter::start(
+            Arc::clone(&datapath),
+            Arc::clone(&store),
+            &config.flow_log,
+            identities.clone(),
+        )
+        .await?;
         attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
         let trunk_attachment =
             attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
         fabric.bring_up(&netlink).await?;
         nat_gateway(&config, &plan, &netlink, &store)?;
-        let tasks = store.tasks()?;
-        let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
-        let plugs = Plugs::restore(&lock(&datapath), trunk, provider.vpc_cidrs(), &enis)?;
-        let exporter =
-            Exporter::start(Arc::clone(&datapath), Arc::clone(&store), &config.flow_log)?;
         let host = Host {
             netlink,
             provider: Box::new(provider),
             datapath,
             plugs: Mutex::new(plugs),
             exporter,
+            identities,
             mtu: config.mtu,
         };
         let agent = Self {
@@ -89,7 +102,7 @@ impl Agent {
 
     /// Writes the last flow records. Programs, maps and tasks stay.
     pub(super) async fn stop(&self) -> Result<(), HostError> {
-        self.host.exporter.finish().await?;
+        self.host.exporter.flush().await?;
         Ok(())
     }
 
@@ -102,7 +115,7 @@ impl Agent {
             let id = &task.spec.task_id;
             if task.phase == Phase::Running && task::is_there(&self.host, task).await {
                 let link = self.host.netlink.existing_link(&task.host_link).await?;
-                task::plug(&self.host, &task.eni, link.index).await?;
+                task::plug(&self.host, task, link.index).await?;
                 crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link.index)
                     .await?;
                 any_branch = true;
@@ -140,6 +153,7 @@ impl Agent {
                 "the data plane has an ENI that the store does not know; removed"
             );
             lock(&self.host.datapath).unplug_eni(slot)?;
+            lock(&self.host.datapath).forget_eni(slot)?;
             plugs.free(&self.host.datapath, slot)?;
         }
         Ok(())

@@ -38,6 +38,11 @@ impl Clock {
         Ok(Self { ticks_per_second })
     }
 
+    #[cfg(test)]
+    pub(crate) const fn of(ticks_per_second: u32) -> Self {
+        Self { ticks_per_second }
+    }
+
     /// Ticks in one second.
     #[must_use]
     pub fn ticks_per_second(&self) -> u32 {

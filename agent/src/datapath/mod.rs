@@ -10,10 +10,13 @@ mod clock;
 
 mod drops;
 
+mod flow_tables;
+
 pub use attach::{
     BRANCH_BLOCK, TrunkAttachment, attach_branch, attach_fabric, attach_trunk, replace_branches,
 };
 pub use clock::Clock;
+pub use flow_tables::{Entry, FlowTables};
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -177,6 +180,7 @@ pub struct Datapath {
     rows: HashMap<MapData, FlowKey, Row>,
     fragments: HashMap<MapData, FlowKey, FragmentFate>,
     counters: PerCpuArray<MapData, Counters>,
+    flow_tables: FlowTables,
 }
 
 /// The data plane for one caller. A panic of another caller does not matter: each call leaves
@@ -215,6 +219,7 @@ impl Datapath {
         let clock = Clock::measure(classifier(&mut ebpf, program::CLOCK)?)?;
         let mut datapath = Self {
             clock,
+            flow_tables: FlowTables::open(&ebpf)?,
             pins: settings.pins.clone(),
             control: map(&mut ebpf, name::CONTROL)?,
             enis: map(&mut ebpf, name::ENIS)?,
@@ -313,6 +318,21 @@ impl Datapath {
         self.control
             .set(0, control, 0)
             .map_err(|source| map_error("write", name::CONTROL, source))
+    }
+
+    /// Ends the current aggregation interval; only the flow log's exporter does.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_epoch(&mut self, epoch: u32) -> Result<(), DatapathError> {
+        let control = self.control()?;
+        self.set_control(Control { epoch, ..control })
+    }
+
+    /// Handles to read what is counted, without this lock.
+    #[must_use]
+    pub fn flow_tables(&self) -> FlowTables {
+        self.flow_tables.clone()
     }
 
     /// Writes an ENI into its slot.

@@ -6,6 +6,7 @@
 
 mod edges;
 mod edges_fabric;
+mod flows;
 mod ground;
 mod lifecycle;
 mod spoof;

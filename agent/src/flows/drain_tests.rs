@@ -1,0 +1,166 @@
+//! Map entries to tuples and seconds.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use branchline_common::account::{FlagsSeen, Traffic};
+use branchline_common::conntrack::Connection;
+use branchline_common::flow::mapped;
+use branchline_common::maps::Row;
+use proptest::prelude::*;
+
+use super::*;
+use crate::flows::ledger::Window;
+
+const CLOCK: Clock = Clock::of(100);
+
+/// Epoch 5 lasted from second 940 to 999 and ended at tick 50,000.
+fn closing() -> Closing {
+    Closing {
+        epoch: 5,
+        window: Window {
+            start: 940,
+            end: 1_000,
+        },
+        next_start: 1_000,
+        ticks: 50_000,
+        wall_ms: 1_000_000,
+        unlogged: BTreeMap::new(),
+    }
+}
+
+fn traffic(packets: u64) -> Traffic {
+    Traffic {
+        packets,
+        bytes: packets * 100,
+        flags: FlagsSeen::default(),
+    }
+}
+
+fn key(protocol: u8, local_port: u16) -> FlowKey {
+    FlowKey {
+        local: mapped([10, 0, 1, 10]),
+        remote: mapped([198, 51, 100, 7]),
+        local_port,
+        remote_port: 443,
+        eni: 3,
+        protocol,
+        kind: kind::CONNECTION,
+    }
+}
+
+fn drained(entries: &[(FlowKey, Entry)]) -> Vec<(FlowTuple, FlowCounts)> {
+    let closing = closing();
+    let reading = Reading {
+        clock: CLOCK,
+        closing: &closing,
+    };
+    let mut drain = Drain::default();
+    for (key, entry) in entries {
+        drain.add(key, entry, &reading);
+    }
+    drain.take(3)
+}
+
+fn connection(ingress: u64, egress: u64) -> Entry {
+    let mut connection = Connection::default();
+    let [to, from] = &mut connection.accounts;
+    to.add(&traffic(ingress), 5, 45_000);
+    from.add(&traffic(egress), 5, 45_000);
+    // The next epoch counts already.
+    to.add(&traffic(1_000), 6, 50_001);
+    Entry::Connection(connection)
+}
+
+#[test]
+fn each_direction_of_a_connection_is_a_record() {
+    let flows = drained(&[(key(6, 40_000), connection(2, 3))]);
+    let (local, remote) = (
+        "10.0.1.10".parse().unwrap(),
+        "198.51.100.7".parse().unwrap(),
+    );
+    let ends: Vec<_> = flows
+        .iter()
+        .map(|(t, c)| (t.direction, t.src, t.src_port, t.dst, t.dst_port, c.packets))
+        .collect();
+    let expected = [
+        (Direction::Ingress, remote, 443, local, 40_000, 2),
+        (Direction::Egress, local, 40_000, remote, 443, 3),
+    ];
+    assert_eq!(ends, expected);
+    assert!(flows.iter().all(|(t, _)| t.action == Action::Accept));
+    let (_, counts) = flows[0];
+    assert_eq!((counts.bytes, counts.start, counts.end), (200, 950, 950));
+}
+
+#[test]
+fn icmp_identifiers_are_no_ports_and_no_records() {
+    let entries = [
+        (key(1, 7), connection(1, 1)),
+        (key(1, 8), connection(10, 10)),
+    ];
+    let flows = drained(&entries);
+    let found: Vec<_> = flows
+        .iter()
+        .map(|(t, c)| (t.direction, t.src_port, t.dst_port, c.packets))
+        .collect();
+    let expected = [
+        (Direction::Ingress, 0, 0, 11),
+        (Direction::Egress, 0, 0, 11),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn accepted_and_rejected_rows_are_two_records_and_merge_with_none_but_their_own() {
+    let row = |is_rejected, packets| {
+        let mut row = Row::default();
+        row.account.add(&traffic(packets), 5, 45_000);
+        let kind = kind::row(Direction::Ingress, is_rejected);
+        (FlowKey { kind, ..key(6, 80) }, Entry::Row(row))
+    };
+    let flows = drained(&[row(false, 1), row(true, 2), (key(6, 80), connection(4, 8))]);
+    let found: Vec<_> = flows
+        .iter()
+        .map(|(t, c)| (t.direction, t.action, c.packets))
+        .collect();
+    let expected = [
+        (Direction::Ingress, Action::Accept, 5),
+        (Direction::Ingress, Action::Reject, 2),
+        (Direction::Egress, Action::Accept, 8),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_entry_that_the_walk_shows_twice_counts_once() {
+    let entry = (key(6, 40_000), connection(2, 3));
+    assert_eq!(drained(&[entry, entry]), drained(&[entry]));
+}
+
+proptest! {
+    #[test]
+    fn start_and_end_lie_in_the_window_and_in_order(first: u32, last: u32) {
+        let slot = Slot { packets: 1, last, ..Slot::opened(5, first) };
+        let closing = closing();
+        let reading = Reading { clock: CLOCK, closing: &closing };
+        let counts = reading.counts(&slot);
+        prop_assert!(closing.window.start <= counts.start);
+        prop_assert!(counts.start <= counts.end);
+        prop_assert!(counts.end <= closing.window.last());
+    }
+
+    #[test]
+    fn no_packet_is_lost_or_doubled_by_merging(
+        entries in proptest::collection::hash_map((0..3u16, prop::sample::select(vec![1u8, 6, 17, 50])), (1..1_000u64, 1..1_000u64), 0..12)
+    ) {
+        let pairs: Vec<_> = entries
+            .iter()
+            .map(|((port, protocol), (to, from))| (key(*protocol, *port), connection(*to, *from)))
+            .collect();
+        let sent: u64 = entries.values().map(|(to, from)| to + from).sum();
+        let flows = drained(&pairs);
+        prop_assert_eq!(flows.iter().map(|(_, counts)| counts.packets).sum::<u64>(), sent);
+        prop_assert_eq!(flows.iter().map(|(_, counts)| counts.bytes).sum::<u64>(), sent * 100);
+    }
+}

@@ -1,0 +1,238 @@
+//! When intervals end and entries are swept, on the agent's runtime.
+//!
+//! The data plane is behind a std mutex: everything done under it is a system call or a few, never an
+//! await, and runs on threads made for blocking. Never decides what is written; see `recorder`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::file::FlowLogDir;
+use super::identity::Identities;
+use super::kernel::Live;
+use super::ledger::End;
+use super::recorder::Recorder;
+use super::shelf::OnDisk;
+use super::{FlowLogError, sweep};
+use crate::api::FlowLogStatus;
+use crate::config::FlowLogConfig;
+use crate::datapath::Datapath;
+use crate::server::causes;
+use crate::state::Store;
+
+/// Longest sleep before the wall clock is read again: it may have been set.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The running flow log. Dropped without [`Exporter::stop`], it leaves the current interval to the
+/// next start.
+pub struct Exporter {
+    work: Arc<Work>,
+    stop: watch::Sender<()>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the exporter's tasks share.
+struct Work {
+    recorder: Recorder<Live, OnDisk>,
+    config: FlowLogConfig,
+    is_failing: AtomicBool,
+}
+
+impl Exporter {
+    /// Goes on where the last agent stopped and starts the clock. `identities` has every ENI that is
+    /// in a slot. To be called before a program is attached: in new maps it may number the epoch. A
+    /// folder that cannot be written is logged, and does not keep the host from running.
+    ///
+    /// # Errors
+    /// `Datapath` or `State`.
+    pub async fn start(
+        datapath: Arc<Mutex<Datapath>>,
+        store: Arc<Store>,
+        config: &FlowLogConfig,
+        identities: Identities,
+    ) -> Result<Self, FlowLogError> {
+        let config = config.clone();
+        let work = blocking(move || Work::resume(datapath, store, config, identities)).await?;
+        let work = Arc::new(work);
+        let (stop, stopped) = watch::channel(());
+        let tasks = vec![
+            tokio::spawn(end_intervals(Arc::clone(&work), stopped.clone())),
+            tokio::spawn(sweep_forever(Arc::clone(&work), stopped)),
+        ];
+        Ok(Self { work, stop, tasks })
+    }
+
+    /// Takes the counts of the ENI in `slot` out of the maps, keeps them until their interval's file
+    /// is written, and frees the slot. To be called when no packet of the ENI can come any more, and
+    /// again if the agent stopped in between: it counts once. Does what `Datapath::forget_eni` does.
+    ///
+    /// # Errors
+    /// `Datapath` or `State`; to be repeated then.
+    pub async fn retire(&self, slot: u32) -> Result<(), FlowLogError> {
+        let work = Arc::clone(&self.work);
+        blocking(move || work.recorder.retire(slot)).await
+    }
+
+    /// Ends the current interval now; its file is safe when this returns.
+    ///
+    /// # Errors
+    /// As the end of any interval; nothing is lost.
+    pub async fn flush(&self) -> Result<(), FlowLogError> {
+        let work = Arc::clone(&self.work);
+        blocking(move || work.recorder.end_interval(End::Flush)).await
+    }
+
+    /// Ends the current interval and stops.
+    ///
+    /// # Errors
+    /// The last file could not be written; the next start does it.
+    pub async fn stop(mut self) -> Result<(), FlowLogError> {
+        // Without receivers both tasks have ended already.
+        self.stop.send_replace(());
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.map_err(|_| FlowLogError::Stopped)?;
+        }
+        self.flush().await
+    }
+
+    /// What has been written.
+    #[must_use]
+    pub fn status(&self) -> FlowLogStatus {
+        let written = self.work.recorder.written();
+        FlowLogStatus {
+            dir: self.work.config.dir.clone(),
+            interval_seconds: self.work.config.interval,
+            last_file: written.last_file,
+            rows_written: written.records,
+        }
+    }
+}
+
+impl Work {
+    fn resume(
+        datapath: Arc<Mutex<Datapath>>,
+        store: Arc<Store>,
+        config: FlowLogConfig,
+        identities: Identities,
+    ) -> Result<Self, FlowLogError> {
+        let dir = FlowLogDir::new(config.dir.clone());
+        let prepared = dir.prepare();
+        let shelf = OnDisk {
+            store,
+            dir,
+            account_id: config.account_id.clone(),
+        };
+        let account_id = config.account_id.clone();
+        let work = Self {
+            recorder: Recorder::resume(Live::new(datapath), shelf, account_id, identities)?,
+            config,
+            is_failing: AtomicBool::new(false),
+        };
+        let caught_up = prepared.map_err(FlowLogError::from);
+        work.log(caught_up.and_then(|()| work.recorder.catch_up()));
+        Ok(work)
+    }
+
+    /// Logs where failing begins and ends.
+    fn log(&self, result: Result<(), FlowLogError>) {
+        let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
+        match result {
+            Ok(()) if was_failing => tracing::info!("flow records are written again"),
+            Ok(()) => {}
+            Err(error) if was_failing => {
+                tracing::debug!(error = causes(&error), "flow records still wait");
+            }
+            Err(error) => tracing::warn!(error = causes(&error), "flow records wait"),
+        }
+    }
+}
+
+async fn end_intervals(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
+    let interval = work.config.interval;
+    loop {
+        let due = next_boundary(unix_time(), interval);
+        tokio::select! {
+            () = sleep_until(due, interval) => {}
+            _ = stopped.changed() => return,
+        }
+        let work = Arc::clone(&work);
+        let end = blocking(move || {
+            work.log(work.recorder.end_interval(End::Due { interval }));
+            Ok(())
+        });
+        if let Err(error) = end.await {
+            tracing::error!(error = causes(&error), "end a flow-log interval");
+        }
+    }
+}
+
+async fn sweep_forever(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
+    let mut took = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(sweep::pause(took)) => {}
+            _ = stopped.changed() => return,
+        }
+        let start = Instant::now();
+        let work = Arc::clone(&work);
+        match blocking(move || work.recorder.sweep()).await {
+            Ok(removed) => tracing::debug!(removed, "swept connections and rows"),
+            Err(error) => tracing::warn!(error = causes(&error), "sweep connections and rows"),
+        }
+        took = start.elapsed();
+    }
+}
+
+/// Sleeps until the wall clock shows `due`, or was set back by more than an interval.
+async fn sleep_until(due: Duration, interval: u64) {
+    loop {
+        let left = due.saturating_sub(unix_time());
+        if left.is_zero() || left > Duration::from_secs(interval) {
+            return;
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
+}
+
+/// The first multiple of `interval` seconds after `now`, both since 1970.
+fn next_boundary(now: Duration, interval: u64) -> Duration {
+    Duration::from_secs((now.as_secs() / interval + 1) * interval)
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FlowLogError> + Send + 'static,
+) -> Result<T, FlowLogError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| FlowLogError::Stopped)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_end_at_multiples_since_1970() {
+        let at = Duration::from_millis;
+        for (now, interval, expected) in [
+            (59_999, 60, 60),
+            (60_000, 60, 120),
+            (61_500, 1, 62),
+            (601_000, 600, 1_200),
+        ] {
+            assert_eq!(
+                next_boundary(at(now), interval),
+                Duration::from_secs(expected)
+            );
+        }
+    }
+}

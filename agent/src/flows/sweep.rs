@@ -1,0 +1,118 @@
+//! Which entries only take up memory.
+//!
+//! Pure: it proposes. The kernel program `sweep` looks again under the entry's lock and decides.
+
+use std::time::Duration;
+
+use branchline_common::flow::FlowKey;
+
+use super::drain::accounts;
+use crate::datapath::Entry;
+
+/// Shortest time between two sweeps.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+/// A sweep that takes this long is followed by a pause of so many times its length less one: at
+/// most 1/20 of the time is spent sweeping.
+const SHARE: u32 = 20;
+
+/// The clock of the maps, and what must be left alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Ticks of the maps' clock.
+    pub(super) ticks: u32,
+    /// Ticks for which a dead connection is left alone.
+    pub(super) grace: u32,
+    /// The newest epoch whose file is safe.
+    pub(super) written_epoch: u32,
+}
+
+/// Whether an entry may go: all it counted is in files, and if it is a connection, it is dead.
+pub(super) fn is_sweepable(key: &FlowKey, entry: &Entry, now: Now) -> bool {
+    let is_dead = match entry {
+        Entry::Connection(connection) => connection.tracking.is_sweepable(now.ticks, now.grace),
+        Entry::Row(_) => true,
+    };
+    is_dead && accounts(key, entry).all(|(_, _, account)| account.is_written(now.written_epoch))
+}
+
+/// How long to wait after a sweep that took `took`.
+pub(super) fn pause(took: Duration) -> Duration {
+    (took * (SHARE - 1)).max(SHORTEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use branchline_common::account::{Account, Slot};
+    use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
+    use branchline_common::flow::kind;
+    use branchline_common::maps::Row;
+    use branchline_common::verdict::Direction;
+
+    fn counted(epoch: u32) -> Account {
+        let mut account = Account::default();
+        let [even, odd] = &mut account.slots;
+        let slot = if epoch.is_multiple_of(2) { even } else { odd };
+        *slot = Slot {
+            packets: 1,
+            ..Slot::opened(epoch, 0)
+        };
+        account
+    }
+
+    #[test]
+    fn only_the_dead_whose_counts_are_written_may_go() {
+        // Ticks of one second: a UDP entry dies at 30, the grace ends at 32.
+        let rows = [
+            ("alive", 29, 4, false),
+            ("dead, in its grace", 31, 4, false),
+            ("dead", 32, 4, true),
+            ("dead, written long ago", 32, 9, true),
+            ("dead, not written", 32, 3, false),
+        ];
+        for (name, ticks, written_epoch, expected) in rows {
+            let connection = Connection {
+                tracking: Tracking::opened(State::Udp, Direction::Egress, 0, &default_timeouts(1)),
+                accounts: [Account::default(), counted(4)],
+                ..Connection::default()
+            };
+            let now = Now {
+                ticks,
+                grace: 2,
+                written_epoch,
+            };
+            let entry = Entry::Connection(connection);
+            assert_eq!(
+                is_sweepable(&FlowKey::default(), &entry, now),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_may_go_once_it_is_written() {
+        let key = FlowKey {
+            kind: kind::row(Direction::Ingress, true),
+            ..FlowKey::default()
+        };
+        let row = Row {
+            account: counted(4),
+            ..Row::default()
+        };
+        for (written_epoch, expected) in [(3, false), (4, true)] {
+            let now = Now {
+                ticks: 0,
+                grace: 2,
+                written_epoch,
+            };
+            assert_eq!(is_sweepable(&key, &Entry::Row(row), now), expected);
+        }
+    }
+
+    #[test]
+    fn sweeping_takes_a_twentieth_of_the_time_at_most() {
+        assert_eq!(pause(Duration::ZERO), SHORTEST_PAUSE);
+        assert_eq!(pause(Duration::from_secs(1)), Duration::from_secs(19));
+    }
+}

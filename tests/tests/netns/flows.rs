@@ -1,0 +1,279 @@
+//! The flow log over the kernel's own maps: pinned, drained, swept, and taken up again by another
+//! agent. Packets are played by writing what the programs would count.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap, Map, MapData};
+use branchline::config::FlowLogConfig;
+use branchline::datapath::{Datapath, Settings};
+use branchline::flows::{Exporter, FlowLogError, Identities, Identity};
+use branchline::state::{StateError, Store};
+use branchline_common::account::{FlagsSeen, Traffic};
+use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
+use branchline_common::flow::{FlowKey, kind, mapped};
+use branchline_common::maps::{Row, name};
+use branchline_common::verdict::Direction;
+use flate2::read::GzDecoder;
+
+use crate::ground::PATIENCE;
+
+const SLOT: u32 = 5;
+const ENI: &str = "eni-00000000000000005";
+
+/// The folders of one host, removed at the end.
+struct Host {
+    pins: PathBuf,
+    dir: PathBuf,
+}
+
+/// A running agent's flow log.
+struct Agent {
+    datapath: Arc<Mutex<Datapath>>,
+    exporter: Exporter,
+}
+
+impl Host {
+    fn new(test: &str) -> Self {
+        let own = format!("branchline-flows-{}-{test}", std::process::id());
+        let host = Self {
+            pins: Path::new("/sys/fs/bpf").join(&own),
+            dir: std::env::temp_dir().join(&own),
+        };
+        fs::create_dir(&host.dir).unwrap();
+        host
+    }
+
+    fn files(&self) -> PathBuf {
+        self.dir.join("flows")
+    }
+
+    async fn agent(&self) -> Agent {
+        let settings = Settings {
+            pins: Some(self.pins.clone()),
+            connections: 1_024,
+            rows: 1_024,
+            log_drops: false,
+        };
+        let datapath = Arc::new(Mutex::new(Datapath::load(&settings).unwrap()));
+        let store = Arc::new(self.store().await);
+        let config = FlowLogConfig {
+            dir: self.files(),
+            interval: 600,
+            account_id: "123456789012".to_owned(),
+        };
+        let identities = Identities::default();
+        let identity = Identity {
+            eni_id: ENI.to_owned(),
+            primary_ipv4: None,
+            since: 0,
+        };
+        identities.insert(SLOT, identity);
+        let exporter = Exporter::start(Arc::clone(&datapath), store, &config, identities)
+            .await
+            .unwrap();
+        Agent { datapath, exporter }
+    }
+
+    /// The store, as soon as the killed agent's last thread has let go of it.
+    async fn store(&self) -> Store {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Store::open(&self.dir.join("state")) {
+                Err(StateError::InUse { .. }) if Instant::now() < deadline => {}
+                store => return store.unwrap(),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn map<V: aya::Pod>(&self, name: &str) -> HashMap<MapData, FlowKey, V> {
+        let pin = self.pins.join("maps-v1").join(name);
+        Map::HashMap(MapData::from_pin(pin).unwrap())
+            .try_into()
+            .unwrap()
+    }
+
+    /// Packets by remote port and action, over all files.
+    fn recorded(&self) -> BTreeMap<(String, String), u64> {
+        let mut sums = BTreeMap::new();
+        for entry in fs::read_dir(self.files()).unwrap() {
+            let mut text = String::new();
+            GzDecoder::new(fs::File::open(entry.unwrap().path()).unwrap())
+                .read_to_string(&mut text)
+                .unwrap();
+            for line in text.lines().filter(|line| line.ends_with(" OK")) {
+                let fields: Vec<_> = line.split(' ').collect();
+                assert_eq!(fields[2], ENI);
+                let key = (fields[5].to_owned(), fields[12].to_owned());
+                *sums.entry(key).or_default() += fields[8].parse::<u64>().unwrap();
+            }
+        }
+        sums
+    }
+
+    /// What the program counts for one packet towards the task, `idle` seconds ago.
+    fn packet(&self, agent: &Agent, remote_port: u16, is_rejected: bool, idle: u32) {
+        let (now, epoch, rate) = {
+            let mut datapath = agent.datapath.lock().unwrap();
+            let rate = datapath.clock().ticks_per_second();
+            let now = datapath.ticks().unwrap().wrapping_sub(idle * rate);
+            (now, datapath.control().unwrap().epoch, rate)
+        };
+        let traffic = Traffic {
+            packets: 1,
+            bytes: 100,
+            flags: FlagsSeen::default(),
+        };
+        let mut key = key(remote_port);
+        if is_rejected {
+            key.kind = kind::row(Direction::Ingress, true);
+            let mut rows = self.map::<Row>(name::ROWS);
+            let mut row = rows.get(&key, 0).unwrap_or_default();
+            row.account.add(&traffic, epoch, now);
+            rows.insert(key, row, 0).unwrap();
+            return;
+        }
+        let mut connections = self.map::<Connection>(name::CONNECTIONS);
+        let mut connection = connections.get(&key, 0).unwrap_or_default();
+        let timeouts = default_timeouts(rate);
+        connection.tracking = Tracking::opened(State::Udp, Direction::Ingress, now, &timeouts);
+        connection.accounts[0].add(&traffic, epoch, now);
+        connections.insert(key, connection, 0).unwrap();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for dir in [&self.pins, &self.dir] {
+            if let Err(error) = fs::remove_dir_all(dir) {
+                eprintln!("remove {}: {error}", dir.display());
+            }
+        }
+    }
+}
+
+fn key(remote_port: u16) -> FlowKey {
+    FlowKey {
+        local: mapped([10, 0, 1, 10]),
+        remote: mapped([198, 51, 100, 7]),
+        local_port: 53,
+        remote_port,
+        eni: SLOT as u16,
+        protocol: 17,
+        kind: kind::CONNECTION,
+    }
+}
+
+fn sums<const N: usize>(sums: [(&str, &str, u64); N]) -> BTreeMap<(String, String), u64> {
+    sums.map(|(port, action, packets)| ((port.to_owned(), action.to_owned()), packets))
+        .into()
+}
+
+/// Ends without a word, as by SIGKILL: only what is in the kernel and on disk stays.
+fn kill(agent: Agent) {
+    drop(agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_counts_outlive_a_killed_agent_and_are_written_once() {
+    let host = Host::new("killed");
+    let agent = host.agent().await;
+    host.packet(&agent, 1_000, false, 0);
+    host.packet(&agent, 1_000, true, 0);
+    agent.exporter.flush().await.unwrap();
+    let expected = sums([("1000", "ACCEPT", 1), ("1000", "REJECT", 1)]);
+    assert_eq!(host.recorded(), expected);
+    assert_eq!(agent.exporter.status().rows_written, 2);
+    assert!(agent.exporter.status().last_file.unwrap().is_file());
+    let rejected = FlowKey {
+        kind: kind::row(Direction::Ingress, true),
+        ..key(1_000)
+    };
+
+    // Killed in an interval: the next agent ends it.
+    host.packet(&agent, 1_000, false, 0);
+    kill(agent);
+    let agent = host.agent().await;
+    host.packet(&agent, 1_000, false, 0);
+    host.packet(&agent, 2_000, false, 0);
+    // Killed with an ended interval that could not be written: the next agent's start does it.
+    let aside = host.dir.join("aside");
+    fs::rename(host.files(), &aside).unwrap();
+    fs::write(host.files(), "in the way").unwrap();
+    let error = agent.exporter.flush().await.unwrap_err();
+    assert!(matches!(error, FlowLogError::File(_)), "{error}");
+    host.packet(&agent, 2_000, false, 0);
+    kill(agent);
+    fs::remove_file(host.files()).unwrap();
+    fs::rename(&aside, host.files()).unwrap();
+    let agent = host.agent().await;
+    let expected = sums([
+        ("1000", "ACCEPT", 3),
+        ("1000", "REJECT", 1),
+        ("2000", "ACCEPT", 1),
+    ]);
+    assert_eq!(host.recorded(), expected);
+
+    // The task goes in the middle of an interval, and the agent is killed before its end.
+    assert!(host.map::<Row>(name::ROWS).get(&rejected, 0).is_ok());
+    agent.exporter.retire(SLOT).await.unwrap();
+    assert!(
+        agent
+            .datapath
+            .lock()
+            .unwrap()
+            .connections()
+            .unwrap()
+            .is_empty()
+    );
+    assert!(agent.datapath.lock().unwrap().rows().unwrap().is_empty());
+    kill(agent);
+    let agent = host.agent().await;
+    // The task's removal had not got to its end: it is done again.
+    agent.exporter.retire(SLOT).await.unwrap();
+    agent.exporter.stop().await.unwrap();
+    let expected = sums([
+        ("1000", "ACCEPT", 3),
+        ("1000", "REJECT", 1),
+        ("2000", "ACCEPT", 2),
+    ]);
+    assert_eq!(host.recorded(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_dead_connections_are_swept_once_they_are_written() {
+    let host = Host::new("swept");
+    let agent = host.agent().await;
+    host.packet(&agent, 1, false, 40);
+    host.packet(&agent, 2, false, 0);
+    host.packet(&agent, 3, true, 0);
+    agent.exporter.flush().await.unwrap();
+    // Dead as well, but in no file yet.
+    host.packet(&agent, 4, false, 40);
+    let connections = host.map::<Connection>(name::CONNECTIONS);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while connections.get(&key(1), 0).is_ok() {
+        assert!(Instant::now() < deadline, "nothing was swept");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut left: Vec<_> = connections
+        .keys()
+        .map(|key| key.unwrap().remote_port)
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, [2, 4]);
+    agent.exporter.stop().await.unwrap();
+    assert_eq!(host.map::<Row>(name::ROWS).keys().count(), 0);
+    let expected = sums([
+        ("1", "ACCEPT", 1),
+        ("2", "ACCEPT", 1),
+        ("3", "REJECT", 1),
+        ("4", "ACCEPT", 1),
+    ]);
+    assert_eq!(host.recorded(), expected);
+}
