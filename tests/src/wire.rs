@@ -18,6 +18,7 @@ use nix::{
     },
     unistd::write,
 };
+use uapi::c;
 
 /// Longest frame: a packet of GSO.
 const FRAME_MAX: usize = 1 << 17;
@@ -46,6 +47,21 @@ impl Wire {
         setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
         bind(socket.as_raw_fd(), &link_address(link)?)?;
         Ok(Self { socket })
+    }
+
+    /// Sends past the link's queue and past every hook on its egress from now on.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn bypass_queue(&self) -> io::Result<()> {
+        let on = 1_i32;
+        let fd = self.socket.as_raw_fd();
+        Ok(uapi::setsockopt(
+            fd,
+            c::SOL_PACKET,
+            c::PACKET_QDISC_BYPASS,
+            &on,
+        )?)
     }
 
     /// Sends a frame.
