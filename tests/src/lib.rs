@@ -1,6 +1,8 @@
-//! Harness of the tests: frames, the table of cases that two tiers share, and worlds to run it in.
+//! Harness of the tests and of the demo: packets, the table of cases that two tiers share and worlds
+//! to run it in, and a host under test with its agent and tasks.
 //!
-//! The modules stand in the order in which a case is read.
+//! The modules stand in the order in which a case, then a test, meets them. Nothing here asserts
+//! anything about branchline.
 #![forbid(unsafe_code)]
 
 pub mod packet;
@@ -18,3 +20,19 @@ pub mod table;
 pub mod pure;
 
 pub mod random;
+
+pub mod settings;
+
+pub mod host;
+
+pub mod task;
+
+pub mod outside;
+
+pub mod talk;
+
+pub mod wire;
+
+pub mod flow_row;
+
+pub mod traces;

@@ -6,5 +6,11 @@
 
 mod edges;
 mod edges_fabric;
+mod flowlog;
 mod flows;
 mod ground;
+mod lifecycle;
+mod restart;
+mod spoof;
+mod traffic;
+mod vm;
