@@ -102,6 +102,23 @@ impl Netns {
         Ok((Self::named(file, path), Origin::Created))
     }
 
+    /// Whether [`Netns::create`] would make a namespace at `path`: nothing is
+    /// there, or the empty file that a crash or a reboot leaves.
+    ///
+    /// # Errors
+    /// `Failed` if it cannot be told.
+    pub fn is_free(path: &Path) -> Result<bool, NetnsError> {
+        match statfs(path) {
+            Ok(found) if found.filesystem_type() == NSFS_MAGIC => return Ok(false),
+            Ok(_) => {}
+            Err(Errno::ENOENT) => return Ok(true),
+            Err(errno) => return Err(NetnsError::failed("inspect", path, errno.into())),
+        }
+        let found = fs::symlink_metadata(path)
+            .map_err(|source| NetnsError::failed("inspect", path, source))?;
+        Ok(found.is_file() && found.len() == 0)
+    }
+
     /// Opens the namespace that `path` leads to (a bind mount, or
     /// `/proc/PID/ns/net`).
     ///

@@ -12,6 +12,8 @@ pub mod flow;
 
 pub mod parse;
 
+pub mod link;
+
 pub mod conntrack;
 
 pub mod security_group;

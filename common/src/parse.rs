@@ -9,9 +9,14 @@ use crate::{
     verdict::DropReason,
 };
 
+/// Furthest offset that is read: a bound that the kernel's verifier can follow. A frame whose
+/// headers go beyond it counts as `Truncated`.
+pub const MAX_OFFSET: usize = 511;
+
 /// Where a parser reads: the kernel's packet, or a slice in a test.
 pub trait Bytes {
-    /// The `N` bytes from `offset` bytes into the frame; `None` past its end.
+    /// The `N` bytes from `offset` bytes into the frame; `None` past its end or if `offset` is
+    /// past [`MAX_OFFSET`].
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
     /// Bytes of the whole frame, also those that [`Bytes::read`] cannot reach.
@@ -25,6 +30,9 @@ pub trait Bytes {
 
 impl Bytes for [u8] {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
         self.get(offset..)?.first_chunk().copied()
     }
 

@@ -2,6 +2,7 @@
 
 use aya_ebpf::programs::TcContext;
 use branchline_common::{
+    link::check_task,
     parse,
     verdict::{Direction, DropReason},
 };
@@ -20,12 +21,7 @@ pub fn egress(ctx: &TcContext) -> Result<i32, Drop> {
     let eni = maps::eni(slot).ok_or(DropReason::UnknownEndpoint)?;
     let failed = |reason| Drop { slot, reason };
     let link = parse::ethernet(&frame, frame.tag()).map_err(failed)?;
-    if link.vlan.is_some() {
-        return Err(failed(DropReason::TaggedByTask));
-    }
-    if link.source != eni.mac {
-        return Err(failed(DropReason::ForeignMac));
-    }
+    check_task(&link, eni).map_err(failed)?;
     hook::judge(&frame, &link, eni, slot, Direction::Egress)?;
     if eni.vlan != 0 {
         frame.push_vlan(eni.vlan).map_err(failed)?;

@@ -9,11 +9,12 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use branchline_common::{account::Segments, headers::ethernet, parse::Bytes, verdict::DropReason};
-
-/// Furthest offset that is read: a bound that the verifier can follow. Headers beyond it make the
-/// frame `Truncated`.
-const MAX_OFFSET: usize = 511;
+use branchline_common::{
+    account::Segments,
+    headers::ethernet,
+    parse::{Bytes, MAX_OFFSET},
+    verdict::DropReason,
+};
 
 /// `skb->pkt_type` of a packet for this host (`include/uapi/linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;

@@ -1,6 +1,7 @@
 //! What the agent does on request.
 
 use std::{
+    path::Path,
     sync::{Arc, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -14,6 +15,7 @@ use crate::{
     datapath::lock,
     field_error::FieldError,
     nat::TableState,
+    netns::Netns,
     provider::{
         Eni, EniRequest, ProviderError,
         local::{LocalProvider, new_attachment_id},
@@ -133,8 +135,13 @@ impl Agent {
             .await
             .map_err(refused)?;
         let handed_in = spec.network_namespace.as_ref();
+        let netns = task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in);
+        // What a task's own namespace is made over would go when the task goes.
+        if handed_in.is_none() && !Netns::is_free(&netns).map_err(failed)? {
+            return Err(taken(&netns));
+        }
         let record = TaskRecord {
-            netns: task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in),
+            netns,
             owned_netns: handed_in.is_none(),
             host_link: eni.host_link_name(),
             eni,
@@ -247,6 +254,14 @@ fn again(existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> 
              run `branchline task rm {id}` again, and see the agent's log for what is left"
         ))),
     }
+}
+
+fn taken(netns: &Path) -> ControlError {
+    let path = netns.display();
+    ControlError::Conflict(format!(
+        "taskId: {path} is there already and no task's; remove it, choose another taskId, \
+         or hand it in as networkNamespace"
+    ))
 }
 
 /// Several errors as one.

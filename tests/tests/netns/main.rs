@@ -8,3 +8,7 @@ mod edges;
 mod edges_fabric;
 mod flows;
 mod ground;
+mod lifecycle;
+mod spoof;
+mod traffic;
+mod vm;
