@@ -7,6 +7,7 @@
 mod bounds;
 mod build;
 mod check;
+mod demo;
 mod guest;
 mod instructions;
 mod licences;
@@ -48,6 +49,7 @@ commands! {
     Setup: setup,
     Build: build,
     Check: check,
+    Demo: demo,
     Test: test,
     Vm: vm,
 }

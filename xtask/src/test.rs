@@ -81,18 +81,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn pure(args: &Args) -> Result<()> {
     build::object()?;
-    let mut cargo = process::cargo("test");
-    cargo.args([
-        "--quiet",
-        "-p",
-        "branchline-common",
-        "-p",
-        "branchline",
-        "-p",
-        "xtask",
-        "--",
-    ]);
-    run_tier(Tier::Pure, with_options(&mut cargo, args))
+    let product = ["-p", "branchline-common", "-p", "branchline", "-p", "xtask"];
+    // Not the other tiers, which are test programs of the same crate.
+    let harness = ["-p", "branchline-tests", "--lib", "--bins"];
+    for packages in [&product[..], &harness] {
+        let mut cargo = process::cargo("test");
+        cargo.arg("--quiet").args(packages).arg("--");
+        run_tier(Tier::Pure, with_options(&mut cargo, args))?;
+    }
+    Ok(())
 }
 
 /// Builds the agent and the tier's tests, then runs them in namespaces of their own.
