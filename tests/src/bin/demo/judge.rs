@@ -138,8 +138,7 @@ fn judge_one(outcome: Outcome, counts: &mut BTreeMap<Key, Count>) -> Judgement {
             };
             view.count = counts.remove(&key);
             if view.count.is_none() {
-                let place = view.place.name();
-                faults.push(format!("the flow log has no such row of {place}'s ENI"));
+                faults.push(format!("missing row: {}", describe_view(*view)));
             }
         }
     }
@@ -273,6 +272,13 @@ fn key(place: Place, flow: &Flow) -> Key {
         protocol: flow.protocol,
         accepted: flow.accepted,
     }
+}
+
+/// A row that should be there.
+fn describe_view(view: View) -> String {
+    let direction = if view.is_egress { "egress" } else { "ingress" };
+    let action = if view.accepted { "ACCEPT" } else { "REJECT" };
+    format!("{} {direction} {action}", view.place.name())
 }
 
 fn describe(key: &Key, count: Count) -> String {
