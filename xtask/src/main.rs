@@ -8,6 +8,7 @@ mod bench;
 mod bounds;
 mod build;
 mod check;
+mod demo;
 mod guest;
 mod instructions;
 mod licences;
@@ -49,6 +50,7 @@ commands! {
     Setup: setup,
     Build: build,
     Check: check,
+    Demo: demo,
     Test: test,
     Vm: vm,
     Bench: bench,

@@ -81,10 +81,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn pure(args: &Args) -> Result<()> {
     build::object()?;
-    for packages in [
-        &["-p", "branchline-common", "-p", "branchline", "-p", "xtask"][..],
-        &["-p", "branchline-tests", "--lib", "--test", "pure"],
-    ] {
+    let product = ["-p", "branchline-common", "-p", "branchline", "-p", "xtask"];
+    // Not the other tiers, which are test programs of the same crate.
+    let harness = [
+        "-p",
+        "branchline-tests",
+        "--lib",
+        "--bins",
+        "--test",
+        "pure",
+    ];
+    for packages in [&product[..], &harness] {
         let mut cargo = process::cargo("test");
         cargo.arg("--quiet").args(packages).arg("--");
         run_tier(Tier::Pure, with_options(&mut cargo, args))?;
