@@ -321,16 +321,18 @@ impl Tables for Kernel {
             let lock = lock_of(&raw mut (*entry).lock);
             bpf_spin_lock(lock);
             let is_there = (*entry).tracking.state != SWEPT;
-            if is_there {
-                if let Some(next) = step(&(*entry).tracking) {
-                    (*entry).tracking = next;
-                }
+            if is_there && let Some(next) = step(&(*entry).tracking) {
+                (*entry).tracking = next;
             }
             bpf_spin_unlock(lock);
             is_there
         }
     }
 
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "by value it would be copied to the stack, which has no room for it"
+    )]
     #[inline(always)]
     fn create(
         &self,
@@ -387,6 +389,10 @@ impl Tables for Kernel {
         }
     }
 
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "by value it would be copied to the stack, which has no room for it"
+    )]
     #[inline(always)]
     fn count_row(&self, key: &FlowKey, hook: &Hook<'_>, traffic: &Traffic) {
         let row = match ROWS.get_ptr_mut(key) {
