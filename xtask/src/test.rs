@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use crate::build::{self, executables};
+use crate::build;
 use crate::process::{self, say};
 use crate::sandbox;
 use crate::setup::{self, Group};
@@ -112,7 +112,7 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         "--test",
         tier.name(),
     ]);
-    for test in executables(&mut cargo)? {
+    for test in build::tests(&mut cargo)? {
         let mut command = sandbox::command(&test.path);
         command
             .env("BRANCHLINE_BIN", &agent)
