@@ -131,7 +131,7 @@ fn payload() -> Result<PathBuf> {
 
     let folder = workspace::target("vm/payload");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    for Executable { target, path } in built {
+    for Executable { target, path, .. } in built {
         fs::copy(&path, folder.join(&target))
             .with_context(|| format!("copy {}", path.display()))?;
     }
