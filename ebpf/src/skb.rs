@@ -1,6 +1,8 @@
 //! Packet bytes, their metadata, and the helpers that move a packet: all `unsafe` of the packet
 //! path that is not about maps. It decides nothing.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
     helpers::generated::{
@@ -70,7 +72,7 @@ impl Frame {
         }
         // SAFETY: `skb` is the context that the kernel handed to this program.
         let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        let at = start + offset;
+        let at = add_bounded(start, offset);
         if at + N > end {
             return None;
         }
@@ -163,6 +165,25 @@ impl Frame {
         // SAFETY: the helper changes the packet's type only.
         done(unsafe { bpf_skb_change_type(self.skb, PACKET_HOST) })
     }
+}
+
+/// `start` plus an offset that was compared with [`MAX_OFFSET`]. The mask changes nothing, but up
+/// to 6.1 the verifier forgets the comparison when the compiler keeps the offset on the stack.
+#[inline(always)]
+fn add_bounded(start: usize, offset: usize) -> usize {
+    const _: () = assert!(MAX_OFFSET == 511, "the mask below is of this bound");
+    let at;
+    // SAFETY: arithmetic on two registers.
+    unsafe {
+        asm!(
+            "{offset} &= 511",
+            "{at} += {offset}",
+            offset = inout(reg) offset => _,
+            at = inout(reg) start => at,
+            options(pure, nomem, nostack)
+        );
+    }
+    at
 }
 
 #[inline(always)]
