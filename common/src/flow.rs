@@ -20,7 +20,7 @@ pub const NO_ADDRESS: Address = [0; 16];
 #[inline(always)]
 pub const fn mapped(ipv4: [u8; 4]) -> Address {
     let [a, b, c, d] = ipv4;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    joined((0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])))
 }
 
 /// The IPv4 address of a mapped address; `None` for an IPv6 address.
@@ -53,6 +53,14 @@ pub const fn halves(address: &Address) -> (u64, u64) {
         u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
         u64::from_ne_bytes(rest),
     )
+}
+
+/// The address of two words in memory order: [`halves`] and this copy an address in words, where
+/// the compiler would move bytes.
+#[must_use]
+#[inline(always)]
+pub const fn joined((high, low): (u64, u64)) -> Address {
+    zerocopy::transmute!([high, low])
 }
 
 /// What the entry behind a [`FlowKey`] is: a connection, a row of packets that belong to none, or
@@ -181,16 +189,16 @@ impl FlowKey {
     #[inline(always)]
     pub fn connection(packet: &Packet, direction: Direction, eni: u16) -> Self {
         let (local, remote) = match direction {
-            Direction::Ingress => (packet.destination, packet.source),
-            Direction::Egress => (packet.source, packet.destination),
+            Direction::Ingress => (&packet.destination, &packet.source),
+            Direction::Egress => (&packet.source, &packet.destination),
         };
         let (local_port, remote_port) = match icmp_ports(packet, direction) {
             Some(ports) => ports,
             None => ports(packet, direction),
         };
         Self {
-            local,
-            remote,
+            local: joined(halves(local)),
+            remote: joined(halves(remote)),
             local_port,
             remote_port,
             eni,

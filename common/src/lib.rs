@@ -32,3 +32,7 @@ mod pod;
 /// Tables in ordinary memory: the pipeline without a kernel, for tests and tools.
 #[cfg(feature = "user")]
 pub mod memory;
+
+/// What the bench tells its own kernel program, which the agent's object does not hold.
+#[cfg(feature = "bench")]
+pub mod bench;

@@ -25,6 +25,10 @@ pub mod name {
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Interface index of a branch's host side to ENI slot.
     pub const BRANCHES: &str = "BRANCHES";
+    /// [`Endpoint::hint`](super::Endpoint::hint) to the slot of the ENI that may be there.
+    pub const ENDPOINT_HINTS: &str = "ENDPOINT_HINTS";
+    /// [`branch_hint`](super::branch_hint) to the slot of the ENI that may be there.
+    pub const BRANCH_HINTS: &str = "BRANCH_HINTS";
     /// [`Address`](crate::flow::Address) to ENI slot.
     pub const ADDRESSES: &str = "ADDRESSES";
     /// Destination prefix to [`Route`](crate::fabric::Route).
@@ -43,11 +47,13 @@ pub mod name {
     pub const COUNTERS: &str = "COUNTERS";
 
     /// All of them, which are also all that is pinned.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 14] = [
         CONTROL,
         ENIS,
         ENDPOINTS,
         BRANCHES,
+        ENDPOINT_HINTS,
+        BRANCH_HINTS,
         ADDRESSES,
         ROUTES,
         PEERS,
@@ -61,6 +67,9 @@ pub mod name {
 
 /// Slots for ENIs; slot 0 is the VPC's router and is never given out.
 pub const ENI_SLOTS: u32 = 4096;
+/// Places for hints, a power of two. A hint spares the lookup in a hash map: whoever follows it
+/// compares the ENI with what it looks for, and looks in the hash map if it is another.
+pub const HINTS: u32 = 4096;
 /// Connections that fit unless the agent's configuration says otherwise.
 pub const CONNECTIONS: u32 = 262_144;
 /// Rows of rejected and untracked packets that fit unless the configuration says otherwise.
@@ -189,13 +198,53 @@ impl Endpoint {
     #[inline(always)]
     pub fn of(trunk_ifindex: u32, vlan: Option<u16>, mac: [u8; ethernet::MAC_LEN]) -> Self {
         let [first, ..] = mac;
-        let is_group = first & 1 != 0;
-        Self {
-            trunk_ifindex,
-            vlan: vlan.unwrap_or(0),
-            mac: if is_group { ethernet::BROADCAST } else { mac },
+        let [trunk, mut middle, mut low] = words(trunk_ifindex, vlan.unwrap_or(0), mac);
+        if first & 1 != 0 {
+            let broadcast: u32 = zerocopy::transmute!([0, u16::MAX]);
+            middle |= broadcast;
+            low = u32::MAX;
         }
+        zerocopy::transmute!([trunk, middle, low])
     }
+
+    /// The place of the hint for this endpoint; `None` for a group address, which has none. VLAN
+    /// and MAC address both spread, as either may be the same for all ENIs of a trunk.
+    #[must_use]
+    #[inline(always)]
+    pub const fn hint(&self) -> Option<u32> {
+        let [_, middle, low]: [u32; 3] = zerocopy::transmute!(*self);
+        let [vlan, mac]: [u16; 2] = zerocopy::transmute!(middle);
+        let [first, _] = mac.to_ne_bytes();
+        if first & 1 != 0 {
+            return None;
+        }
+        let [_, last]: [u16; 2] = zerocopy::transmute!(low);
+        Some((vlan ^ u16::from_be(last)) as u32 % HINTS)
+    }
+
+    /// Whether it is the ENI's own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of(&self, eni: &Eni) -> bool {
+        let [trunk, middle, low]: [u32; 3] = zerocopy::transmute!(*self);
+        let own = words(eni.trunk_ifindex, eni.vlan, eni.mac);
+        trunk == own[0] && middle == own[1] && low == own[2]
+    }
+}
+
+/// An endpoint in words: the kernel's stack takes them aligned only, and single bytes are slow.
+#[inline(always)]
+const fn words(trunk_ifindex: u32, vlan: u16, mac: [u8; ethernet::MAC_LEN]) -> [u32; 3] {
+    let [a, b, c, d, e, f] = mac;
+    let middle: u32 = zerocopy::transmute!([vlan, u16::from_ne_bytes([a, b])]);
+    [trunk_ifindex, middle, u32::from_ne_bytes([c, d, e, f])]
+}
+
+/// The place of the hint for a branch whose host side is the link `ifindex`.
+#[must_use]
+#[inline(always)]
+pub const fn branch_hint(ifindex: u32) -> u32 {
+    ifindex % HINTS
 }
 
 /// Key of the trie that finds the rules whose peer covers an address: 24 bytes, most significant
@@ -340,4 +389,59 @@ pub struct Counters {
     pub packets: [u64; COUNTERS],
     /// Packets that could not be entered into the flow log because its table was full.
     pub unlogged: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_its_parts_and_every_group_address_is_the_broadcast_address() {
+        let mac = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
+        let own = Endpoint {
+            trunk_ifindex: 3,
+            vlan: 0x0102,
+            mac,
+        };
+        assert_eq!(Endpoint::of(3, Some(0x0102), mac), own);
+        let group = Endpoint::of(3, None, [0x33, 0x33, 0, 0, 0, 1]);
+        let broadcast = Endpoint {
+            trunk_ifindex: 3,
+            vlan: 0,
+            mac: ethernet::BROADCAST,
+        };
+        assert_eq!(group, broadcast);
+        assert_eq!(group.hint(), None);
+        assert_eq!(own.hint(), Some((0x4455 ^ 0x0102) & 0xfff));
+    }
+
+    #[test]
+    fn an_endpoint_is_an_enis_only_if_every_part_is() {
+        let eni = Eni {
+            trunk_ifindex: 3,
+            vlan: 7,
+            mac: [2, 1, 2, 3, 4, 5],
+            ..Eni::default()
+        };
+        let own = Endpoint::of(3, Some(7), eni.mac);
+        assert!(own.is_of(&eni));
+        let others = [
+            Endpoint {
+                trunk_ifindex: 4,
+                ..own
+            },
+            Endpoint { vlan: 8, ..own },
+            Endpoint {
+                mac: [0, 1, 2, 3, 4, 5],
+                ..own
+            },
+            Endpoint {
+                mac: [2, 1, 2, 3, 4, 6],
+                ..own
+            },
+        ];
+        for other in others {
+            assert!(!other.is_of(&eni), "{other:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! cannot read is an error with its reason, never a guess.
 
 use crate::{
-    flow::{Address, is_icmp, mapped},
+    flow::{Address, is_icmp, is_ipv4, joined, mapped},
     headers::{ethernet, icmp, ipv4, ipv6, protocol, tcp, udp, vlan},
     verdict::DropReason,
 };
@@ -66,18 +66,19 @@ pub fn ethernet(frame: &(impl Bytes + ?Sized), tag: Option<u16>) -> Result<Ether
     let header: [u8; ethernet::LEN] = frame.read(0).ok_or(DropReason::Truncated)?;
     let mut ether_type = be16(&header, ethernet::ETHER_TYPE);
     let mut payload = ethernet::LEN;
-    let mut vlan = tag.map(|tci| tci & vlan::ID_MASK);
-    if vlan.is_none() && matches!(ether_type, ethernet::VLAN | ethernet::SERVICE_VLAN) {
+    let mut is_tagged = tag.is_some();
+    let mut id = tag.unwrap_or(0) & vlan::ID_MASK;
+    if !is_tagged && matches!(ether_type, ethernet::VLAN | ethernet::SERVICE_VLAN) {
         let tag: [u8; vlan::LEN] = frame.read(ethernet::LEN).ok_or(DropReason::Truncated)?;
-        vlan = Some(be16(&tag, 0) & vlan::ID_MASK);
+        is_tagged = true;
+        id = be16(&tag, 0) & vlan::ID_MASK;
         ether_type = be16(&tag, 2);
         payload += vlan::LEN;
     }
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = header;
     Ok(Ethernet {
-        destination: [d0, d1, d2, d3, d4, d5],
-        source: [s0, s1, s2, s3, s4, s5],
-        vlan,
+        destination: mac(&header, 0),
+        source: mac(&header, ethernet::SOURCE),
+        vlan: is_tagged.then_some(id),
         ether_type,
         payload,
     })
@@ -237,7 +238,8 @@ fn ipv4_header(
     Ok(())
 }
 
-/// The fields of an IPv4 header at `at`; an error if version or length contradict RFC 791.
+/// The fields of an IPv4 header at `at`; an error if version, length or protocol contradict its
+/// standard.
 #[inline(always)]
 fn ipv4_fields(
     header: &[u8; ipv4::MIN_LEN],
@@ -247,6 +249,10 @@ fn ipv4_fields(
     let [version_ihl, ..] = *header;
     let header_length = usize::from(version_ihl & 0x0f) * 4;
     if version_ihl >> 4 != 4 || header_length < ipv4::MIN_LEN {
+        return Err(DropReason::BadHeader);
+    }
+    // ICMPv6 is of IPv6 only (RFC 4443), so that neighbour discovery always is.
+    if header[ipv4::PROTOCOL] == protocol::ICMPV6 {
         return Err(DropReason::BadHeader);
     }
     let fragment = be16(header, ipv4::FRAGMENT);
@@ -321,6 +327,12 @@ fn ipv6_fields(
         packet.transport = chain.transport;
         packet.fragment = chain.fragment;
         packet.fragment_id = chain.fragment_id;
+    }
+    // On the wire a mapped address is forged: here it would pass for an IPv4 one. Nor is ICMP of
+    // IPv6.
+    if is_ipv4(&packet.source) || is_ipv4(&packet.destination) || packet.protocol == protocol::ICMP
+    {
+        return Err(DropReason::BadHeader);
     }
     packet.header_length = (packet.transport - at) as u32;
     Ok(())
@@ -439,17 +451,33 @@ const fn fragment_of(offset: u16, more: u16) -> Fragment {
 /// The big-endian number at a constant offset; the compiler proves the bounds.
 #[inline(always)]
 fn be16<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+    u16::from_be_bytes(part(bytes, at))
 }
 
 #[inline(always)]
 fn four<const N: usize>(bytes: &[u8; N], at: usize) -> [u8; 4] {
-    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+    part(bytes, at)
 }
 
+/// The MAC address at a constant offset.
+#[inline(always)]
+fn mac(bytes: &[u8; ethernet::LEN], at: usize) -> [u8; ethernet::MAC_LEN] {
+    let [a, b] = part(bytes, at);
+    let [c, d, e, f] = part(bytes, at + 2);
+    [a, b, c, d, e, f]
+}
+
+/// The address at a constant offset.
 #[inline(always)]
 fn sixteen(bytes: &[u8; ipv6::LEN], at: usize) -> Address {
-    let mut address = [0; 16];
-    address.copy_from_slice(&bytes[at..at + 16]);
-    address
+    let high = u64::from_ne_bytes(part(bytes, at));
+    joined((high, u64::from_ne_bytes(part(bytes, at + 8))))
+}
+
+/// The bytes at a constant offset, as one load where single bytes would be many.
+#[inline(always)]
+fn part<const N: usize, const M: usize>(bytes: &[u8; N], at: usize) -> [u8; M] {
+    let mut part = [0; M];
+    part.copy_from_slice(&bytes[at..at + M]);
+    part
 }

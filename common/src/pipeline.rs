@@ -201,17 +201,19 @@ fn judge<T: Tables>(
     row: &mut Ports,
     traffic: &Traffic,
 ) -> Result<Outcome<T::Entry>, DropReason> {
-    if is_dhcp(packet, hook.direction) {
+    if is_dhcp(hook.eni, packet, hook.direction) {
         return Ok(Outcome::Exempt);
     }
     check_address(hook, key)?;
-    if is_exempt(hook, key, row)? {
-        return Ok(Outcome::Exempt);
-    }
-    if packet.fragment == Fragment::Later {
-        return later_fragment(tables, hook, packet, key, row);
-    }
-    let outcome = judge_start(tables, hook, frame, packet, quoted, key, traffic);
+    let is_exempt = is_exempt(hook, key, row)?;
+    let outcome = match (is_exempt, packet.fragment) {
+        (true, Fragment::Later) => return Ok(Outcome::Exempt),
+        (true, Fragment::Whole | Fragment::First) => Ok(Outcome::Exempt),
+        (false, Fragment::Later) => return later_fragment(tables, hook, packet, key, row),
+        (false, Fragment::Whole | Fragment::First) => {
+            judge_start(tables, hook, frame, packet, quoted, key, traffic)
+        }
+    };
     if packet.fragment == Fragment::First {
         remember(tables, hook, packet, key, *row, &outcome);
     }

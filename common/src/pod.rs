@@ -36,3 +36,6 @@ pod!(
     Row,
     RuleSet,
 );
+
+#[cfg(feature = "bench")]
+pod!(crate::bench::Preparation);

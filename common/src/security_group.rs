@@ -151,10 +151,11 @@ pub fn is_neighbour(packet: &Packet) -> bool {
 }
 
 /// DHCP and DHCPv6 between a client in the task and the VPC's server; the other way round the
-/// rules decide.
+/// rules decide. The client sends from no address, its own or its link-local one.
 #[must_use]
 #[inline(always)]
-pub const fn is_dhcp(packet: &Packet, direction: Direction) -> bool {
+pub const fn is_dhcp(eni: &Eni, packet: &Packet, direction: Direction) -> bool {
+    const NO_IPV4: Address = mapped([0; 4]);
     const SERVER: u16 = udp::DHCP[0];
     const CLIENT: u16 = udp::DHCP[1];
     const CLIENT_V6: u16 = udp::DHCPV6[0];
@@ -166,7 +167,17 @@ pub const fn is_dhcp(packet: &Packet, direction: Direction) -> bool {
         Direction::Egress => (packet.source_port, packet.destination_port),
         Direction::Ingress => (packet.destination_port, packet.source_port),
     };
-    matches!((client, server), (CLIENT, SERVER) | (CLIENT_V6, SERVER_V6))
+    if !matches!((client, server), (CLIENT, SERVER) | (CLIENT_V6, SERVER_V6)) {
+        return false;
+    }
+    match direction {
+        Direction::Ingress => true,
+        Direction::Egress => {
+            eni.owns(&packet.source)
+                || is_same(&packet.source, &eni.link_local)
+                || is_same(&packet.source, &NO_IPV4)
+        }
+    }
 }
 
 /// Whether `peer` is the subnet's router, with which all traffic is exempt.

@@ -17,8 +17,7 @@ use crate::{
 #[inline(always)]
 pub fn egress(ctx: &TcContext) -> Result<i32, Drop> {
     let frame = Frame::new(ctx);
-    let slot = maps::branch(frame.ifindex()).ok_or(DropReason::UnknownEndpoint)?;
-    let eni = maps::eni(slot).ok_or(DropReason::UnknownEndpoint)?;
+    let (slot, eni) = maps::branch(frame.ifindex()).ok_or(DropReason::UnknownEndpoint)?;
     let failed = |reason| Drop { slot, reason };
     let link = parse::ethernet(&frame, frame.tag()).map_err(failed)?;
     check_task(&link, eni).map_err(failed)?;

@@ -31,6 +31,10 @@ static ENDPOINTS: HashMap<Endpoint, u32, { 2 * maps::ENI_SLOTS as usize }> = Has
 #[btf_map]
 static BRANCHES: HashMap<u32, u32, { maps::ENI_SLOTS as usize }> = HashMap::new();
 #[btf_map]
+static ENDPOINT_HINTS: Array<u32, { maps::HINTS as usize }> = Array::new();
+#[btf_map]
+static BRANCH_HINTS: Array<u32, { maps::HINTS as usize }> = Array::new();
+#[btf_map]
 static ADDRESSES: HashMap<Address, u32, { maps::ADDRESSES as usize }> = HashMap::new();
 #[btf_map]
 static ROUTES: LpmTrie<Address, Route, { maps::ROUTES as usize }> = LpmTrie::new();
@@ -98,18 +102,35 @@ pub fn eni(slot: u32) -> Option<&'static Eni> {
     ENIS.get(slot)
 }
 
-/// Slot of the ENI that a frame on a trunk is for.
+/// The ENI that a frame on a trunk is for, and its slot.
 #[inline(always)]
-pub fn endpoint(endpoint: &Endpoint) -> Option<u32> {
+pub fn endpoint(endpoint: &Endpoint) -> Option<(u32, &'static Eni)> {
+    if let Some(index) = endpoint.hint()
+        && let Some(&slot) = ENDPOINT_HINTS.get(index)
+        && slot != 0
+        && let Some(eni) = ENIS.get(slot)
+        && endpoint.is_of(eni)
+    {
+        return Some((slot, eni));
+    }
     // SAFETY: the value is copied at once.
-    unsafe { ENDPOINTS.get(endpoint) }.copied()
+    let slot = unsafe { ENDPOINTS.get(endpoint) }.copied()?;
+    Some((slot, ENIS.get(slot)?))
 }
 
-/// Slot of the ENI whose branch has this link as host side.
+/// The ENI whose branch has this link as host side, and its slot.
 #[inline(always)]
-pub fn branch(ifindex: u32) -> Option<u32> {
+pub fn branch(ifindex: u32) -> Option<(u32, &'static Eni)> {
+    if let Some(&slot) = BRANCH_HINTS.get(maps::branch_hint(ifindex))
+        && slot != 0
+        && let Some(eni) = ENIS.get(slot)
+        && eni.branch_ifindex == ifindex
+    {
+        return Some((slot, eni));
+    }
     // SAFETY: the value is copied at once.
-    unsafe { BRANCHES.get(ifindex) }.copied()
+    let slot = unsafe { BRANCHES.get(ifindex) }.copied()?;
+    Some((slot, ENIS.get(slot)?))
 }
 
 /// Slot of the ENI that has an address in the VPC.
@@ -300,16 +321,18 @@ impl Tables for Kernel {
             let lock = lock_of(&raw mut (*entry).lock);
             bpf_spin_lock(lock);
             let is_there = (*entry).tracking.state != SWEPT;
-            if is_there {
-                if let Some(next) = step(&(*entry).tracking) {
-                    (*entry).tracking = next;
-                }
+            if is_there && let Some(next) = step(&(*entry).tracking) {
+                (*entry).tracking = next;
             }
             bpf_spin_unlock(lock);
             is_there
         }
     }
 
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "by value it would be copied to the stack, which has no room for it"
+    )]
     #[inline(always)]
     fn create(
         &self,
@@ -366,6 +389,10 @@ impl Tables for Kernel {
         }
     }
 
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "by value it would be copied to the stack, which has no room for it"
+    )]
     #[inline(always)]
     fn count_row(&self, key: &FlowKey, hook: &Hook<'_>, traffic: &Traffic) {
         let row = match ROWS.get_ptr_mut(key) {

@@ -35,8 +35,15 @@ impl Frame {
     /// The tag that the NIC has taken out of the frame.
     #[inline(always)]
     pub fn tag(&self) -> Option<u16> {
+        // Both are read whatever they are: the verifier refuses what an empty option leaves
+        // undefined and the compiler reads all the same.
         // SAFETY: `skb` is the context that the kernel handed to this program.
-        let (present, tci) = unsafe { ((*self.skb).vlan_present, (*self.skb).vlan_tci) };
+        let (present, tci) = unsafe {
+            (
+                (&raw const (*self.skb).vlan_present).read_volatile(),
+                (&raw const (*self.skb).vlan_tci).read_volatile(),
+            )
+        };
         if present == 0 { None } else { Some(tci as u16) }
     }
 

@@ -19,8 +19,7 @@ pub fn ingress(ctx: &TcContext) -> Result<i32, Drop> {
     let frame = Frame::new(ctx);
     let link = parse::ethernet(&frame, frame.tag())?;
     let endpoint = Endpoint::of(frame.ifindex(), link.vlan, link.destination);
-    let slot = maps::endpoint(&endpoint).ok_or(DropReason::UnknownEndpoint)?;
-    let eni = maps::eni(slot).ok_or(DropReason::UnknownEndpoint)?;
+    let (slot, eni) = maps::endpoint(&endpoint).ok_or(DropReason::UnknownEndpoint)?;
     hook::judge(&frame, &link, eni, slot, Direction::Ingress)?;
     let failed = |reason| Drop { slot, reason };
     if link.vlan.is_some() {

@@ -1,7 +1,25 @@
-//! Harness of the end-to-end tests and of the demo.
+//! Harness of the tests and of the demo: packets, the table of cases that two tiers share and worlds
+//! to run it in, and a host under test with its agent and tasks.
 //!
-//! Modules stand in the order in which a test meets them. Asserts nothing about branchline.
+//! The modules stand in the order in which a case, then a test, meets them. Nothing here asserts
+//! anything about branchline.
 #![forbid(unsafe_code)]
+
+pub mod packet;
+
+pub mod frame;
+
+pub mod rules;
+
+pub mod case;
+
+pub mod world;
+
+pub mod table;
+
+pub mod pure;
+
+pub mod random;
 
 pub mod settings;
 
@@ -12,10 +30,6 @@ pub mod task;
 pub mod outside;
 
 pub mod talk;
-
-pub mod packet;
-
-pub mod frame;
 
 pub mod wire;
 

@@ -29,6 +29,8 @@ pub(crate) struct Executable {
     /// The cargo target's name: `branchline`, or a test file's stem.
     pub(crate) target: String,
     pub(crate) path: PathBuf,
+    /// Whether it was built to test itself.
+    pub(crate) is_test: bool,
 }
 
 /// Runs the command.
@@ -99,6 +101,16 @@ pub(crate) fn executables(cargo: &mut Command) -> Result<Vec<Executable>> {
     parse_messages(&String::from_utf8_lossy(&output.stdout))
 }
 
+/// As [`executables`], but only the tests: cargo names a package's programs beside them.
+///
+/// # Errors
+/// As [`executables`].
+pub(crate) fn tests(cargo: &mut Command) -> Result<Vec<Executable>> {
+    let mut built = executables(cargo)?;
+    built.retain(|executable| executable.is_test);
+    Ok(built)
+}
+
 /// Reads cargo's messages (The Cargo Book, "External tools": JSON messages).
 fn parse_messages(messages: &str) -> Result<Vec<Executable>> {
     let mut executables = Vec::new();
@@ -112,6 +124,7 @@ fn parse_messages(messages: &str) -> Result<Vec<Executable>> {
             executables.push(Executable {
                 target: target.to_owned(),
                 path: path.into(),
+                is_test: message["profile"]["test"] == true,
             });
         }
     }
@@ -145,15 +158,22 @@ mod tests {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"libc"},"executable":null}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"program"},"executable":"/t/program-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"demo"},"profile":{"test":false},"executable":"/t/demo"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"program"},"profile":{"test":true},"executable":"/t/program-1"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        let expected = Executable {
-            target: "program".to_owned(),
-            path: "/t/program-1".into(),
+        let executable = |target: &str, path: &str, is_test| Executable {
+            target: target.to_owned(),
+            path: path.into(),
+            is_test,
         };
-        assert_eq!(parse_messages(messages).unwrap(), [expected]);
+        let expected = [
+            executable("demo", "/t/demo", false),
+            executable("program", "/t/program-1", true),
+        ];
+        assert_eq!(parse_messages(messages).unwrap(), expected);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! `target/` except `setup` (system packages) and `check --record` (`xtask/bounds.toml`).
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bounds;
 mod build;
 mod check;
+mod demo;
 mod guest;
 mod instructions;
 mod licences;
@@ -48,8 +50,10 @@ commands! {
     Setup: setup,
     Build: build,
     Check: check,
+    Demo: demo,
     Test: test,
     Vm: vm,
+    Bench: bench,
 }
 
 /// Builds, checks, tests and demonstrates branchline.

@@ -13,10 +13,11 @@ use crate::workspace;
 /// Folders searched after `PATH`: a user's `PATH` often lacks them.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Prints a status line: `==> topic: text`.
+/// Prints a status line: `==> topic: text`, in colour on a terminal unless `NO_COLOR` is set (no-color.org).
 pub(crate) fn say(topic: &str, text: &str) {
     let mut out = io::stdout().lock();
-    let written = if out.is_terminal() {
+    let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let written = if out.is_terminal() && !no_colour {
         writeln!(out, "\x1b[1;32m==>\x1b[0m \x1b[1m{topic}:\x1b[0m {text}")
     } else {
         writeln!(out, "==> {topic}: {text}")

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use crate::build::{self, executables};
+use crate::build;
 use crate::process::{self, say};
 use crate::sandbox;
 use crate::setup::{self, Group};
@@ -81,18 +81,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn pure(args: &Args) -> Result<()> {
     build::object()?;
-    let mut cargo = process::cargo("test");
-    cargo.args([
-        "--quiet",
+    let product = ["-p", "branchline-common", "-p", "branchline", "-p", "xtask"];
+    // Not the other tiers, which are test programs of the same crate.
+    let harness = [
         "-p",
-        "branchline-common",
-        "-p",
-        "branchline",
-        "-p",
-        "xtask",
-        "--",
-    ]);
-    run_tier(Tier::Pure, with_options(&mut cargo, args))
+        "branchline-tests",
+        "--lib",
+        "--bins",
+        "--test",
+        "pure",
+    ];
+    for packages in [&product[..], &harness] {
+        let mut cargo = process::cargo("test");
+        cargo.arg("--quiet").args(packages).arg("--");
+        run_tier(Tier::Pure, with_options(&mut cargo, args))?;
+    }
+    Ok(())
 }
 
 /// Builds the agent and the tier's tests, then runs them in namespaces of their own.
@@ -108,7 +112,7 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         "--test",
         tier.name(),
     ]);
-    for test in executables(&mut cargo)? {
+    for test in build::tests(&mut cargo)? {
         let mut command = sandbox::command(&test.path);
         command
             .env("BRANCHLINE_BIN", &agent)

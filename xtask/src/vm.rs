@@ -127,11 +127,11 @@ fn payload() -> Result<PathBuf> {
     for tier in TIERS {
         tests.args(["--test", tier]);
     }
-    built.extend(executables(&mut tests)?);
+    built.extend(build::tests(&mut tests)?);
 
     let folder = workspace::target("vm/payload");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    for Executable { target, path } in built {
+    for Executable { target, path, .. } in built {
         fs::copy(&path, folder.join(&target))
             .with_context(|| format!("copy {}", path.display()))?;
     }

@@ -168,7 +168,8 @@ fn attach_tcx(
             source,
         }
     };
-    let program_failed = |source| super::program_error("attach", program::TRUNK_INGRESS, source);
+    let program_failed =
+        |source| super::error::program_error("attach", program::TRUNK_INGRESS, source);
     if pin.exists() {
         let link = PinnedLink::from_pin(pin).map_err(|e| failed("open")(e.into()))?;
         let link = FdLink::from(link);

@@ -10,7 +10,7 @@ use aya::{
     programs::{SchedClassifier, TestRun},
 };
 
-use super::{DatapathError, program, program_error};
+use super::{DatapathError, error::program_error, program};
 
 /// Ticks per second that a kernel can have (`kernel/Kconfig.hz`).
 const KNOWN: [u32; 4] = [100, 250, 300, 1000];

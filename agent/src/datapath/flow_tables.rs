@@ -12,7 +12,7 @@ use branchline_common::conntrack::Connection;
 use branchline_common::flow::FlowKey;
 use branchline_common::maps::{Row, name};
 
-use super::{DatapathError, map_error};
+use super::{DatapathError, error::map_error};
 
 /// An entry that counts a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

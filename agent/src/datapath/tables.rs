@@ -1,0 +1,296 @@
+//! The maps' content: ENIs and what leads to them, rules, connections, counters.
+//!
+//! One method for each thing that the agent writes or reads. It decides nothing.
+
+use aya::{
+    TestRunOptions,
+    maps::{Array, MapData, MapError, lpm_trie},
+    programs::TestRun,
+};
+use branchline_common::{
+    conntrack::Connection,
+    fabric::Route,
+    flow::{Address, FlowKey},
+    maps::{Counters, Endpoint, Eni, Row, SWEEP_KEYS, SweepRequest, branch_hint, name},
+    memory::Rules,
+};
+use zerocopy::IntoBytes;
+
+use super::{
+    Datapath, DatapathError, classifier,
+    error::{found, gone, keys, keys_of, map_error, pairs, program_error},
+    program,
+};
+
+type Hints = Array<MapData, u32>;
+
+impl Datapath {
+    /// Writes an ENI into its slot.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_eni(&mut self, slot: u32, eni: &Eni) -> Result<(), DatapathError> {
+        self.enis
+            .set(slot, eni, 0)
+            .map_err(|source| map_error("write", name::ENIS, source))
+    }
+
+    /// The ENI in a slot; all zero if the slot is free.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn eni(&self, slot: u32) -> Result<Eni, DatapathError> {
+        self.enis
+            .get(&slot, 0)
+            .map_err(|source| map_error("read", name::ENIS, source))
+    }
+
+    /// Leads frames for `endpoint` to a slot.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_endpoint(&mut self, endpoint: Endpoint, slot: u32) -> Result<(), DatapathError> {
+        self.endpoints
+            .insert(endpoint, slot, 0)
+            .map_err(|source| map_error("write", name::ENDPOINTS, source))?;
+        match endpoint.hint() {
+            Some(place) => set_hint(&mut self.endpoint_hints, place, slot, name::ENDPOINT_HINTS),
+            None => Ok(()),
+        }
+    }
+
+    /// Says which slot's branch a link is.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_branch(&mut self, ifindex: u32, slot: u32) -> Result<(), DatapathError> {
+        self.branches
+            .insert(ifindex, slot, 0)
+            .map_err(|source| map_error("write", name::BRANCHES, source))?;
+        let place = branch_hint(ifindex);
+        set_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)
+    }
+
+    /// Says which slot an address of the VPC belongs to.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_address(&mut self, address: Address, slot: u32) -> Result<(), DatapathError> {
+        self.addresses
+            .insert(address, slot, 0)
+            .map_err(|source| map_error("write", name::ADDRESSES, source))
+    }
+
+    /// Sets a route of the VPC; `bits` count from the start of the mapped address.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_route(
+        &mut self,
+        address: Address,
+        bits: u32,
+        target: u32,
+    ) -> Result<(), DatapathError> {
+        self.routes
+            .insert(&lpm_trie::Key::new(bits, address), Route { target }, 0)
+            .map_err(|source| map_error("write", name::ROUTES, source))
+    }
+
+    /// Enters compiled rules. No ENI obeys them before [`Datapath::set_eni`] names their policy.
+    ///
+    /// # Errors
+    /// `Map`, with a part of the rules entered.
+    pub fn insert_rules(&mut self, rules: &Rules) -> Result<(), DatapathError> {
+        for ((bits, key), set) in &rules.peers {
+            self.peers
+                .insert(&lpm_trie::Key::new(*bits, *key), set, 0)
+                .map_err(|source| map_error("write", name::PEERS, source))?;
+        }
+        for ((bits, key), set) in &rules.ports {
+            self.ports
+                .insert(&lpm_trie::Key::new(*bits, *key), set, 0)
+                .map_err(|source| map_error("write", name::PORTS, source))?;
+        }
+        Ok(())
+    }
+
+    /// Removes every rule whose policy `keep` refuses.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn retain_policies(&mut self, keep: impl Fn(u32) -> bool) -> Result<(), DatapathError> {
+        let stale: Vec<_> = keys(self.peers.keys(), name::PEERS)?
+            .into_iter()
+            .filter(|key| !keep(u32::from_be_bytes(key.data().policy)))
+            .collect();
+        for key in stale {
+            gone(self.peers.remove(&key), name::PEERS)?;
+        }
+        let stale: Vec<_> = keys(self.ports.keys(), name::PORTS)?
+            .into_iter()
+            .filter(|key| !keep(u32::from_be_bytes(key.data().policy)))
+            .collect();
+        for key in stale {
+            gone(self.ports.remove(&key), name::PORTS)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an ENI out: no frame finds it any more. What it counted stays for
+    /// [`Datapath::forget_eni`].
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn unplug_eni(&mut self, slot: u32) -> Result<(), DatapathError> {
+        // The hint first: were the agent killed in between, the key still says where it is.
+        for key in keys_of(self.endpoints.iter(), slot, name::ENDPOINTS)? {
+            if let Some(place) = key.hint() {
+                drop_hint(&mut self.endpoint_hints, place, slot, name::ENDPOINT_HINTS)?;
+            }
+            gone(self.endpoints.remove(&key), name::ENDPOINTS)?;
+        }
+        for key in keys_of(self.branches.iter(), slot, name::BRANCHES)? {
+            let place = branch_hint(key);
+            drop_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)?;
+            gone(self.branches.remove(&key), name::BRANCHES)?;
+        }
+        for key in keys_of(self.addresses.iter(), slot, name::ADDRESSES)? {
+            gone(self.addresses.remove(&key), name::ADDRESSES)?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that an unplugged ENI left, its connections and counts among it, and frees its
+    /// slot.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn forget_eni(&mut self, slot: u32) -> Result<(), DatapathError> {
+        let is_its = |key: &FlowKey| u32::from(key.eni) == slot;
+        for key in keys(self.connections.keys(), name::CONNECTIONS)?
+            .iter()
+            .filter(|k| is_its(k))
+        {
+            gone(self.connections.remove(key), name::CONNECTIONS)?;
+        }
+        for key in keys(self.rows.keys(), name::ROWS)?
+            .iter()
+            .filter(|k| is_its(k))
+        {
+            gone(self.rows.remove(key), name::ROWS)?;
+        }
+        for key in keys(self.fragments.keys(), name::FRAGMENTS)?
+            .iter()
+            .filter(|k| is_its(k))
+        {
+            gone(self.fragments.remove(key), name::FRAGMENTS)?;
+        }
+        let cpus = self
+            .counters
+            .get(&slot, 0)
+            .map_err(|source| map_error("read", name::COUNTERS, source))?;
+        let zero = vec![Counters::default(); cpus.len()];
+        let zero = aya::maps::PerCpuValues::try_from(zero)
+            .map_err(|source| map_error("write", name::COUNTERS, MapError::IoError(source)))?;
+        self.counters
+            .set(slot, zero, 0)
+            .map_err(|source| map_error("write", name::COUNTERS, source))?;
+        self.set_eni(slot, &Eni::default())
+    }
+
+    /// What all CPUs counted of an ENI; slot 0 is frames that belong to none.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn counters(&self, slot: u32) -> Result<Counters, DatapathError> {
+        let cpus = self
+            .counters
+            .get(&slot, 0)
+            .map_err(|source| map_error("read", name::COUNTERS, source))?;
+        let mut sum = Counters::default();
+        for cpu in cpus.iter() {
+            for (total, packets) in sum.packets.iter_mut().zip(cpu.packets) {
+                *total += packets;
+            }
+            sum.unlogged += cpu.unlogged;
+        }
+        Ok(sum)
+    }
+
+    /// The connection of a key.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn connection(&self, key: &FlowKey) -> Result<Option<Connection>, DatapathError> {
+        found(self.connections.get(key, 0), name::CONNECTIONS)
+    }
+
+    /// Every connection. Those that come or go meanwhile may be in it or not.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn connections(&self) -> Result<Vec<(FlowKey, Connection)>, DatapathError> {
+        pairs(self.connections.iter(), name::CONNECTIONS)
+    }
+
+    /// Every row, as [`Datapath::connections`].
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn rows(&self) -> Result<Vec<(FlowKey, Row)>, DatapathError> {
+        pairs(self.rows.iter(), name::ROWS)
+    }
+
+    /// Removes those of `keys` that are dead or written by now; returns how many were.
+    ///
+    /// # Errors
+    /// `Program` if the kernel does not run the program.
+    pub fn sweep(&mut self, keys: &[FlowKey], written_epoch: u32) -> Result<u32, DatapathError> {
+        let mut removed = 0;
+        for keys in keys.chunks(SWEEP_KEYS) {
+            let request = SweepRequest {
+                keys: keys.len() as u32,
+                written_epoch,
+                ..SweepRequest::default()
+            };
+            let mut data = request.as_bytes().to_vec();
+            data.extend_from_slice(keys.as_bytes());
+            let options = TestRunOptions {
+                data_in: Some(&data),
+                ..TestRunOptions::default()
+            };
+            let result = classifier(&mut self.ebpf, program::SWEEP)?
+                .test_run(options)
+                .map_err(|source| program_error("run", program::SWEEP, source))?;
+            removed += result.return_value;
+        }
+        Ok(removed)
+    }
+}
+
+fn set_hint(
+    hints: &mut Hints,
+    place: u32,
+    slot: u32,
+    map: &'static str,
+) -> Result<(), DatapathError> {
+    hints
+        .set(place, slot, 0)
+        .map_err(|source| map_error("write", map, source))
+}
+
+/// Empties a place if it leads to `slot`.
+fn drop_hint(
+    hints: &mut Hints,
+    place: u32,
+    slot: u32,
+    map: &'static str,
+) -> Result<(), DatapathError> {
+    let held = hints
+        .get(&place, 0)
+        .map_err(|source| map_error("read", map, source))?;
+    if held == slot {
+        set_hint(hints, place, 0, map)?;
+    }
+    Ok(())
+}
