@@ -1,6 +1,9 @@
 //! What must hold on every supported kernel: `cargo xtask vm` runs this module in each.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use branchline_tests::{
     host::Host,
@@ -14,7 +17,9 @@ use branchline_tests::{
 fn tasks_talk_through_a_kill_and_a_restart_and_leave_nothing() {
     let host = Host::new("vm", Settings::default()).unwrap();
     let before = Traces::outside_maps(&host).unwrap();
+    let started = Instant::now();
     host.start_agent().unwrap();
+    println!("ready after {:?}", started.elapsed());
     let server = host
         .add_task("server", &["subnet-a"], &["sg-server"])
         .unwrap();
