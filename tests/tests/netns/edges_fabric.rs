@@ -16,6 +16,7 @@ use branchline::route::{Address, Route};
 use branchline::sysctl;
 use branchline::task_network::{self, TaskNetwork};
 use branchline::tc::FilterAt;
+use ipnet::IpNet;
 
 use crate::ground::{Ground, PATIENCE, SHORT, output, pair, program, redirecting, tcp_echo};
 
@@ -37,13 +38,19 @@ fn plan(ground: &mut Ground) -> FabricPlan {
     }
 }
 
-/// Everything of a namespace that the fabric could have changed.
+/// Everything of a namespace that the fabric could have changed. Link-local addresses come when
+/// their probe is done, with a route: they are the kernel's.
 async fn state(netlink: &Netlink) -> (Vec<String>, Vec<Address>, Vec<Route>, String) {
     let links = netlink.links().await.unwrap();
     let links = links.iter().map(|link| format!("{link:?}")).collect();
     let ruleset = output(netlink.netns(), "nft", &["list", "ruleset"]);
-    let routes = netlink.routes().await.unwrap();
-    (links, netlink.addresses().await.unwrap(), routes, ruleset)
+    let is_link_local =
+        |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+    let mut routes = netlink.routes().await.unwrap();
+    routes.retain(|route| !is_link_local(&route.destination));
+    let mut addresses = netlink.addresses().await.unwrap();
+    addresses.retain(|found| !is_link_local(&found.address));
+    (links, addresses, routes, ruleset)
 }
 
 fn forwarding(netns: &Netns) -> BTreeMap<String, Option<String>> {
