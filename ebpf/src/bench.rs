@@ -5,6 +5,7 @@
 //! costs is measured with `empty` behind it, and subtracted.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 #[expect(dead_code, reason = "the programs measured use the rest")]
 mod skb;
