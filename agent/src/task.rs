@@ -235,7 +235,8 @@ pub fn identity(task: &TaskRecord) -> Identity {
     Identity {
         eni_id: task.eni.eni_id.clone(),
         primary_ipv4: task.eni.ipv4.map(|net| net.addr()),
-        since: task.created_at_ms / 1000,
+        // An interval that it was there for a part of only is not idle (flow-logs.md section 3).
+        since: task.created_at_ms.div_ceil(1000),
     }
 }
 
