@@ -30,7 +30,6 @@ use crate::{
     policy,
     provider::local::{LocalProvider, addresses, vpc::Vpc},
     provider::{Eni, Provider},
-    server::causes,
     state::{Phase, Store, TaskRecord},
     task::{self, Host},
 };
@@ -109,8 +108,7 @@ impl Agent {
     /// Takes up the tasks of the store: those that were there are refreshed, those that were under
     /// way or have gone are removed.
     async fn resume(&self, tasks: &[TaskRecord]) -> Result<(), HostError> {
-        self.drop_ownerless()?;
-        let mut any_branch = false;
+        let mut gone = Vec::new();
         for task in tasks {
             let id = &task.spec.task_id;
             if task.phase == Phase::Running && task::is_there(&self.host, task).await {
@@ -118,18 +116,19 @@ impl Agent {
                 task::plug(&self.host, task, link.index).await?;
                 crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link.index)
                     .await?;
-                any_branch = true;
                 tracing::info!(task = %id, eni = %task.eni.eni_id, "resumed");
-                continue;
+            } else {
+                gone.push(task);
             }
-            tracing::warn!(task = %id, phase = ?task.phase, "not there any more; removed");
-            for error in task::tear_down(&self.host, task).await {
-                tracing::error!(task = %id, error = %causes(&error), "left behind");
-            }
-            self.store.remove_task(id)?;
         }
-        if any_branch {
+        if gone.len() < tasks.len() {
             replace_branches(&self.host.datapath, &self.host.netlink).await?;
+        }
+        // Last: what goes takes along every policy that no resumed task obeys.
+        self.drop_ownerless()?;
+        for task in gone {
+            tracing::warn!(task = %task.spec.task_id, phase = ?task.phase, "not there any more");
+            self.undo(task).await;
         }
         let mut plugs = self
             .host

@@ -153,8 +153,8 @@ impl Agent {
         self.store.insert_task(record).map_err(failed)
     }
 
-    /// Leaves nothing of a task whose set-up failed.
-    async fn undo(&self, record: &TaskRecord) {
+    /// Leaves nothing of a task whose set-up failed or that has gone.
+    pub(super) async fn undo(&self, record: &TaskRecord) {
         let id = &record.spec.task_id;
         let mut is_clean = true;
         for error in task::tear_down(&self.host, record).await {
