@@ -12,7 +12,7 @@ use crate::field_error::{FieldError, from_json};
 /// Subnets that one task may list.
 pub const MAX_SUBNETS: usize = 16;
 /// Security groups that one task may list.
-pub const MAX_SECURITY_GROUPS: usize = 5;
+pub const MAX_SECURITY_GROUPS: usize = 16;
 
 /// What a task wants of its network. Two equal specifications are one wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct NetworkConfiguration {
 pub struct AwsvpcConfiguration {
     /// 1 to 16 subnet ids; the first with a free address is taken.
     pub subnets: Vec<String>,
-    /// 0 to 5 group ids; none means the VPC's default group.
+    /// 0 to 16 group ids; none means the VPC's default group.
     #[serde(default)]
     pub security_groups: Vec<String>,
     /// Always `DISABLED` on a host of one's own.
@@ -219,7 +219,8 @@ mod tests {
         };
         let one = subnets(1);
         let id = r#""web""#;
-        let groups = r#""securityGroups": ["sg-1","sg-2","sg-3","sg-4","sg-5","sg-6"]"#;
+        let groups: Vec<String> = (0..17).map(|n| format!("\"sg-{n}\"")).collect();
+        let groups = format!(r#""securityGroups": [{}]"#, groups.join(","));
         let awsvpc = "networkConfiguration.awsvpcConfiguration";
         let rows = [
             (spec(r#""""#, &one, ""), "taskId".to_owned(), "1 to 64"),
@@ -272,7 +273,7 @@ mod tests {
             (
                 spec(id, &format!("{one}, {groups}"), ""),
                 format!("{awsvpc}.securityGroups"),
-                "name 5 at most",
+                "name 16 at most",
             ),
             (
                 spec(id, &format!(r#"{one}, "securityGroups": ["a", "a"]"#), ""),
