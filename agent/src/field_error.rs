@@ -65,6 +65,24 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, FieldError> {
     Ok(value)
 }
 
+/// Accepts the prefix and then letters, digits and dashes: EC2's hex digits and names that people like.
+///
+/// # Errors
+/// `field`, with the form the id must have.
+pub fn check_id(id: &str, prefix: &str, field: &str) -> Result<(), FieldError> {
+    let rest = id.strip_prefix(prefix).unwrap_or_default();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if (1..=64).contains(&rest.len()) && rest.bytes().all(allowed) {
+        return Ok(());
+    }
+    let fix = format!("write {prefix} and 1 to 64 letters, digits or dashes");
+    Err(FieldError::new(
+        field,
+        format!("{id:?} is no id of this kind"),
+        fix,
+    ))
+}
+
 fn not_toml(text: &str, error: &toml::de::Error) -> FieldError {
     let before = error
         .span()

@@ -42,9 +42,7 @@ pub mod plug;
 
 pub mod datapath;
 
-pub mod security_group;
-
-pub mod ip_permission;
+pub mod security_groups;
 
 pub mod policy;
 

@@ -20,7 +20,7 @@ use crate::{
     datapath::{Datapath, DatapathError, lock},
     policy::{self, TooManyRules},
     provider::{Eni, ProviderError},
-    security_group::SecurityGroup,
+    security_groups::SecurityGroup,
 };
 
 /// Why an ENI could not be put into the data plane.

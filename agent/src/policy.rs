@@ -20,7 +20,7 @@ use branchline_common::{
 };
 use ipnet::IpNet;
 
-use crate::security_group::{PortRange, Protocol, SecurityGroup, SecurityGroupRule};
+use crate::security_groups::{PortRange, Protocol, SecurityGroup, SecurityGroupRule};
 
 /// Why a set of groups cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +95,7 @@ fn rules_of(
     groups
         .iter()
         .flat_map(|group| group.rules.iter().map(move |rule| (group, rule)))
-        .filter(|(_, rule)| rule.direction == direction)
+        .filter(|(_, rule)| rule.direction == direction && rule.peer.cidr().is_some())
         .collect()
 }
 
@@ -119,9 +119,11 @@ fn add_peers(
     rules: &[&SecurityGroupRule],
     peers: &mut HashMap<(u32, PeerKey), RuleSet>,
 ) {
-    let networks: BTreeSet<IpNet> = rules.iter().map(|rule| rule.peer).collect();
+    let networks: BTreeSet<IpNet> = rules.iter().filter_map(|rule| rule.peer.cidr()).collect();
     for network in networks {
-        let set = set_of(rules, |rule| rule.peer.contains(&network));
+        let set = set_of(rules, |rule| {
+            rule.peer.cidr().is_some_and(|peer| peer.contains(&network))
+        });
         peers.insert(peer_key(policy, direction, network), set);
     }
 }
@@ -248,7 +250,7 @@ mod tests {
             first: ports.0,
             last: ports.1,
         };
-        let peer = peer.parse().expect("a network");
+        let peer: IpNet = peer.parse().expect("a network");
         SecurityGroupRule::new("sg-a", direction, protocol, ports, peer, None)
     }
 
@@ -258,6 +260,7 @@ mod tests {
             group_name: "a".to_owned(),
             description: String::new(),
             rules,
+            ..SecurityGroup::default()
         }
     }
 
@@ -362,7 +365,7 @@ mod tests {
                         Direction::Ingress,
                         protocol,
                         ports,
-                        network.into(),
+                        IpNet::V4(network),
                         None,
                     )
                 })
@@ -370,15 +373,15 @@ mod tests {
             let near = probe_rule.get(&rules);
             let policy = compile(7, &[group(rules.clone())]).expect("they fit");
             let protocol = PROTOCOLS[protocol];
-            let near_peer = match near.peer.addr() {
-                IpAddr::V4(ipv4) => u32::from(ipv4) ^ (1 << flip),
-                IpAddr::V6(_) => 0,
+            let near_peer = match near.peer.cidr() {
+                Some(IpNet::V4(network)) => u32::from(network.addr()) ^ (1 << flip),
+                _ => 0,
             };
             for peer in [random_peer, near_peer] {
                 for port in [random_port, near.ports.first, near.ports.last] {
                     let peer = IpAddr::V4(peer.into());
                     let expected = rules.iter().position(|rule| {
-                        rule.peer.contains(&peer)
+                        rule.peer.cidr().is_some_and(|network| network.contains(&peer))
                             && match rule.protocol {
                                 Protocol::Any => true,
                                 Protocol::Number(number) => {

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use ipnet::IpNet;
 
 use crate::field_error::FieldError;
-use crate::security_group::SecurityGroup;
+use crate::security_groups::SecurityGroup;
 
 /// What a provider's method returns: boxed, so that the agent can hold any provider as `dyn Provider`.
 ///
@@ -26,7 +26,7 @@ pub struct EniRequest {
     pub attachment_id: String,
     /// 1 to 16 subnets in order of preference.
     pub subnets: Vec<String>,
-    /// 0 to 5 group ids; none means the VPC's default group.
+    /// 0 to 16 group ids; none means the VPC's default group.
     pub security_groups: Vec<String>,
 }
 

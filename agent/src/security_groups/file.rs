@@ -6,11 +6,10 @@ use std::collections::HashSet;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use super::vpc::DEFAULT_GROUP_NAME;
-use super::vpc_file::check_id;
-use crate::field_error::FieldError;
-use crate::ip_permission::{IpPermission, check_description, normalize};
-use crate::security_group::{PortRange, Protocol, SecurityGroup, SecurityGroupRule};
+use super::directory::{DEFAULT_GROUP_NAME, SecurityGroup};
+use super::ip_permission::{IpPermission, check_description, normalize};
+use super::rule::{Peer, PortRange, Protocol, SecurityGroupRule};
+use crate::field_error::{FieldError, check_id};
 
 /// The id that the default group has when the file does not define it.
 const DEFAULT_GROUP_ID: &str = "sg-default";
@@ -22,7 +21,7 @@ const GROUPS: usize = 2500;
 /// One group, as DescribeSecurityGroups names its fields.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SecurityGroupEntry {
+pub struct SecurityGroupEntry {
     group_id: String,
     group_name: String,
     #[serde(default)]
@@ -33,7 +32,7 @@ pub(super) struct SecurityGroupEntry {
 }
 
 /// The groups of a VPC, with its default group added where the file has none.
-pub(super) fn security_groups(
+pub fn security_groups(
     entries: &[SecurityGroupEntry],
     vpc_has_ipv6: bool,
     warnings: &mut Vec<String>,
@@ -68,6 +67,7 @@ fn default_group(vpc_has_ipv6: bool) -> SecurityGroup {
         group_name: DEFAULT_GROUP_NAME.to_owned(),
         description: "default VPC security group".to_owned(),
         rules: allow_all_egress(DEFAULT_GROUP_ID, vpc_has_ipv6),
+        ..SecurityGroup::default()
     }
 }
 
@@ -142,6 +142,7 @@ fn security_group(
         group_name: entry.group_name.trim_end().to_owned(),
         description: entry.description.clone(),
         rules,
+        ..SecurityGroup::default()
     })
 }
 
@@ -196,7 +197,8 @@ fn warn_of_quotas(group: &SecurityGroup, field: &str, warnings: &mut Vec<String>
     for direction in [Direction::Ingress, Direction::Egress] {
         for (family, is_family) in [("IPv4", true), ("IPv6", false)] {
             let of_kind = |rule: &&SecurityGroupRule| {
-                rule.direction == direction && matches!(rule.peer, IpNet::V4(_)) == is_family
+                rule.direction == direction
+                    && matches!(rule.peer, Peer::Cidr(IpNet::V4(_))) == is_family
             };
             let count = group.rules.iter().filter(of_kind).count();
             if count > RULES_PER_GROUP {
@@ -212,8 +214,8 @@ fn warn_of_quotas(group: &SecurityGroup, field: &str, warnings: &mut Vec<String>
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::super::vpc_file::{CheckedVpc, parse};
     use super::*;
+    use crate::provider::local::vpc_file::{CheckedVpc, parse};
 
     const VPC: &str = "vpc_id = 'vpc-1'\ncidr_block = '10.0.0.0/16'
         subnets = [{subnet_id = 'subnet-a', cidr_block = '10.0.1.0/24'}]\n";

@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::rule::{PortRange, Protocol, SecurityGroupRule};
 use crate::field_error::FieldError;
-use crate::security_group::{PortRange, Protocol, SecurityGroupRule};
 
 /// One protocol and port range, allowed for several peers.
 #[derive(Debug, Clone, Deserialize)]

@@ -1,7 +1,11 @@
-//! Security groups as the agent keeps them: one rule per direction, protocol, port range and peer network.
+//! One rule of a security group: direction, protocol, port range and peer. Pure.
 //!
-//! Input forms are normalised by `ip_permission`; map entries are made by `policy`. Pure.
+//! Never expands a peer: what a prefix list or a group stands for is `directory`'s.
 
+use std::cmp::Ordering;
+use std::fmt;
+
+use branchline_common::headers::protocol::{ICMP, ICMPV6};
 use branchline_common::verdict::Direction;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -40,10 +44,37 @@ impl PortRange {
     }
 }
 
+/// Who may be at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Peer {
+    /// A network, without host bits.
+    Cidr(IpNet),
+    /// The networks of the prefix list with this id (`pl-…`).
+    PrefixList(String),
+    /// The private addresses of every ENI that carries a group.
+    Group(GroupReference),
+}
+
+/// EC2's `UserIdGroupPair`: a security group as the peer of a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupReference {
+    /// `sg-…`.
+    pub group_id: String,
+    /// The group's account, where it is another one.
+    pub user_id: Option<String>,
+    /// The group's VPC, where it is another one.
+    pub vpc_id: Option<String>,
+    /// The peering connection to that VPC (`pcx-…`).
+    pub vpc_peering_connection_id: Option<String>,
+    /// The peering's status: with any other than `active` the reference is stale and matches nothing.
+    pub peering_status: Option<String>,
+}
+
 /// What one rule allows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SecurityGroupRule {
-    /// `sgr-` and 17 hex digits; a function of the group and of what the rule allows.
+    /// `sgr-` and 17 hex digits: EC2's, or a function of the group and of what the rule allows.
     pub rule_id: String,
     /// Which way connections may be opened.
     pub direction: Direction,
@@ -51,23 +82,63 @@ pub struct SecurityGroupRule {
     pub protocol: Protocol,
     /// Destination ports of the packet that opens the connection, or ICMP type and code.
     pub ports: PortRange,
-    /// The other end's network, without host bits.
-    pub peer: IpNet,
+    /// The other end.
+    pub peer: Peer,
     /// The operator's words; no effect.
     pub description: Option<String>,
 }
 
-/// A named set of rules; what no rule allows is denied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecurityGroup {
-    /// `sg-…`, the key.
-    pub group_id: String,
-    /// For display, and `default` for the group of tasks that name none.
-    pub group_name: String,
-    /// The operator's words; no effect.
-    pub description: String,
-    /// Allow rules in no particular order, each once.
-    pub rules: Vec<SecurityGroupRule>,
+impl Peer {
+    /// The network of a peer that is one.
+    pub fn cidr(&self) -> Option<IpNet> {
+        match self {
+            Self::Cidr(network) => Some(*network),
+            Self::PrefixList(_) | Self::Group(_) => None,
+        }
+    }
+}
+
+/// Masks the host bits.
+impl From<IpNet> for Peer {
+    fn from(network: IpNet) -> Self {
+        Self::Cidr(network.trunc())
+    }
+}
+
+/// The network, `pl-…`, `sg-…`, or `account/sg-…` for a group of another account.
+impl fmt::Display for Peer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cidr(network) => network.fmt(out),
+            Self::PrefixList(id) => id.fmt(out),
+            Self::Group(group) => match &group.user_id {
+                Some(account) => write!(out, "{account}/{}", group.group_id),
+                None => group.group_id.fmt(out),
+            },
+        }
+    }
+}
+
+impl GroupReference {
+    /// A reference to a group of the same account and VPC.
+    pub fn new(group_id: impl Into<String>) -> Self {
+        Self {
+            group_id: group_id.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the peering on which it depends is gone or not up.
+    pub fn is_stale(&self) -> bool {
+        self.peering_status
+            .as_deref()
+            .is_some_and(|status| status != "active")
+    }
+
+    /// Whether it says that its group is of another account or VPC, so that it need not be known here.
+    pub fn is_foreign(&self) -> bool {
+        self.user_id.is_some() || self.vpc_id.is_some() || self.vpc_peering_connection_id.is_some()
+    }
 }
 
 impl SecurityGroupRule {
@@ -77,22 +148,58 @@ impl SecurityGroupRule {
         direction: Direction,
         protocol: Protocol,
         ports: PortRange,
-        peer: IpNet,
+        peer: impl Into<Peer>,
         description: Option<String>,
     ) -> Self {
-        let peer = peer.trunc();
-        let content = format!(
-            "{group_id} {direction:?} {protocol:?} {} {} {peer}",
-            ports.first, ports.last
-        );
-        Self {
-            rule_id: rule_id(&content),
+        let mut rule = Self {
+            rule_id: String::new(),
             direction,
             protocol,
             ports,
-            peer,
+            peer: peer.into(),
             description,
-        }
+        };
+        rule.rule_id = rule.content_id(group_id);
+        rule
+    }
+
+    /// The id that a rule of `group_id` has when EC2 gave it none: of what it allows, not of its description.
+    pub fn content_id(&self, group_id: &str) -> String {
+        let PortRange { first, last } = self.ports;
+        rule_id(&format!(
+            "{group_id} {:?} {:?} {first} {last} {}",
+            self.direction, self.protocol, self.peer
+        ))
+    }
+
+    /// Whether the two allow the same, whatever their ids and descriptions.
+    pub fn allows_as(&self, other: &Self) -> bool {
+        self.order(other).is_eq()
+    }
+
+    /// The order in which a group keeps its rules: by direction, protocol, ports and peer.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        let key = |rule: &Self| (rule.direction, rule.protocol, rule.ports);
+        let peers = || peer_key(&self.peer).cmp(&peer_key(&other.peer));
+        key(self).cmp(&key(other)).then_with(peers)
+    }
+
+    /// Whether the rule's protocol exists in the family of `network`: ICMP is IPv4's, ICMPv6 is IPv6's.
+    pub fn has_family_of(&self, network: &IpNet) -> bool {
+        let other_familys = match network {
+            IpNet::V4(_) => ICMPV6,
+            IpNet::V6(_) => ICMP,
+        };
+        self.protocol != Protocol::Number(other_familys)
+    }
+}
+
+/// What of a peer decides whom it allows; the peering's status only says whether the reference is alive.
+fn peer_key(peer: &Peer) -> (Option<IpNet>, &str, Option<&str>) {
+    match peer {
+        Peer::Cidr(network) => (Some(*network), "", None),
+        Peer::PrefixList(id) => (None, id, None),
+        Peer::Group(group) => (None, &group.group_id, group.user_id.as_deref()),
     }
 }
 
@@ -121,7 +228,7 @@ mod tests {
             direction,
             Protocol::Number(protocol::TCP),
             ports,
-            peer.parse().unwrap(),
+            peer.parse::<IpNet>().unwrap(),
             None,
         )
     }

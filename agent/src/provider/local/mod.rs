@@ -3,7 +3,6 @@
 //! Hands out ENIs; the fabric that carries their frames is the data plane's. Keeps nothing itself.
 
 pub mod addresses;
-mod security_group_file;
 pub mod vpc;
 pub mod vpc_file;
 
@@ -18,7 +17,7 @@ use self::vpc_file::{CheckedVpc, VpcFileError};
 use super::{Eni, EniRequest, EniState, Pending, Provider, ProviderError};
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
-use crate::security_group::SecurityGroup;
+use crate::security_groups::SecurityGroup;
 
 /// Hands out ENIs of a VPC that a file describes.
 #[derive(Debug)]

@@ -2,10 +2,7 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::security_group::SecurityGroup;
-
-/// The name of the group that tasks get which name none.
-pub const DEFAULT_GROUP_NAME: &str = "default";
+use crate::security_groups::{DEFAULT_GROUP_NAME, SecurityGroup};
 
 /// A VPC whose file is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]

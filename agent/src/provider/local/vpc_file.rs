@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use super::security_group_file::{SecurityGroupEntry, security_groups};
 use super::vpc::{Subnet, Vpc};
-use crate::field_error::{FieldError, from_toml};
+use crate::field_error::{FieldError, check_id, from_toml};
+use crate::security_groups::file::{SecurityGroupEntry, security_groups};
 
 /// A checked VPC, and what in its file exceeds an EC2 quota or has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,21 +137,6 @@ pub fn parse(text: &str) -> Result<CheckedVpc, FieldError> {
         security_groups,
     };
     Ok(CheckedVpc { vpc, warnings })
-}
-
-/// Accepts the prefix and then letters, digits and dashes: EC2's hex digits and names that people like.
-pub(super) fn check_id(id: &str, prefix: &str, field: &str) -> Result<(), FieldError> {
-    let rest = id.strip_prefix(prefix).unwrap_or_default();
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if (1..=64).contains(&rest.len()) && rest.bytes().all(allowed) {
-        return Ok(());
-    }
-    let fix = format!("write {prefix} and 1 to 64 letters, digits or dashes");
-    Err(FieldError::new(
-        field,
-        format!("{id:?} is no id of this kind"),
-        fix,
-    ))
 }
 
 fn ipv4_cidrs(entry: &VpcEntry) -> Result<Vec<Ipv4Net>, FieldError> {
