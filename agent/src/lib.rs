@@ -40,6 +40,8 @@ pub mod tc;
 
 pub mod plug;
 
+pub mod policies;
+
 pub mod datapath;
 
 pub mod security_groups;
@@ -53,6 +55,8 @@ pub mod state;
 pub mod config;
 
 pub mod field_error;
+
+pub mod address;
 
 #[cfg(test)]
 mod test_dir;

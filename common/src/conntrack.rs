@@ -10,6 +10,7 @@ use crate::{
     flow::{icmp_query, is_icmp},
     headers::{protocol, tcp},
     parse::Packet,
+    sequence::Windows,
     verdict::Direction,
 };
 
@@ -123,12 +124,13 @@ pub struct Tracking {
     pub turns: u8,
     /// UDP: [`Direction`] of the last packet.
     pub last_direction: u8,
-    #[doc(hidden)]
-    pub _pad: u8,
-    /// Index of the rule that allowed it, in the policy of that time.
+    /// TCP: directions whose window is known, as bits of [`known`](crate::sequence::known).
+    pub known: u8,
+    /// Number of the rule that allowed it, in the policy of that time; or
+    /// [`AUDITED`](crate::policy::AUDITED).
     pub rule: u16,
-    /// That policy.
-    pub policy: u32,
+    /// [`generation`](crate::policy::Policy::generation) of that policy.
+    pub generation: u32,
 }
 const _: () = assert!(size_of::<Tracking>() == 20);
 
@@ -142,7 +144,7 @@ pub struct bpf_spin_lock {
 }
 
 /// An entry of the connection table: state and both directions' traffic, so that one lookup per
-/// packet serves security groups and flow records; 152 bytes.
+/// packet serves security groups and flow records; 168 bytes.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -152,10 +154,13 @@ pub struct Connection {
     pub lock: bpf_spin_lock,
     /// State.
     pub tracking: Tracking,
+    /// TCP: sequence numbers, indexed by [`Direction`]. Written without the lock: what one
+    /// packet in a race leaves out the next one brings.
+    pub windows: Windows,
     /// Traffic, indexed by [`Direction`].
     pub accounts: [Account; 2],
 }
-const _: () = assert!(size_of::<Connection>() == 152);
+const _: () = assert!(size_of::<Connection>() == 168);
 
 impl Tracking {
     /// A connection whose first packet comes `now`.
@@ -200,7 +205,7 @@ const fn fin_bit(direction: Direction) -> u8 {
 
 /// A SYN without ACK, FIN or RST: it asks for a new connection.
 #[inline(always)]
-const fn is_bare_syn(tcp_flags: u8) -> bool {
+pub(crate) const fn is_bare_syn(tcp_flags: u8) -> bool {
     tcp_flags & (tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST) == tcp::SYN
 }
 
@@ -265,22 +270,25 @@ pub const fn replaces(packet: &Packet) -> bool {
 }
 
 /// The entry after a packet that rides it; `None` if only the time of the last packet changes,
-/// which is what nearly all packets of a connection do.
+/// which is what nearly all packets of a connection do. `tcp_flags` are those that count
+/// ([`flags`](crate::sequence::flags)), `known` the windows that are known now.
 #[must_use]
 #[inline(always)]
 pub fn advance(
     tracking: &Tracking,
-    packet: &Packet,
+    protocol: u8,
+    (tcp_flags, known): (u8, u8),
     direction: Direction,
     timeouts: &Timeouts,
 ) -> Option<Tracking> {
     let mut next = *tracking;
-    match packet.protocol {
+    match protocol {
         protocol::TCP => {
-            if packet.tcp_flags & tcp::FIN != 0 {
+            if tcp_flags & tcp::FIN != 0 {
                 next.fins |= fin_bit(direction);
             }
-            next.state = tcp_state(&next, packet.tcp_flags, direction);
+            next.known |= known;
+            next.state = tcp_state(&next, tcp_flags, direction);
         }
         protocol::UDP if tracking.last_direction != direction as u8 => {
             next.last_direction = direction as u8;
@@ -355,7 +363,10 @@ mod tests {
         for (direction, flags) in segments {
             let packet = segment(*flags);
             entry = Some(match entry {
-                Some(entry) => advance(&entry, &packet, *direction, &timeouts()).unwrap_or(entry),
+                Some(entry) => {
+                    let step = (*flags, 0);
+                    advance(&entry, protocol::TCP, step, *direction, &timeouts()).unwrap_or(entry)
+                }
                 None => match open(&packet, false) {
                     Opening::Track(state) => Tracking::opened(state, *direction, 0, &timeouts()),
                     Opening::Pass | Opening::Refuse => panic!("{flags:#04x} opens nothing"),
@@ -427,19 +438,14 @@ mod tests {
     #[test]
     fn a_packet_that_changes_nothing_needs_no_lock() {
         let entry = Tracking::opened(State::Established, Egress, 5, &timeouts());
-        assert_eq!(advance(&entry, &segment(A), Ingress, &timeouts()), None);
-        assert_eq!(
-            advance(&entry, &segment(A | 0x08), Egress, &timeouts()),
-            None
-        );
+        for (direction, flags) in [(Ingress, A), (Egress, A | 0x08)] {
+            let next = advance(&entry, protocol::TCP, (flags, 0), direction, &timeouts());
+            assert_eq!(next, None);
+        }
     }
 
     #[test]
     fn udp_becomes_a_stream_at_the_third_turn() {
-        let packet = Packet {
-            protocol: protocol::UDP,
-            ..Packet::default()
-        };
         let mut entry = Tracking::opened(State::Udp, Egress, 0, &timeouts());
         for (direction, state) in [
             (Egress, State::Udp),
@@ -449,7 +455,7 @@ mod tests {
             (Ingress, State::UdpStream),
             (Egress, State::UdpStream),
         ] {
-            entry = advance(&entry, &packet, direction, &timeouts()).unwrap_or(entry);
+            entry = advance(&entry, protocol::UDP, (0, 0), direction, &timeouts()).unwrap_or(entry);
             assert_eq!(entry.state, state as u8);
             assert_eq!(entry.timeout, state.idle_seconds());
         }

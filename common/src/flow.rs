@@ -66,20 +66,20 @@ pub const fn joined((high, low): (u64, u64)) -> Address {
 /// What the entry behind a [`FlowKey`] is: a connection, a row of packets that belong to none, or
 /// a fragmented datagram.
 pub mod kind {
-    use crate::verdict::Direction;
+    use crate::verdict::{Action, Direction};
 
     /// A tracked connection, both directions.
     pub const CONNECTION: u8 = 0;
     const ROW: u8 = 0x80;
     const FRAGMENT: u8 = 0x40;
-    const REJECTED: u8 = 0x02;
+    const ACTION_SHIFT: u8 = 1;
     const EGRESS: u8 = 0x01;
 
     /// The kind of a row of packets of one direction with one action.
     #[must_use]
     #[inline(always)]
-    pub const fn row(direction: Direction, is_rejected: bool) -> u8 {
-        ROW | direction as u8 | if is_rejected { REJECTED } else { 0 }
+    pub const fn row(direction: Direction, action: Action) -> u8 {
+        ROW | direction as u8 | (action as u8) << ACTION_SHIFT
     }
 
     /// The kind of a fragmented datagram.
@@ -89,13 +89,18 @@ pub mod kind {
         FRAGMENT | direction as u8
     }
 
-    /// Direction and "was it rejected" of a row's kind; `None` for any other.
+    /// Direction and action of a row's kind; `None` for any other.
     #[must_use]
-    pub const fn of_row(kind: u8) -> Option<(Direction, bool)> {
+    pub const fn of_row(kind: u8) -> Option<(Direction, Action)> {
         if kind & ROW == 0 {
             return None;
         }
-        Some((Direction::from_byte(kind & EGRESS), kind & REJECTED != 0))
+        let action = match kind >> ACTION_SHIFT & 3 {
+            0 => Action::Accepted,
+            1 => Action::Rejected,
+            _ => Action::Audited,
+        };
+        Some((Direction::from_byte(kind & EGRESS), action))
     }
 }
 

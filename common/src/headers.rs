@@ -128,6 +128,10 @@ pub mod protocol {
 pub mod tcp {
     /// Bytes of the header without options.
     pub const MIN_LEN: usize = 20;
+    /// Offset of the sequence number.
+    pub const SEQUENCE: usize = 4;
+    /// Offset of the acknowledgment number.
+    pub const ACKNOWLEDGMENT: usize = 8;
     /// Offset of the data offset.
     pub const DATA_OFFSET: usize = 12;
     /// Offset of the control bits.

@@ -16,7 +16,11 @@ pub mod link;
 
 pub mod conntrack;
 
-pub mod security_group;
+pub mod sequence;
+
+pub mod exempt;
+
+pub mod policy;
 
 pub mod account;
 

@@ -9,11 +9,11 @@ use crate::{
     conntrack::Timeouts,
     flow::{Address, halves},
     headers::ethernet,
-    verdict::{Direction, DropReason},
+    verdict::DropReason,
 };
 
 /// Version of every layout in this crate that a pinned map holds.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Names of the maps, as the object file and the pins have them.
 pub mod name {
@@ -33,10 +33,16 @@ pub mod name {
     pub const ADDRESSES: &str = "ADDRESSES";
     /// Destination prefix to [`Route`](crate::fabric::Route).
     pub const ROUTES: &str = "ROUTES";
-    /// [`PeerKey`](super::PeerKey) prefix to [`RuleSet`](crate::security_group::RuleSet).
-    pub const PEERS: &str = "PEERS";
-    /// [`PortKey`](super::PortKey) prefix to [`RuleSet`](crate::security_group::RuleSet).
-    pub const PORTS: &str = "PORTS";
+    /// Index to [`Policy`](crate::policy::Policy).
+    pub const POLICIES: &str = "POLICIES";
+    /// Index to [`Node`](crate::policy::Node).
+    pub const NODES: &str = "NODES";
+    /// Index to [`RuleSet`](crate::policy::RuleSet); 0 is the empty set.
+    pub const RULE_SETS: &str = "RULE_SETS";
+    /// Prefix of peers whose flows are always tracked.
+    pub const AUTO_TRACK: &str = "AUTO_TRACK";
+    /// ENI slot to the number of its connections, dead ones that are not swept yet among them.
+    pub const TRACKED: &str = "TRACKED";
     /// [`FlowKey`](crate::flow::FlowKey) to [`Connection`](crate::conntrack::Connection).
     pub const CONNECTIONS: &str = "CONNECTIONS";
     /// [`FlowKey`](crate::flow::FlowKey) to [`Row`](super::Row).
@@ -47,7 +53,7 @@ pub mod name {
     pub const COUNTERS: &str = "COUNTERS";
 
     /// All of them, which are also all that is pinned.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 17] = [
         CONTROL,
         ENIS,
         ENDPOINTS,
@@ -56,8 +62,11 @@ pub mod name {
         BRANCH_HINTS,
         ADDRESSES,
         ROUTES,
-        PEERS,
-        PORTS,
+        POLICIES,
+        NODES,
+        RULE_SETS,
+        AUTO_TRACK,
+        TRACKED,
         CONNECTIONS,
         ROWS,
         FRAGMENTS,
@@ -76,10 +85,15 @@ pub const CONNECTIONS: u32 = 262_144;
 pub const ROWS: u32 = 131_072;
 /// First fragments that are remembered; the least recently used gives way.
 pub const FRAGMENTS: u32 = 16_384;
-/// Prefixes of peers over all policies.
-pub const PEERS: u32 = 262_144;
-/// Prefixes of ports over all policies.
-pub const PORTS: u32 = 262_144;
+/// Policies: one for each set of groups that an ENI has, twice, as a new one is made before the
+/// old one goes. 0 is never given out and allows nothing.
+pub const POLICIES: u32 = 2 * ENI_SLOTS;
+/// Nodes of the trees of all policies, of 64 bytes each. 0 is never given out.
+pub const NODES: u32 = 262_144;
+/// Rule sets of all policies, of 128 bytes each. 0 is the empty one.
+pub const RULE_SETS: u32 = 65_536;
+/// Prefixes of peers whose flows are always tracked.
+pub const AUTO_TRACK: u32 = 1_024;
 /// Addresses of ENIs and routers in the VPC.
 pub const ADDRESSES: u32 = 16_384;
 /// Routes of the VPC.
@@ -107,6 +121,8 @@ pub mod control {
     pub const LOG_DROPS: u32 = 1;
     /// Refuse TCP flows that do not start with a SYN.
     pub const TCP_STRICT: u32 = 2;
+    /// There are peers whose flows are always tracked.
+    pub const AUTO_TRACK: u32 = 4;
 }
 
 /// An ENI as the programs see it.
@@ -121,7 +137,8 @@ pub struct Eni {
     pub branch_ifindex: u32,
     /// Index of the trunk's far end in the local VPC's namespace; 0 where the VPC is not local.
     pub fabric_ifindex: u32,
-    /// The compiled policy that the ENI obeys.
+    /// Index of the policy that the ENI obeys. Changed by the program `switch_policy` only, which
+    /// stores it whole.
     pub policy: u32,
     /// Bits of [`eni`].
     pub flags: u32,
@@ -143,6 +160,8 @@ pub struct Eni {
     pub resolvers: [Address; 4],
     /// Ticks without a packet after which an entry is dead, by state.
     pub timeouts: Timeouts,
+    /// Connections that the ENI may have at most; 0 for no bound of its own.
+    pub max_connections: u32,
 }
 
 /// Bits of [`Eni::flags`].
@@ -247,74 +266,6 @@ pub const fn branch_hint(ifindex: u32) -> u32 {
     ifindex % HINTS
 }
 
-/// Key of the trie that finds the rules whose peer covers an address: 24 bytes, most significant
-/// bit first. The scope makes the four combinations of direction and IP version disjoint.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct PeerKey {
-    /// Policy, big-endian.
-    pub policy: [u8; 4],
-    /// [`Direction`], and 2 more for IPv4.
-    pub scope: [u8; 4],
-    /// The peer.
-    pub address: Address,
-}
-
-impl PeerKey {
-    /// Bits before the address.
-    pub const FIXED_BITS: u32 = 64;
-    /// Bits of the whole key.
-    pub const BITS: u32 = Self::FIXED_BITS + 128;
-
-    /// The key of one address.
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(policy: u32, direction: Direction, is_ipv4: bool, address: Address) -> Self {
-        let scope = direction as u32 | if is_ipv4 { 2 } else { 0 };
-        Self {
-            policy: policy.to_be_bytes(),
-            scope: scope.to_be_bytes(),
-            address,
-        }
-    }
-}
-
-/// Key of the trie that finds the rules whose protocol and ports cover a packet: 8 bytes, most
-/// significant bit first. ICMP has type and code in place of the port.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct PortKey {
-    /// Policy, big-endian.
-    pub policy: [u8; 4],
-    /// [`Direction`].
-    pub direction: u8,
-    /// IANA protocol number.
-    pub protocol: u8,
-    /// Port, big-endian.
-    pub port: [u8; 2],
-}
-
-impl PortKey {
-    /// Prefix of the rules for every protocol.
-    pub const ANY_PROTOCOL_BITS: u32 = 40;
-    /// Prefix of the rules for every port of a protocol.
-    pub const ANY_PORT_BITS: u32 = 48;
-    /// Bits of the whole key.
-    pub const BITS: u32 = 64;
-
-    /// The key of one port.
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(policy: u32, direction: Direction, protocol: u8, port: u16) -> Self {
-        Self {
-            policy: policy.to_be_bytes(),
-            direction: direction as u8,
-            protocol,
-            port: port.to_be_bytes(),
-        }
-    }
-}
-
 /// A row of packets that belong to no connection: rejected ones, and allowed ones that leave no
 /// entry.
 #[repr(C)]
@@ -353,6 +304,8 @@ pub mod fate {
     pub const ALLOWED: u32 = 0xfe;
     /// Exempt.
     pub const EXEMPT: u32 = 0xfd;
+    /// Allowed by audit mode, counted in a row.
+    pub const AUDITED: u32 = 0xfc;
 }
 
 /// What the agent hands the program `sweep`, followed by that many [`FlowKey`]s.
@@ -367,12 +320,30 @@ pub struct SweepRequest {
     pub keys: u32,
     /// The newest epoch whose records are safe in a file.
     pub written_epoch: u32,
+    /// 1 to end the connections instead of removing dead ones: each is dead at once, unless it was
+    /// opened under the policy that its ENI obeys now.
+    pub is_end: u32,
     #[doc(hidden)]
-    pub _zero: [u32; 2],
+    pub _zero: u32,
 }
 
 /// Most keys in one [`SweepRequest`]; with them it fits into the kernel's test packet.
 pub const SWEEP_KEYS: usize = 64;
+
+/// What the agent hands the program `switch_policy`, followed by that many ENI slots of 4 bytes.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct SwitchRequest {
+    /// Number of slots, at most [`SWITCH_SLOTS`].
+    pub slots: u32,
+    /// Index of the policy that they obey from now on.
+    pub policy: u32,
+}
+
+/// Most slots in one [`SwitchRequest`].
+pub const SWITCH_SLOTS: usize = 256;
 
 /// Room for [`DropReason`]s in [`Counters`]: a power of two, so that the program's index needs a
 /// mask only.
@@ -389,6 +360,8 @@ pub struct Counters {
     pub packets: [u64; COUNTERS],
     /// Packets that could not be entered into the flow log because its table was full.
     pub unlogged: u64,
+    /// Packets that passed only because a group is in audit mode.
+    pub audited: u64,
 }
 
 #[cfg(test)]

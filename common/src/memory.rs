@@ -3,33 +3,38 @@
 extern crate std;
 
 use core::cell::RefCell;
-use std::{boxed::Box, collections::HashMap};
+use std::{boxed::Box, collections::HashMap, vec::Vec};
 
 use crate::{
     account::{Account, Traffic},
     conntrack::{Connection, Tracking},
-    flow::{Address, FlowKey, is_ipv4},
-    maps::{FragmentFate, PeerKey, PortKey, Row},
+    flow::{Address, FlowKey},
+    maps::{FragmentFate, Row},
     parse::Packet,
-    pipeline::{Created, Hook, Tables},
-    security_group::RuleSet,
+    pipeline::{Created, Hook, Opened, Tables},
+    policy::{Key, Node, Policies, Policy, RuleSet, descend},
+    sequence::Windows,
     verdict::Direction,
 };
 
-/// The two tries of compiled policies, as the agent's compiler makes them.
+/// Compiled policies, as the agent's compiler makes them.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// Prefix length in bits and key to the rules whose peer covers it.
-    pub peers: HashMap<(u32, PeerKey), RuleSet>,
-    /// Prefix length in bits and key to the rules whose ports cover it.
-    pub ports: HashMap<(u32, PortKey), RuleSet>,
+pub struct Compiled {
+    /// By index.
+    pub policies: HashMap<u32, Policy>,
+    /// By index.
+    pub nodes: HashMap<u32, Node>,
+    /// By index; 0 is the empty set and not in it.
+    pub rule_sets: HashMap<u32, RuleSet>,
 }
 
 /// What packets leave behind, in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Compiled policies.
-    pub rules: Rules,
+    pub compiled: Compiled,
+    /// Networks of peers whose flows are always tracked: prefix length and first address.
+    pub auto_track: Vec<(u32, Address)>,
     /// Most connections that fit; 0 for no bound.
     pub max_connections: usize,
     /// The connection table.
@@ -38,69 +43,18 @@ pub struct Memory {
     pub rows: RefCell<HashMap<FlowKey, Row>>,
     /// First fragments.
     pub fragments: RefCell<HashMap<FlowKey, FragmentFate>>,
-}
-
-impl Rules {
-    /// The longest prefix of the peers' trie that covers the key.
-    #[must_use]
-    pub fn peer(&self, policy: u32, direction: Direction, address: &Address) -> Option<&RuleSet> {
-        let key = PeerKey::new(policy, direction, is_ipv4(address), *address);
-        (PeerKey::FIXED_BITS..=PeerKey::BITS)
-            .rev()
-            .find_map(|bits| {
-                let host = PeerKey::BITS - bits;
-                let address = u128::from_be_bytes(key.address);
-                let masked = if host == 128 {
-                    0
-                } else {
-                    address >> host << host
-                };
-                self.peers.get(&(
-                    bits,
-                    PeerKey {
-                        address: masked.to_be_bytes(),
-                        ..key
-                    },
-                ))
-            })
-    }
-
-    /// The longest prefix of the ports' trie that covers the key.
-    #[must_use]
-    pub fn port(
-        &self,
-        policy: u32,
-        direction: Direction,
-        protocol: u8,
-        port: Option<u16>,
-    ) -> Option<&RuleSet> {
-        let longest = if port.is_some() {
-            PortKey::BITS
-        } else {
-            PortKey::ANY_PORT_BITS
-        };
-        let port = port.unwrap_or(0);
-        (PortKey::ANY_PROTOCOL_BITS..=longest)
-            .rev()
-            .find_map(|bits| {
-                let mut key = PortKey::new(policy, direction, protocol, port);
-                let host = PortKey::BITS - bits;
-                if host >= 16 {
-                    key.port = [0; 2];
-                    key.protocol = if host >= 24 {
-                        0
-                    } else {
-                        protocol >> (host - 16) << (host - 16)
-                    };
-                } else {
-                    key.port = (port >> host << host).to_be_bytes();
-                }
-                self.ports.get(&(bits, key))
-            })
-    }
+    /// Packets that passed by audit mode, by slot.
+    pub audited: RefCell<HashMap<u16, u64>>,
 }
 
 impl Memory {
+    /// Removes the connections that are dead `now`.
+    pub fn sweep(&self, now: u32) {
+        self.connections
+            .borrow_mut()
+            .retain(|_, connection| connection.tracking.is_live(now));
+    }
+
     fn with<R>(&self, key: &FlowKey, f: impl FnOnce(&mut Connection) -> R) -> Option<R> {
         self.connections
             .borrow_mut()
@@ -141,6 +95,24 @@ impl Tables for Memory {
         self.with(&entry, |connection| connection.tracking.last_seen = now);
     }
 
+    fn windows(&self, entry: FlowKey) -> Windows {
+        self.with(&entry, |connection| connection.windows)
+            .unwrap_or_default()
+    }
+
+    fn set_windows(&self, entry: FlowKey, windows: &Windows) {
+        self.with(&entry, |connection| connection.windows = *windows);
+    }
+
+    fn is_auto_tracked(&self, peer: &Address) -> bool {
+        let peer = u128::from_be_bytes(*peer);
+        let covers = |(bits, network): &(u32, Address)| {
+            let differs = peer ^ u128::from_be_bytes(*network);
+            differs.checked_shr(128 - bits).unwrap_or(0) == 0
+        };
+        self.auto_track.iter().any(covers)
+    }
+
     fn update(&self, entry: FlowKey, step: impl FnOnce(&Tracking) -> Option<Tracking>) -> bool {
         self.with(&entry, |connection| {
             if let Some(next) = step(&connection.tracking) {
@@ -153,7 +125,7 @@ impl Tables for Memory {
     fn create(
         &self,
         key: &FlowKey,
-        tracking: &Tracking,
+        opened: &Opened,
         hook: &Hook<'_>,
         traffic: &Traffic,
     ) -> Created<FlowKey> {
@@ -161,11 +133,21 @@ impl Tables for Memory {
         if connections.contains_key(key) {
             return Created::Exists(*key);
         }
-        if self.max_connections != 0 && connections.len() >= self.max_connections {
+        let share = hook.eni.max_connections as usize;
+        let own = || {
+            connections
+                .keys()
+                .filter(|key| key.eni == hook.slot)
+                .count()
+        };
+        if (self.max_connections != 0 && connections.len() >= self.max_connections)
+            || (share != 0 && own() >= share)
+        {
             return Created::Full;
         }
         let mut connection = Connection {
-            tracking: *tracking,
+            tracking: opened.tracking,
+            windows: opened.windows,
             ..Connection::default()
         };
         account(&mut connection.accounts, hook.direction).add(traffic, hook.epoch, hook.now);
@@ -193,17 +175,21 @@ impl Tables for Memory {
         self.fragments.borrow_mut().insert(*key, *fate);
     }
 
-    fn rule(
-        &self,
-        hook: &Hook<'_>,
-        peer: &Address,
-        protocol: u8,
-        port: Option<u16>,
-    ) -> Option<u16> {
-        let peers = self.rules.peer(hook.eni.policy, hook.direction, peer)?;
-        let ports = self
-            .rules
-            .port(hook.eni.policy, hook.direction, protocol, port)?;
-        peers.first_common(ports)
+    fn count_audited(&self, hook: &Hook<'_>) {
+        *self.audited.borrow_mut().entry(hook.slot).or_default() += 1;
+    }
+}
+
+impl Policies for Memory {
+    fn policy(&self, index: u32) -> Option<&Policy> {
+        self.compiled.policies.get(&index)
+    }
+
+    fn leaf(&self, root: u32, key: Key) -> u32 {
+        descend(root, key, |index| self.compiled.nodes.get(&index))
+    }
+
+    fn rule_set(&self, index: u32) -> Option<&RuleSet> {
+        self.compiled.rule_sets.get(&index)
     }
 }

@@ -113,6 +113,10 @@ pub struct Packet {
     pub hop_limit: u8,
     /// TCP control bits.
     pub tcp_flags: u8,
+    /// TCP sequence number, host order.
+    pub tcp_sequence: u32,
+    /// TCP acknowledgment number, host order.
+    pub tcp_acknowledgment: u32,
     /// ICMP type.
     pub icmp_type: u8,
     /// ICMP code.
@@ -139,6 +143,8 @@ impl Packet {
         self.source_port = 0;
         self.destination_port = 0;
         self.tcp_flags = 0;
+        self.tcp_sequence = 0;
+        self.tcp_acknowledgment = 0;
         self.icmp_type = 0;
         self.icmp_code = 0;
         self.icmp_identifier = 0;
@@ -397,6 +403,8 @@ fn transport(
                 frame.read(packet.transport).ok_or(DropReason::Truncated)?;
             set_ports(packet, be16(&header, 0), be16(&header, 2));
             packet.tcp_flags = header[tcp::FLAGS];
+            packet.tcp_sequence = u32::from_be_bytes(four(&header, tcp::SEQUENCE));
+            packet.tcp_acknowledgment = u32::from_be_bytes(four(&header, tcp::ACKNOWLEDGMENT));
             let length = usize::from(header[tcp::DATA_OFFSET] >> 4) * 4;
             if length < tcp::MIN_LEN {
                 return Err(DropReason::BadHeader);

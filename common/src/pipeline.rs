@@ -1,4 +1,5 @@
-//! One packet at one ENI, stage by stage: parse, exemptions, conntrack, rules, account.
+//! One packet at one ENI, stage by stage: parse, exemptions, conntrack, rules, untracked flows,
+//! account.
 //!
 //! The stages are the order of evaluation of `spec/security-groups.md` section 3. They are generic
 //! over [`Tables`], so the kernel programs, the agent and the tests run the same decisions. This
@@ -6,18 +7,18 @@
 
 use crate::{
     account::{Segments, Traffic},
-    conntrack::{self, Opening, Timeouts, Tracking},
+    conntrack::{self, Opening, Timeouts, Tracking, is_bare_syn},
+    exempt::{Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, service},
     flow::{
-        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, kind, mapped,
-        ports,
+        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, is_ipv4, kind,
+        mapped, ports,
     },
-    headers::{arp, ethernet, icmp},
+    headers::{arp, ethernet, icmp, protocol},
     maps::{Eni, FragmentFate, eni, fate, is_same},
     parse::{self, Bytes, Ethernet, Fragment, Packet},
-    security_group::{
-        Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, rule_port, service,
-    },
-    verdict::{Direction, DropReason, Verdict},
+    policy::{AUDITED, Policies, Policy, rule_port, scope},
+    sequence::{self, Windows},
+    verdict::{Action, Direction, DropReason, Verdict},
 };
 
 /// Where packets are judged: an ENI, a direction, a moment.
@@ -31,10 +32,15 @@ pub struct Hook<'a> {
     pub direction: Direction,
     /// Ticks of the kernel's clock.
     pub now: u32,
+    /// Index of the policy that the ENI obeyed when the packet came: read once, so that no packet
+    /// is judged by two.
+    pub policy: u32,
     /// Current epoch.
     pub epoch: u32,
     /// Whether TCP flows must start with a SYN.
     pub tcp_strict: bool,
+    /// Whether there are peers whose flows are always tracked.
+    pub has_auto_track: bool,
     /// Ticks for which a first fragment is remembered.
     pub fragment_ticks: u32,
 }
@@ -55,12 +61,12 @@ pub enum Created<E> {
     Counted,
     /// Another CPU was first.
     Exists(E),
-    /// The table is full.
+    /// The table, or the ENI's share of it, is full.
     Full,
 }
 
 /// The state that packets leave behind, in the kernel or in a test.
-pub trait Tables {
+pub trait Tables: Policies {
     /// A connection's entry.
     type Entry: Copy;
 
@@ -70,11 +76,20 @@ pub trait Tables {
     /// The entry of the connection that a packet quoted in an ICMP error belongs to.
     fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<Self::Entry>;
 
+    /// Whether flows with `peer` are always tracked.
+    fn is_auto_tracked(&self, peer: &Address) -> bool;
+
     /// The entry's state.
     fn tracking(&self, entry: Self::Entry) -> Tracking;
 
     /// Notes that a packet came `now`.
     fn touch(&self, entry: Self::Entry, now: u32);
+
+    /// The entry's TCP windows.
+    fn windows(&self, entry: Self::Entry) -> Windows;
+
+    /// Replaces the entry's TCP windows.
+    fn set_windows(&self, entry: Self::Entry, windows: &Windows);
 
     /// Replaces the state by `step` of it, undisturbed by other CPUs; `None` leaves it. Says
     /// whether the entry is still in the table.
@@ -84,7 +99,7 @@ pub trait Tables {
     fn create(
         &self,
         key: &FlowKey,
-        tracking: &Tracking,
+        opened: &Opened,
         hook: &Hook<'_>,
         traffic: &Traffic,
     ) -> Created<Self::Entry>;
@@ -101,10 +116,17 @@ pub trait Tables {
     /// Remembers what became of a first fragment.
     fn remember(&self, key: &FlowKey, fate: &FragmentFate);
 
-    /// The first rule of the ENI's policy that admits `peer`, `protocol` and `port`; `None` for
-    /// `port` asks for rules that admit every port.
-    fn rule(&self, hook: &Hook<'_>, peer: &Address, protocol: u8, port: Option<u16>)
-    -> Option<u16>;
+    /// Counts a packet that passes only because a group is in audit mode.
+    fn count_audited(&self, hook: &Hook<'_>);
+}
+
+/// A connection that a packet opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Its state.
+    pub tracking: Tracking,
+    /// Its TCP windows.
+    pub windows: Windows,
 }
 
 enum Outcome<E> {
@@ -114,6 +136,8 @@ enum Outcome<E> {
     Counted,
     /// Allowed without a connection.
     Allowed,
+    /// Allowed without a connection, by audit mode.
+    Audited,
     /// Never filtered, never counted.
     Exempt,
 }
@@ -170,19 +194,30 @@ fn inspect<T: Tables>(
         Ok(Outcome::Tracked(entry)) => tables.count(entry, hook, &traffic),
         Ok(Outcome::Counted) => {}
         Ok(Outcome::Exempt) => return Ok(Verdict::Exempt),
-        Ok(Outcome::Allowed) => {
-            key.change(kind::row(hook.direction, false), row);
-            tables.count_row(key, hook, &traffic);
-        }
+        Ok(Outcome::Allowed) => count_row(tables, hook, key, row, Action::Accepted, &traffic),
+        Ok(Outcome::Audited) => count_row(tables, hook, key, row, Action::Audited, &traffic),
         Err(reason) => {
             if reason.is_logged() {
-                key.change(kind::row(hook.direction, true), row);
-                tables.count_row(key, hook, &traffic);
+                count_row(tables, hook, key, row, Action::Rejected, &traffic);
             }
             return Err(reason);
         }
     }
     Ok(Verdict::Allow)
+}
+
+/// Counts a packet that belongs to no connection.
+#[inline(always)]
+fn count_row<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    key: &mut FlowKey,
+    row: Ports,
+    action: Action,
+    traffic: &Traffic,
+) {
+    key.change(kind::row(hook.direction, action), row);
+    tables.count_row(key, hook, traffic);
 }
 
 /// Judges a packet by `key`, its connection's; `row` are the ports that a row shows.
@@ -274,20 +309,43 @@ fn judge_start<T: Tables>(
             return Ok(Outcome::Tracked(entry));
         }
     }
-    let Some(opened) = admit(tables, hook, packet, key)? else {
-        return Ok(Outcome::Allowed);
+    let (rule, generation) = match admit(tables, hook, packet, key)? {
+        Admitted::Untracked => return Ok(Outcome::Allowed),
+        Admitted::By(rule, generation) => (rule, generation),
     };
+    let state = match conntrack::open(packet, hook.tcp_strict) {
+        Opening::Refuse => return Err(DropReason::NoRule),
+        Opening::Pass if rule == AUDITED => return Ok(Outcome::Audited),
+        Opening::Pass => return Ok(Outcome::Allowed),
+        Opening::Track(state) => state,
+    };
+    let mut opened = Opened {
+        tracking: Tracking {
+            rule,
+            generation,
+            ..Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts)
+        },
+        windows: Windows::default(),
+    };
+    if packet.protocol == protocol::TCP {
+        let slid = sequence::slide(&opened.tracking, &opened.windows, packet, hook.direction);
+        opened.windows = slid.windows;
+        opened.tracking.known = slid.known;
+    }
     match found {
         None => create(tables, hook, key, &opened, traffic),
         Some(_) if is_live && !conntrack::replaces(packet) => Ok(Outcome::Allowed),
         // A dead entry may be on its way out of the table this very moment.
-        Some(entry) if tables.update(entry, |_| Some(opened)) => Ok(Outcome::Tracked(entry)),
+        Some(entry) if tables.update(entry, |_| Some(opened.tracking)) => {
+            tables.set_windows(entry, &opened.windows);
+            Ok(Outcome::Tracked(entry))
+        }
         Some(_) => Err(DropReason::ConntrackFull),
     }
 }
 
 /// Whether an ICMP error quotes a packet that this ENI sent on a live connection, in the other
-/// direction. It neither refreshes nor changes the connection.
+/// direction, or on an untracked flow. It neither refreshes nor changes the connection.
 #[inline(always)]
 fn is_related<T: Tables>(
     tables: &T,
@@ -299,10 +357,39 @@ fn is_related<T: Tables>(
     if parse::quoted(frame, error, quoted).is_none() {
         return false;
     }
-    match tables.find_quoted(hook, core::hint::black_box(quoted)) {
-        Some(entry) => tables.tracking(entry).is_live(hook.now),
-        None => false,
+    let quoted = core::hint::black_box(&*quoted);
+    if let Some(entry) = tables.find_quoted(hook, quoted)
+        && tables.tracking(entry).is_live(hook.now)
+    {
+        return true;
     }
+    let (local, remote) = match hook.direction {
+        Direction::Ingress => (&quoted.source, &quoted.destination),
+        Direction::Egress => (&quoted.destination, &quoted.source),
+    };
+    let Some(policy) = tables.policy(hook.policy) else {
+        return false;
+    };
+    if !matches!(quoted.protocol, protocol::TCP | protocol::UDP) || !hook.eni.owns(local) {
+        return false;
+    }
+    let sent = hook.direction.opposite();
+    let protocol = quoted.protocol;
+    (is_untracked(
+        tables,
+        policy,
+        sent,
+        remote,
+        protocol,
+        quoted.destination_port,
+    ) || is_untracked(
+        tables,
+        policy,
+        hook.direction,
+        remote,
+        protocol,
+        quoted.source_port,
+    )) && !is_auto_tracked(tables, hook, remote)
 }
 
 /// A packet of a live connection.
@@ -315,40 +402,102 @@ fn ride<T: Tables>(
     tracking: &Tracking,
 ) {
     let timeouts: &Timeouts = &hook.eni.timeouts;
+    let protocol = packet.protocol;
     tables.touch(entry, hook.now);
-    if conntrack::advance(tracking, packet, hook.direction, timeouts).is_some() {
+    let mut step = (0, 0);
+    if protocol == protocol::TCP {
+        let windows = tables.windows(entry);
+        let slid = sequence::slide(tracking, &windows, packet, hook.direction);
+        if slid.windows != windows {
+            tables.set_windows(entry, &slid.windows);
+        }
+        let flags = sequence::flags(tracking, &windows, packet, hook.direction);
+        step = (flags, slid.known);
+    }
+    if conntrack::advance(tracking, protocol, step, hook.direction, timeouts).is_some() {
         tables.update(entry, |current| {
-            conntrack::advance(current, packet, hook.direction, timeouts)
+            conntrack::advance(current, protocol, step, hook.direction, timeouts)
         });
     }
 }
 
-/// The connection that the rules let the packet open; `None` if it passes without one.
+/// How the rules let a packet pass that rides no connection.
+enum Admitted {
+    /// It belongs to a flow that needs none (`spec/security-groups.md` section 4).
+    Untracked,
+    /// By this rule of this generation it may open one.
+    By(u16, u32),
+}
+
+/// Asks the rules.
 ///
 /// # Errors
-/// `NoRule` if no rule allows it.
+/// `NoRule` if none allows it.
 #[inline(always)]
 fn admit<T: Tables>(
     tables: &T,
     hook: &Hook<'_>,
     packet: &Packet,
     key: &FlowKey,
-) -> Result<Option<Tracking>, DropReason> {
-    let rule = tables
-        .rule(hook, &key.remote, key.protocol, Some(rule_port(packet)))
-        .ok_or(DropReason::NoRule)?;
-    match conntrack::open(packet, hook.tcp_strict) {
-        Opening::Refuse => Err(DropReason::NoRule),
-        Opening::Pass => Ok(None),
-        Opening::Track(state) => {
-            let opened = Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts);
-            Ok(Some(Tracking {
-                rule,
-                policy: hook.eni.policy,
-                ..opened
-            }))
+) -> Result<Admitted, DropReason> {
+    let policy = tables.policy(hook.policy).ok_or(DropReason::NoRule)?;
+    let (direction, peer, protocol) = (hook.direction, &key.remote, key.protocol);
+    let own = scope(direction, is_ipv4(peer));
+    let rule = policy.rule(tables, own, peer, protocol, Some(rule_port(packet)));
+    if matches!(protocol, protocol::TCP | protocol::UDP) {
+        let opposite = scope(direction.opposite(), is_ipv4(peer));
+        let as_opener = match rule {
+            Some(rule) => policy.is_open(own, rule) && policy.admits_all(opposite, protocol),
+            None => false,
+        };
+        let is_reply = !(protocol == protocol::TCP && is_bare_syn(packet.tcp_flags));
+        if (as_opener
+            || (is_reply
+                && is_untracked(
+                    tables,
+                    policy,
+                    direction.opposite(),
+                    peer,
+                    protocol,
+                    packet.source_port,
+                )))
+            && !is_auto_tracked(tables, hook, peer)
+        {
+            return Ok(Admitted::Untracked);
         }
     }
+    match rule {
+        Some(rule) => Ok(Admitted::By(rule, policy.generation)),
+        None if policy.audits() => {
+            tables.count_audited(hook);
+            Ok(Admitted::By(AUDITED, policy.generation))
+        }
+        None => Err(DropReason::NoRule),
+    }
+}
+
+/// Whether a flow with `peer` to `port`, opened in `direction`, would be untracked
+/// (`spec/security-groups.md` section 4): an open rule admits it, and in the opposite direction an
+/// open rule admits all ports.
+#[inline(always)]
+fn is_untracked(
+    policies: &impl Policies,
+    policy: &Policy,
+    direction: Direction,
+    peer: &Address,
+    protocol: u8,
+    port: u16,
+) -> bool {
+    let (own, opposite) = (
+        scope(direction, is_ipv4(peer)),
+        scope(direction.opposite(), is_ipv4(peer)),
+    );
+    policy.admits_all(opposite, protocol) && policy.opens(policies, own, protocol, port)
+}
+
+#[inline(always)]
+fn is_auto_tracked<T: Tables>(tables: &T, hook: &Hook<'_>, peer: &Address) -> bool {
+    hook.has_auto_track && tables.is_auto_tracked(peer)
 }
 
 #[inline(always)]
@@ -356,7 +505,7 @@ fn create<T: Tables>(
     tables: &T,
     hook: &Hook<'_>,
     key: &FlowKey,
-    opened: &Tracking,
+    opened: &Opened,
     traffic: &Traffic,
 ) -> Result<Outcome<T::Entry>, DropReason> {
     match tables.create(key, opened, hook, traffic) {
@@ -384,6 +533,7 @@ fn remember<T: Tables>(
         Ok(Outcome::Tracked(_) | Outcome::Counted) => (fate::TRACKED, connection),
         Ok(Outcome::Allowed) => (fate::ALLOWED, row),
         Ok(Outcome::Exempt) => (fate::EXEMPT, row),
+        Ok(Outcome::Audited) => (fate::AUDITED, row),
         Err(reason) => (*reason as u32, row),
     };
     let fate = FragmentFate {
@@ -411,10 +561,7 @@ fn later_fragment<T: Tables>(
     let known = tables.first_fragment(key);
     let Some(known) = known.filter(|known| hook.now.wrapping_sub(known.seen) < hook.fragment_ticks)
     else {
-        return match tables.rule(hook, &key.remote, key.protocol, None) {
-            Some(_) => Ok(Outcome::Allowed),
-            None => Err(DropReason::OrphanFragment),
-        };
+        return orphan(tables, hook, key);
     };
     let ports = (known.local_port, known.remote_port);
     if !is_icmp(key.protocol) {
@@ -423,6 +570,7 @@ fn later_fragment<T: Tables>(
     match known.fate {
         fate::EXEMPT => Ok(Outcome::Exempt),
         fate::ALLOWED => Ok(Outcome::Allowed),
+        fate::AUDITED => Ok(Outcome::Audited),
         fate::TRACKED => {
             key.change(kind::CONNECTION, ports);
             let Some(entry) = tables.find(key) else {
@@ -432,6 +580,27 @@ fn later_fragment<T: Tables>(
             Ok(Outcome::Tracked(entry))
         }
         reason => Err(reason_of(reason)),
+    }
+}
+
+/// A later fragment whose first was not seen.
+#[inline(always)]
+fn orphan<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    key: &FlowKey,
+) -> Result<Outcome<T::Entry>, DropReason> {
+    let policy = tables
+        .policy(hook.policy)
+        .ok_or(DropReason::OrphanFragment)?;
+    let scope = scope(hook.direction, is_ipv4(&key.remote));
+    match policy.rule(tables, scope, &key.remote, key.protocol, None) {
+        Some(_) => Ok(Outcome::Allowed),
+        None if policy.audits() => {
+            tables.count_audited(hook);
+            Ok(Outcome::Audited)
+        }
+        None => Err(DropReason::OrphanFragment),
     }
 }
 

@@ -4,8 +4,8 @@ use crate::{
     conntrack::Connection,
     fabric::Route,
     flow::FlowKey,
-    maps::{Control, Counters, Endpoint, Eni, FragmentFate, PeerKey, PortKey, Row},
-    security_group::RuleSet,
+    maps::{Control, Counters, Endpoint, Eni, FragmentFate, Row},
+    policy::{Node, Policy, RuleSet},
 };
 
 macro_rules! pod {
@@ -30,8 +30,8 @@ pod!(
     Eni,
     FlowKey,
     FragmentFate,
-    PeerKey,
-    PortKey,
+    Node,
+    Policy,
     Route,
     Row,
     RuleSet,

@@ -59,6 +59,18 @@ pub enum Verdict {
     Deny(DropReason),
 }
 
+/// What happened to the packets of a flow record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Action {
+    /// They passed.
+    Accepted = 0,
+    /// They did not.
+    Rejected = 1,
+    /// They passed because a group is in audit mode; otherwise they would not have.
+    Audited = 2,
+}
+
 /// Why a packet does not pass. Its number is its index in the drop counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

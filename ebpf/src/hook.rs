@@ -67,8 +67,10 @@ fn at<'a>(control: &Control, eni: &'a Eni, slot: u32, direction: Direction) -> H
         direction,
         // SAFETY: the helper takes nothing and only reads the clock.
         now: (unsafe { bpf_jiffies64() }) as u32,
+        policy: maps::policy_of(eni),
         epoch: control.epoch,
         tcp_strict: control.flags & control::TCP_STRICT != 0,
+        has_auto_track: control.flags & control::AUTO_TRACK != 0,
         fragment_ticks: control.fragment_ticks,
     }
 }

@@ -19,6 +19,8 @@ mod fabric;
 
 mod sweep;
 
+mod switch;
+
 mod maps;
 
 mod skb;
@@ -51,11 +53,17 @@ pub fn fabric_gateway(ctx: TcContext) -> i32 {
     hook::finish(&ctx, fabric::from_gateway(&ctx))
 }
 
-/// Removes dead entries that the agent names; never attached, run by the agent. Returns how many
-/// it removed.
+/// Removes dead entries that the agent names, or ends connections; never attached, run by the
+/// agent. Returns how many.
 #[classifier]
 pub fn sweep(ctx: TcContext) -> i32 {
     sweep::run(&ctx)
+}
+
+/// Lets ENIs obey another policy; never attached, run by the agent. Returns how many it switched.
+#[classifier]
+pub fn switch_policy(ctx: TcContext) -> i32 {
+    switch::run(&ctx)
 }
 
 /// Tells the agent the clock of all time stamps in the maps; never attached, run by the agent.

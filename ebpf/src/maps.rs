@@ -7,7 +7,7 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, bpf_spin_lock as kernel_lock},
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
     helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
     macros::btf_map,
 };
@@ -15,11 +15,12 @@ use branchline_common::{
     account::{Account, Slot, Traffic, slot_index},
     conntrack::{Connection, SWEPT, Tracking},
     fabric::Route,
-    flow::{self, Address, FlowKey},
-    maps::{self, Control, Counters, Endpoint, Eni, FragmentFate, PeerKey, PortKey, Row},
+    flow::{Address, FlowKey},
+    maps::{self, Control, Counters, Endpoint, Eni, FragmentFate, Row},
     parse::Packet,
-    pipeline::{Created, Hook, Room, Tables},
-    security_group::RuleSet,
+    pipeline::{Created, Hook, Opened, Room, Tables},
+    policy::{self, Key, Node, Policies, Policy, RuleSet},
+    sequence::Windows,
 };
 
 #[btf_map]
@@ -39,9 +40,15 @@ static ADDRESSES: HashMap<Address, u32, { maps::ADDRESSES as usize }> = HashMap:
 #[btf_map]
 static ROUTES: LpmTrie<Address, Route, { maps::ROUTES as usize }> = LpmTrie::new();
 #[btf_map]
-static PEERS: LpmTrie<PeerKey, RuleSet, { maps::PEERS as usize }> = LpmTrie::new();
+static POLICIES: Array<Policy, { maps::POLICIES as usize }> = Array::new();
 #[btf_map]
-static PORTS: LpmTrie<PortKey, RuleSet, { maps::PORTS as usize }> = LpmTrie::new();
+static NODES: Array<Node, { maps::NODES as usize }> = Array::new();
+#[btf_map]
+static RULE_SETS: Array<RuleSet, { maps::RULE_SETS as usize }> = Array::new();
+#[btf_map]
+static AUTO_TRACK: LpmTrie<Address, u32, { maps::AUTO_TRACK as usize }> = LpmTrie::new();
+#[btf_map]
+static TRACKED: Array<u64, { maps::ENI_SLOTS as usize }> = Array::new();
 #[btf_map]
 static CONNECTIONS: HashMap<FlowKey, Connection, { maps::CONNECTIONS as usize }> = HashMap::new();
 #[btf_map]
@@ -65,8 +72,7 @@ static NEW_ROW: Array<[u64; size_of::<Row>() / 8], 1> = Array::new();
 
 #[repr(C)]
 struct Scratch {
-    peer: Key<PeerKey>,
-    port: Key<PortKey>,
+    peer: lpm_trie::Key<Address>,
     quoted: FlowKey,
     room: Room,
     packet: Packet,
@@ -143,7 +149,7 @@ pub fn address(address: &Address) -> Option<u32> {
 /// What the VPC's route table says of a destination.
 #[inline(always)]
 pub fn route(destination: &Address) -> Option<Route> {
-    ROUTES.get(&Key::new(128, *destination)).copied()
+    ROUTES.get(&lpm_trie::Key::new(128, *destination)).copied()
 }
 
 /// Counts a packet of an ENI by the index of [`Counters::packets`].
@@ -171,6 +177,68 @@ fn count_unlogged(slot: u32) {
     }
 }
 
+/// Lets the ENI of a slot obey another policy, in one store: packets of that moment are judged by
+/// one or the other.
+#[inline(always)]
+pub fn switch_policy(slot: u32, policy: u32) {
+    if let Some(eni) = ENIS.get_ptr_mut(slot) {
+        // SAFETY: the entry stays mapped while the program runs; the word is stored whole.
+        unsafe { (&raw mut (*eni).policy).write_volatile(policy) };
+    }
+}
+
+/// The policy that an ENI obeys at this moment.
+#[inline(always)]
+pub fn policy_of(eni: &Eni) -> u32 {
+    // SAFETY: a reference is valid; `switch_policy` may store the word meanwhile, whole.
+    unsafe { (&raw const eni.policy).read_volatile() }
+}
+
+#[inline(always)]
+fn add_tracked(slot: u32, value: i64) {
+    if let Some(tracked) = TRACKED.get_ptr_mut(slot) {
+        // SAFETY: map memory of this program's.
+        unsafe { add(tracked, value as u64) };
+    }
+}
+
+/// Whether an ENI has as many connections as it may have. Two CPUs that ask at once may both be
+/// told no, so that an ENI can have one more for each CPU.
+#[inline(always)]
+fn is_share_taken(hook: &Hook<'_>) -> bool {
+    let share = u64::from(hook.eni.max_connections);
+    match TRACKED.get(u32::from(hook.slot)) {
+        Some(&tracked) => share != 0 && tracked >= share,
+        None => true,
+    }
+}
+
+/// Ends a connection: it is dead at once, unless it was opened under the policy that its ENI obeys.
+#[inline(always)]
+pub fn end_connection(key: &FlowKey) -> bool {
+    let Some(eni) = ENIS.get(u32::from(key.eni)) else {
+        return false;
+    };
+    let Some(policy) = POLICIES.get(policy_of(eni)) else {
+        return false;
+    };
+    let generation = policy.generation;
+    let Some(entry) = CONNECTIONS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: the entry stays mapped while the program runs; the lock keeps others out.
+    unsafe {
+        let lock = lock_of(&raw mut (*entry).lock);
+        bpf_spin_lock(lock);
+        let is_old = (*entry).tracking.generation != generation;
+        if is_old {
+            (*entry).tracking.timeout = 0;
+        }
+        bpf_spin_unlock(lock);
+        is_old
+    }
+}
+
 /// Removes a connection that the sweeper may remove.
 #[inline(always)]
 pub fn sweep_connection(key: &FlowKey, now: u32, grace: u32, written_epoch: u32) -> bool {
@@ -191,7 +259,11 @@ pub fn sweep_connection(key: &FlowKey, now: u32, grace: u32, written_epoch: u32)
         bpf_spin_unlock(lock);
         is_dead
     };
-    is_dead && CONNECTIONS.remove(key).is_ok()
+    let is_removed = is_dead && CONNECTIONS.remove(key).is_ok();
+    if is_removed {
+        add_tracked(u32::from(key.eni), -1);
+    }
+    is_removed
 }
 
 /// Removes a row whose records are all written.
@@ -297,6 +369,37 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn is_auto_tracked(&self, peer: &Address) -> bool {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+            return true;
+        };
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+        let scratch = unsafe { &mut *scratch };
+        scratch.peer = lpm_trie::Key::new(128, *peer);
+        AUTO_TRACK.get(&scratch.peer).is_some()
+    }
+
+    #[inline(always)]
+    fn count_audited(&self, hook: &Hook<'_>) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(u32::from(hook.slot)) {
+            // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+            unsafe { (*counters).audited += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn windows(&self, entry: *mut Connection) -> Windows {
+        // SAFETY: the entry stays mapped while the program runs; numbers are read whole.
+        unsafe { (*entry).windows }
+    }
+
+    #[inline(always)]
+    fn set_windows(&self, entry: *mut Connection, windows: &Windows) {
+        // SAFETY: the entry stays mapped while the program runs; numbers are stored whole.
+        unsafe { (*entry).windows = *windows };
+    }
+
+    #[inline(always)]
     fn tracking(&self, entry: *mut Connection) -> Tracking {
         // SAFETY: the entry stays mapped while the program runs. A state that another CPU is just
         // changing is as good as the one before: whoever changes it reads it again under the lock.
@@ -337,10 +440,13 @@ impl Tables for Kernel {
     fn create(
         &self,
         key: &FlowKey,
-        tracking: &Tracking,
+        opened: &Opened,
         hook: &Hook<'_>,
         traffic: &Traffic,
     ) -> Created<*mut Connection> {
+        if is_share_taken(hook) {
+            return Created::Full;
+        }
         let Some(new) = NEW_CONNECTION.get_ptr_mut(0) else {
             return Created::Full;
         };
@@ -348,7 +454,8 @@ impl Tables for Kernel {
         // SAFETY: per-CPU memory of a connection's size, and a program is not interrupted by
         // another on its CPU.
         let is_entered = unsafe {
-            (&raw mut (*new).tracking).write(*tracking);
+            (&raw mut (*new).tracking).write(opened.tracking);
+            (&raw mut (*new).windows).write(opened.windows);
             let accounts = (&raw mut (*new).accounts).cast::<Account>();
             for slot in 0..4 {
                 // Epoch 0 is no epoch: nothing else of an unused slot is ever read.
@@ -362,6 +469,7 @@ impl Tables for Kernel {
                 .is_ok()
         };
         if is_entered {
+            add_tracked(u32::from(hook.slot), 1);
             return Created::Counted;
         }
         match self.find(key) {
@@ -446,33 +554,27 @@ impl Tables for Kernel {
         // The least recently used gives way; without an entry the later fragments are orphans.
         let _: Result<(), i32> = FRAGMENTS.insert(key, fate, 0);
     }
+}
+
+impl Policies for Kernel {
+    #[inline(always)]
+    fn policy(&self, index: u32) -> Option<&Policy> {
+        POLICIES.get(index)
+    }
 
     #[inline(always)]
-    fn rule(
-        &self,
-        hook: &Hook<'_>,
-        peer: &Address,
-        protocol: u8,
-        port: Option<u16>,
-    ) -> Option<u16> {
-        let policy = hook.eni.policy;
-        let is_ipv4 = flow::is_ipv4(peer);
-        let bits = if port.is_some() {
-            PortKey::BITS
-        } else {
-            PortKey::ANY_PORT_BITS
-        };
-        let port = PortKey::new(policy, hook.direction, protocol, port.unwrap_or(0));
-        let scratch = SCRATCH.get_ptr_mut(0)?;
-        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
-        let scratch = unsafe { &mut *scratch };
-        scratch.peer = Key::new(
-            PeerKey::BITS,
-            PeerKey::new(policy, hook.direction, is_ipv4, *peer),
-        );
-        scratch.port = Key::new(bits, port);
-        PEERS
-            .get(&scratch.peer)?
-            .first_common(PORTS.get(&scratch.port)?)
+    fn leaf(&self, root: u32, (high, low): Key) -> u32 {
+        leaf(root, high, low)
     }
+
+    #[inline(always)]
+    fn rule_set(&self, index: u32) -> Option<&RuleSet> {
+        RULE_SETS.get(index)
+    }
+}
+
+/// Not inlined: a program looks in several trees, and the verifier walks each loop anew.
+#[inline(never)]
+fn leaf(root: u32, high: u64, low: u64) -> u32 {
+    policy::descend(root, (high, low), |index| NODES.get(index))
 }

@@ -1,4 +1,5 @@
-//! `sweep`: removes entries that the agent found dead or written, if they still are.
+//! `sweep`: removes entries that the agent found dead or written, if they still are; or ends
+//! connections that it found revoked.
 //!
 //! The agent cannot do it itself: between its look and its removal a packet may come. Here the
 //! entry's lock decides, so no live flow and no count is ever lost.
@@ -12,7 +13,7 @@ use branchline_common::{
 
 use crate::maps;
 
-/// Handles one [`SweepRequest`]; returns how many entries it removed.
+/// Handles one [`SweepRequest`]; returns how many entries it removed or ended.
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
     let Some(control) = maps::control() else {
@@ -33,7 +34,9 @@ pub fn run(ctx: &TcContext) -> i32 {
         let Ok(Aligned(key)) = ctx.load::<Aligned<FlowKey>>(at) else {
             break;
         };
-        let is_removed = if key.kind == kind::CONNECTION {
+        let is_removed = if request.is_end != 0 {
+            key.kind == kind::CONNECTION && maps::end_connection(&key)
+        } else if key.kind == kind::CONNECTION {
             maps::sweep_connection(&key, now, grace, request.written_epoch)
         } else {
             maps::sweep_row(&key, request.written_epoch)
@@ -45,4 +48,4 @@ pub fn run(ctx: &TcContext) -> i32 {
 
 /// The kernel's stack is read and written in aligned words only.
 #[repr(C, align(8))]
-struct Aligned<T>(T);
+pub(crate) struct Aligned<T>(pub(crate) T);

@@ -27,7 +27,6 @@ use crate::{
     netlink::Netlink,
     netns::Netns,
     plug::{Plugs, Trunk},
-    policy,
     provider::local::{LocalProvider, addresses, vpc::Vpc},
     provider::{Eni, Provider},
     state::{Phase, Store, TaskRecord},
@@ -200,7 +199,7 @@ fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<()
     };
     routes.extend(outside.map(|network| (network, beyond)));
     for (network, target) in routes {
-        let (address, bits) = policy::prefix(network);
+        let (address, bits) = prefix(network);
         datapath.set_route(address, bits, target)?;
     }
     let router = maps::Eni {
@@ -216,7 +215,7 @@ fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<()
             .ipv6
             .map(|net| IpAddr::V6(addresses::router_ipv6(net)));
         for address in ipv4.into_iter().chain(ipv6) {
-            datapath.set_address(policy::address(address), ROUTER)?;
+            datapath.set_address(address::address(address), ROUTER)?;
         }
     }
     Ok(())

@@ -68,6 +68,9 @@ pub enum DatapathError {
     /// A namespace cannot be entered.
     #[error(transparent)]
     Netns(#[from] crate::netns::NetnsError),
+    /// The kernel cannot wait for its programs.
+    #[error("wait for the programs that run now (membarrier)")]
+    Grace(#[source] io::Error),
     /// The kernel's clock makes no sense.
     #[error("the kernel's clock runs at {ticks} ticks in {millis} ms, which no known HZ explains")]
     Clock {

@@ -44,14 +44,26 @@ impl FlowTables {
     /// # Errors
     /// `Map`, with a part of the entries shown.
     pub fn for_each(&self, mut visit: impl FnMut(&FlowKey, &Entry)) -> Result<(), DatapathError> {
-        for pair in self.connections.iter() {
-            let (key, connection) =
-                pair.map_err(|source| map_error("list", name::CONNECTIONS, source))?;
-            visit(&key, &Entry::Connection(connection));
-        }
+        self.each_connection(|key, connection| visit(key, &Entry::Connection(*connection)))?;
         for pair in self.rows.iter() {
             let (key, row) = pair.map_err(|source| map_error("list", name::ROWS, source))?;
             visit(&key, &Entry::Row(row));
+        }
+        Ok(())
+    }
+
+    /// Shows every connection, as [`FlowTables::for_each`] does.
+    ///
+    /// # Errors
+    /// `Map`, with a part of the entries shown.
+    pub fn each_connection(
+        &self,
+        mut visit: impl FnMut(&FlowKey, &Connection),
+    ) -> Result<(), DatapathError> {
+        for pair in self.connections.iter() {
+            let (key, connection) =
+                pair.map_err(|source| map_error("list", name::CONNECTIONS, source))?;
+            visit(&key, &connection);
         }
         Ok(())
     }

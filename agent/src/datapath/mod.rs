@@ -14,6 +14,8 @@ mod flow_tables;
 
 mod tables;
 
+mod policies;
+
 mod error;
 
 pub use attach::{
@@ -22,6 +24,8 @@ pub use attach::{
 pub use clock::Clock;
 pub use error::DatapathError;
 pub use flow_tables::{Entry, FlowTables};
+pub use policies::grace_period;
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -39,10 +43,9 @@ use branchline_common::{
     fabric::Route,
     flow::{Address, FlowKey},
     maps::{
-        Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, PeerKey, PortKey, Row,
-        control, name,
+        Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, Row, control, name,
     },
-    security_group::RuleSet,
+    policy::{Node, Policy, RuleSet},
 };
 
 use error::{map_error, program_error};
@@ -62,18 +65,21 @@ pub mod program {
     pub const FABRIC_GATEWAY: &str = "fabric_gateway";
     /// Run by the agent to remove entries.
     pub const SWEEP: &str = "sweep";
+    /// Run by the agent to let ENIs obey another policy.
+    pub const SWITCH_POLICY: &str = "switch_policy";
     /// Run by the agent to read the maps' clock.
     pub const CLOCK: &str = "clock";
     /// Run by the bench.
     pub const EMPTY: &str = "empty";
 
     /// All of them.
-    pub const ALL: [&str; 7] = [
+    pub const ALL: [&str; 8] = [
         TRUNK_INGRESS,
         BRANCH_EGRESS,
         FABRIC,
         FABRIC_GATEWAY,
         SWEEP,
+        SWITCH_POLICY,
         CLOCK,
         EMPTY,
     ];
@@ -108,8 +114,11 @@ pub struct Datapath {
     branch_hints: Array<MapData, u32>,
     addresses: HashMap<MapData, Address, u32>,
     routes: lpm_trie::LpmTrie<MapData, Address, Route>,
-    peers: lpm_trie::LpmTrie<MapData, PeerKey, RuleSet>,
-    ports: lpm_trie::LpmTrie<MapData, PortKey, RuleSet>,
+    policies: Array<MapData, Policy>,
+    nodes: Array<MapData, Node>,
+    rule_sets: Array<MapData, RuleSet>,
+    auto_track: lpm_trie::LpmTrie<MapData, Address, u32>,
+    tracked: Array<MapData, u64>,
     connections: HashMap<MapData, FlowKey, Connection>,
     rows: HashMap<MapData, FlowKey, Row>,
     fragments: HashMap<MapData, FlowKey, FragmentFate>,
@@ -163,8 +172,11 @@ impl Datapath {
             branch_hints: map(&mut ebpf, name::BRANCH_HINTS)?,
             addresses: map(&mut ebpf, name::ADDRESSES)?,
             routes: map(&mut ebpf, name::ROUTES)?,
-            peers: map(&mut ebpf, name::PEERS)?,
-            ports: map(&mut ebpf, name::PORTS)?,
+            policies: map(&mut ebpf, name::POLICIES)?,
+            nodes: map(&mut ebpf, name::NODES)?,
+            rule_sets: map(&mut ebpf, name::RULE_SETS)?,
+            auto_track: map(&mut ebpf, name::AUTO_TRACK)?,
+            tracked: map(&mut ebpf, name::TRACKED)?,
             connections: map(&mut ebpf, name::CONNECTIONS)?,
             rows: map(&mut ebpf, name::ROWS)?,
             fragments: map(&mut ebpf, name::FRAGMENTS)?,

@@ -11,8 +11,9 @@ use branchline_common::{
     conntrack::Connection,
     fabric::Route,
     flow::{Address, FlowKey},
-    maps::{Counters, Endpoint, Eni, Row, SWEEP_KEYS, SweepRequest, branch_hint, name},
-    memory::Rules,
+    maps::{
+        Counters, Endpoint, Eni, Row, SWEEP_KEYS, SweepRequest, branch_hint, control, name,
+    },
 };
 use zerocopy::IntoBytes;
 
@@ -96,46 +97,6 @@ impl Datapath {
             .map_err(|source| map_error("write", name::ROUTES, source))
     }
 
-    /// Enters compiled rules. No ENI obeys them before [`Datapath::set_eni`] names their policy.
-    ///
-    /// # Errors
-    /// `Map`, with a part of the rules entered.
-    pub fn insert_rules(&mut self, rules: &Rules) -> Result<(), DatapathError> {
-        for ((bits, key), set) in &rules.peers {
-            self.peers
-                .insert(&lpm_trie::Key::new(*bits, *key), set, 0)
-                .map_err(|source| map_error("write", name::PEERS, source))?;
-        }
-        for ((bits, key), set) in &rules.ports {
-            self.ports
-                .insert(&lpm_trie::Key::new(*bits, *key), set, 0)
-                .map_err(|source| map_error("write", name::PORTS, source))?;
-        }
-        Ok(())
-    }
-
-    /// Removes every rule whose policy `keep` refuses.
-    ///
-    /// # Errors
-    /// `Map`.
-    pub fn retain_policies(&mut self, keep: impl Fn(u32) -> bool) -> Result<(), DatapathError> {
-        let stale: Vec<_> = keys(self.peers.keys(), name::PEERS)?
-            .into_iter()
-            .filter(|key| !keep(u32::from_be_bytes(key.data().policy)))
-            .collect();
-        for key in stale {
-            gone(self.peers.remove(&key), name::PEERS)?;
-        }
-        let stale: Vec<_> = keys(self.ports.keys(), name::PORTS)?
-            .into_iter()
-            .filter(|key| !keep(u32::from_be_bytes(key.data().policy)))
-            .collect();
-        for key in stale {
-            gone(self.ports.remove(&key), name::PORTS)?;
-        }
-        Ok(())
-    }
-
     /// Takes an ENI out: no frame finds it any more. What it counted stays for
     /// [`Datapath::forget_eni`].
     ///
@@ -195,7 +156,54 @@ impl Datapath {
         self.counters
             .set(slot, zero, 0)
             .map_err(|source| map_error("write", name::COUNTERS, source))?;
+        self.tracked
+            .set(slot, 0, 0)
+            .map_err(|source| map_error("write", name::TRACKED, source))?;
         self.set_eni(slot, &Eni::default())
+    }
+
+    /// Connections of an ENI, dead ones that are not swept yet among them.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn tracked(&self, slot: u32) -> Result<u64, DatapathError> {
+        self.tracked
+            .get(&slot, 0)
+            .map_err(|source| map_error("read", name::TRACKED, source))
+    }
+
+    /// Tracks all flows with peers in these networks and no others. `bits` count from the start of
+    /// the mapped address.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_auto_track(&mut self, networks: &[(Address, u32)]) -> Result<(), DatapathError> {
+        let wanted: Vec<_> = networks
+            .iter()
+            .map(|(address, bits)| lpm_trie::Key::new(*bits, *address))
+            .collect();
+        for key in &wanted {
+            self.auto_track
+                .insert(key, 1, 0)
+                .map_err(|source| map_error("write", name::AUTO_TRACK, source))?;
+        }
+        let is_wanted = |key: &lpm_trie::Key<Address>| {
+            let same = |other: &lpm_trie::Key<Address>| {
+                (other.prefix_len(), other.data()) == (key.prefix_len(), key.data())
+            };
+            wanted.iter().any(same)
+        };
+        for key in keys(self.auto_track.keys(), name::AUTO_TRACK)? {
+            if !is_wanted(&key) {
+                gone(self.auto_track.remove(&key), name::AUTO_TRACK)?;
+            }
+        }
+        let mut control = self.control()?;
+        control.flags &= !control::AUTO_TRACK;
+        if !networks.is_empty() {
+            control.flags |= control::AUTO_TRACK;
+        }
+        self.set_control(control)
     }
 
     /// What all CPUs counted of an ENI; slot 0 is frames that belong to none.
@@ -213,6 +221,7 @@ impl Datapath {
                 *total += packets;
             }
             sum.unlogged += cpu.unlogged;
+            sum.audited += cpu.audited;
         }
         Ok(sum)
     }
@@ -246,25 +255,54 @@ impl Datapath {
     /// # Errors
     /// `Program` if the kernel does not run the program.
     pub fn sweep(&mut self, keys: &[FlowKey], written_epoch: u32) -> Result<u32, DatapathError> {
-        let mut removed = 0;
+        let request = SweepRequest {
+            written_epoch,
+            ..SweepRequest::default()
+        };
+        self.request_sweep(request, keys)
+    }
+
+    /// Ends the connections of `keys` at once, but those opened under the policy that their ENI
+    /// obeys now; returns how many it ended.
+    ///
+    /// # Errors
+    /// `Program` if the kernel does not run the program.
+    pub fn end_connections(&mut self, keys: &[FlowKey]) -> Result<u32, DatapathError> {
+        let request = SweepRequest {
+            is_end: 1,
+            ..SweepRequest::default()
+        };
+        self.request_sweep(request, keys)
+    }
+
+    fn request_sweep(
+        &mut self,
+        request: SweepRequest,
+        keys: &[FlowKey],
+    ) -> Result<u32, DatapathError> {
+        let mut handled = 0;
         for keys in keys.chunks(SWEEP_KEYS) {
             let request = SweepRequest {
                 keys: keys.len() as u32,
-                written_epoch,
-                ..SweepRequest::default()
+                ..request
             };
             let mut data = request.as_bytes().to_vec();
             data.extend_from_slice(keys.as_bytes());
-            let options = TestRunOptions {
-                data_in: Some(&data),
-                ..TestRunOptions::default()
-            };
-            let result = classifier(&mut self.ebpf, program::SWEEP)?
-                .test_run(options)
-                .map_err(|source| program_error("run", program::SWEEP, source))?;
-            removed += result.return_value;
+            handled += self.ask(program::SWEEP, &data)?;
         }
-        Ok(removed)
+        Ok(handled)
+    }
+
+    /// Runs a program that is the agent's own with `data` as its packet.
+    pub(super) fn ask(&mut self, name: &'static str, data: &[u8]) -> Result<u32, DatapathError> {
+        let options = TestRunOptions {
+            data_in: Some(data),
+            ..TestRunOptions::default()
+        };
+        let result = classifier(&mut self.ebpf, name)?
+            .test_run(options)
+            .map_err(|source| program_error("run", name, source))?;
+        Ok(result.return_value)
     }
 }
 

@@ -97,17 +97,22 @@ pub(super) fn accounts<'a>(
     let (one, other) = match entry {
         Entry::Connection(connection) => {
             let [ingress, egress] = &connection.accounts;
+            let action = if connection.tracking.rule == AUDITED {
+                Action::Audit
+            } else {
+                Action::Accept
+            };
             (
-                Some((Direction::Ingress, Action::Accept, ingress)),
-                Some((Direction::Egress, Action::Accept, egress)),
+                Some((Direction::Ingress, action, ingress)),
+                Some((Direction::Egress, action, egress)),
             )
         }
         Entry::Row(row) => {
-            let of_row = kind::of_row(key.kind).map(|(direction, is_rejected)| {
-                let action = if is_rejected {
-                    Action::Reject
-                } else {
-                    Action::Accept
+            let of_row = kind::of_row(key.kind).map(|(direction, action)| {
+                let action = match action {
+                    verdict::Action::Accepted => Action::Accept,
+                    verdict::Action::Rejected => Action::Reject,
+                    verdict::Action::Audited => Action::Audit,
                 };
                 (direction, action, &row.account)
             });

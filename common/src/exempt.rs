@@ -1,98 +1,12 @@
-//! Security groups: (rules, packet) to verdict, and what no group filters, by name.
-//!
-//! The rules of an ENI's groups are compiled by the agent into a *policy*: numbered rules, and for
-//! each set of peers and each set of ports the bits of the rules that cover it. A packet is allowed
-//! if some rule covers both its peer and its port: two longest-prefix lookups and one AND, however
-//! many rules there are (the bit-vector scheme of Lakshman and Stiliadis, SIGCOMM 1998).
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+//! What no security group filters, by name (`spec/security-groups.md` section 2).
 
 use crate::{
-    flow::{Address, halves, is_icmp, is_neighbour_discovery, mapped},
+    flow::{Address, halves, is_neighbour_discovery, mapped},
     headers::{icmp, protocol, udp},
     maps::{Eni, is_same},
     parse::{Fragment, Packet},
     verdict::Direction,
 };
-
-/// Rules of one direction of one policy: AWS's largest quota is 1,000 for an ENI.
-pub const MAX_RULES: usize = 1024;
-const WORDS: usize = MAX_RULES / 64;
-
-/// A set of rules, as bits.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct RuleSet {
-    words: [u64; WORDS],
-}
-
-impl Default for RuleSet {
-    fn default() -> Self {
-        Self { words: [0; WORDS] }
-    }
-}
-
-impl RuleSet {
-    /// Adds rule number `rule`, which is less than [`MAX_RULES`].
-    pub fn insert(&mut self, rule: u16) {
-        if let Some(word) = self.words.get_mut(usize::from(rule) / 64) {
-            *word |= 1 << (rule % 64);
-        }
-    }
-
-    /// The lowest rule that is in both sets.
-    #[must_use]
-    #[inline(always)]
-    pub fn first_common(&self, other: &Self) -> Option<u16> {
-        for index in 0..WORDS {
-            let common = self.words[index] & other.words[index];
-            if common != 0 {
-                return Some((index * 64) as u16 + lowest_bit(common));
-            }
-        }
-        None
-    }
-}
-
-/// Index of the lowest bit of a word that is not 0; by halving, as the kernel's machine has no
-/// instruction for it.
-#[inline(always)]
-const fn lowest_bit(word: u64) -> u16 {
-    let mut word = word;
-    let mut index = 0;
-    if word as u32 == 0 {
-        word >>= 32;
-        index += 32;
-    }
-    if word as u16 == 0 {
-        word >>= 16;
-        index += 16;
-    }
-    if word as u8 == 0 {
-        word >>= 8;
-        index += 8;
-    }
-    if word & 0xf == 0 {
-        word >>= 4;
-        index += 4;
-    }
-    if word & 3 == 0 {
-        word >>= 2;
-        index += 2;
-    }
-    if word & 1 == 0 { index + 1 } else { index }
-}
-
-/// What rules compare with a port range: the destination port, of ICMP type and code, else 0.
-#[must_use]
-#[inline(always)]
-pub const fn rule_port(packet: &Packet) -> u16 {
-    if is_icmp(packet.protocol) {
-        u16::from_be_bytes([packet.icmp_type, packet.icmp_code])
-    } else {
-        packet.destination_port
-    }
-}
 
 /// A service of the VPC that lives at a link-local address, or at `fd00:ec2::` for IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,31 +119,6 @@ pub const fn is_resolver(eni: &Eni, peer: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_lowest_common_rule_is_found_in_every_word() {
-        for rule in [0_u16, 1, 31, 32, 63, 64, 517, 1023] {
-            let mut set = RuleSet::default();
-            set.insert(rule);
-            let mut other = set;
-            other.insert(1023);
-            set.insert(1023);
-            assert_eq!(set.first_common(&other), Some(rule));
-        }
-        let mut odd = RuleSet::default();
-        odd.insert(3);
-        let mut even = RuleSet::default();
-        even.insert(4);
-        assert_eq!(odd.first_common(&even), None);
-    }
-
-    #[test]
-    fn the_lowest_bit_of_every_single_bit_is_its_index() {
-        for bit in 0..64 {
-            assert_eq!(lowest_bit(1 << bit), bit);
-            assert_eq!(lowest_bit(u64::MAX << bit), bit);
-        }
-    }
 
     #[test]
     fn services_are_known_by_both_of_their_addresses() {

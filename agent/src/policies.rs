@@ -1,0 +1,495 @@
+//! Which ENI obeys which policy, in the maps: compiles what changed, switches, takes back.
+//!
+//! ENIs with the same set of groups share one policy. Whatever changes (a rule, a prefix list, who
+//! is member of a group), a new policy is compiled beside the old one, written whole, and then each
+//! ENI is switched to it by one store: no packet is judged by a mix. New and old share the parts of
+//! their trees that are equal, so that a change writes little. It decides nothing about packets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use branchline_common::{
+    flow::FlowKey,
+    maps::POLICIES,
+    policy::{AUDITED, Policy as Entry},
+};
+
+use crate::{
+    datapath::{Datapath, DatapathError},
+    policy::{self, CompileError, Policy, Resting, Trees},
+    security_groups::{Directory, Members, Peer, SecurityGroup},
+};
+
+/// Why ENIs cannot obey what they should; they go on obeying what they did.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// A group that an ENI has does not exist.
+    #[error("no security group {group_id} is known; apply a file that defines it")]
+    UnknownGroup {
+        /// Its id.
+        group_id: String,
+    },
+    /// The groups cannot be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// All policies are taken.
+    #[error("all {} compiled policies are taken; give tasks the same set of groups", POLICIES - 1)]
+    Full,
+    /// A map refused.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+/// A set of groups that ENIs have, by id and sorted.
+type GroupSet = Vec<String>;
+
+/// A policy that ENIs obey.
+#[derive(Debug)]
+struct Active {
+    index: u32,
+    policy: Policy,
+    users: BTreeSet<u32>,
+}
+
+/// All policies of this host.
+#[derive(Debug)]
+pub struct Policies {
+    directory: Arc<Directory>,
+    members: Members,
+    cut_on_revoke: bool,
+    trees: Trees,
+    active: BTreeMap<GroupSet, Active>,
+    free: Vec<u32>,
+    resting: Vec<u32>,
+    /// Policies of an earlier agent, which ENIs may still obey.
+    earlier: BTreeSet<u32>,
+    generation: u32,
+    /// No generation up to this one is given out by the next agent.
+    reserved: u32,
+}
+
+/// Generations that are reserved at once, so that few changes have to write it.
+const RESERVED: u32 = 1_024;
+
+/// What an ENI's connections are judged by again after a change, once every program that still
+/// read the old policies is through.
+#[derive(Debug, Default, Clone)]
+#[must_use = "to be handed to `Policies::settle` after a grace period"]
+pub struct Unsettled {
+    /// ENIs whose connections that the new rules would not let be opened are to be ended.
+    revoking: BTreeSet<u32>,
+    /// ENIs that a group in audit mode had: connections of it that no rule allows are to be ended
+    /// where none has now.
+    audited: BTreeSet<u32>,
+    resting: Option<(Resting, usize)>,
+    no_earlier: bool,
+}
+
+/// A compiled policy that no ENI obeys yet.
+struct Prepared {
+    set: GroupSet,
+    policy: Policy,
+}
+
+impl Policies {
+    /// The policies of an agent that starts. `used` are entries that ENIs obey by the maps: what an
+    /// earlier agent compiled stays untouched until they obey new ones.
+    ///
+    /// # Errors
+    /// `Datapath` if the maps cannot be read.
+    pub fn restore(
+        datapath: &Datapath,
+        directory: Directory,
+        members: Members,
+        cut_on_revoke: bool,
+        used: &BTreeSet<u32>,
+    ) -> Result<Self, DatapathError> {
+        let taken = datapath.taken_by(used)?;
+        let generation = datapath.generation()?;
+        let free = (1..POLICIES).rev();
+        Ok(Self {
+            directory: Arc::new(directory),
+            members,
+            cut_on_revoke,
+            trees: Trees::beside(taken),
+            active: BTreeMap::new(),
+            free: free.filter(|index| !used.contains(index)).collect(),
+            resting: Vec::new(),
+            earlier: used.clone(),
+            generation,
+            reserved: generation,
+        })
+    }
+
+    /// The groups and prefix lists in force.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Who carries which group.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The sets of groups that ENIs have, and the slots of these ENIs.
+    pub fn sets(&self) -> impl Iterator<Item = (&[String], &BTreeSet<u32>)> {
+        let sets = self.active.iter();
+        sets.map(|(set, active)| (set.as_slice(), &active.users))
+    }
+
+    /// The policy that the ENI in `slot` obeys.
+    #[must_use]
+    pub fn of_slot(&self, slot: u32) -> Option<&Policy> {
+        let mut policies = self.active.values();
+        let active = policies.find(|active| active.users.contains(&slot))?;
+        Some(&active.policy)
+    }
+
+    /// The trees that all policies are in.
+    #[must_use]
+    pub fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// The policy for the ENI in `slot`, which has `groups`: compiled if no ENI has this set yet.
+    /// The caller writes it into the ENI. The ENI leaves the policy that it obeyed before.
+    ///
+    /// # Errors
+    /// Each variant; nothing has changed then.
+    pub fn join(
+        &mut self,
+        datapath: &mut Datapath,
+        slot: u32,
+        groups: &[String],
+    ) -> Result<u32, PolicyError> {
+        let set = group_set(groups);
+        if !self.active.contains_key(&set) {
+            let policy = {
+                let directory = Arc::clone(&self.directory);
+                let members = std::mem::take(&mut self.members);
+                let compiled = self.compile(datapath, &set, &directory, &members);
+                self.members = members;
+                compiled?
+            };
+            let index = match self.enter(datapath, &policy) {
+                Ok(index) => index,
+                Err(error) => {
+                    policy::release(&mut self.trees, &policy.entry);
+                    return Err(error);
+                }
+            };
+            let active = Active {
+                index,
+                policy,
+                users: BTreeSet::new(),
+            };
+            self.active.insert(set.clone(), active);
+        }
+        self.leave(slot);
+        let Some(active) = self.active.get_mut(&set) else {
+            return Err(PolicyError::Full);
+        };
+        active.users.insert(slot);
+        Ok(active.index)
+    }
+
+    /// The ENI in `slot` obeys no policy any more. [`Policies::drop_unused`] frees those that
+    /// nobody obeys.
+    pub fn leave(&mut self, slot: u32) {
+        for active in self.active.values_mut() {
+            active.users.remove(&slot);
+        }
+    }
+
+    /// Gives up policies that no ENI obeys.
+    pub fn drop_unused(&mut self) -> Unsettled {
+        let unused: Vec<GroupSet> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.users.is_empty())
+            .map(|(set, _)| set.clone())
+            .collect();
+        for set in unused {
+            if let Some(active) = self.active.remove(&set) {
+                self.give_up(active.index, &active.policy.entry);
+            }
+        }
+        self.unsettled(BTreeSet::new(), BTreeSet::new())
+    }
+
+    /// No ENI obeys a policy of an earlier agent any more.
+    pub fn drop_earlier(&mut self) -> Unsettled {
+        Unsettled {
+            no_earlier: true,
+            ..self.drop_unused()
+        }
+    }
+
+    /// Puts other groups and prefix lists in force.
+    ///
+    /// # Errors
+    /// Each variant; nothing has changed then.
+    pub fn set_directory(
+        &mut self,
+        datapath: &mut Datapath,
+        directory: Directory,
+    ) -> Result<Unsettled, PolicyError> {
+        let changed = changed_ids(&self.directory, &directory);
+        let members = self.members.clone();
+        self.change(datapath, Arc::new(directory), members, &changed)
+    }
+
+    /// Lets `edit` change who is member of which group, and puts that in force.
+    ///
+    /// # Errors
+    /// Each variant; nothing has changed then.
+    pub fn set_members(
+        &mut self,
+        datapath: &mut Datapath,
+        edit: impl FnOnce(&mut Members) -> BTreeSet<String>,
+    ) -> Result<Unsettled, PolicyError> {
+        let mut members = self.members.clone();
+        let changed = edit(&mut members);
+        let directory = Arc::clone(&self.directory);
+        self.change(datapath, directory, members, &changed)
+    }
+
+    /// Puts `directory` and `members` in force, which differ from what is in the groups and lists
+    /// named by `changed`.
+    fn change(
+        &mut self,
+        datapath: &mut Datapath,
+        directory: Arc<Directory>,
+        members: Members,
+        changed: &BTreeSet<String>,
+    ) -> Result<Unsettled, PolicyError> {
+        let mut prepared: Vec<Prepared> = Vec::new();
+        let affected: Vec<GroupSet> = self
+            .active
+            .keys()
+            .filter(|set| depends(set, &self.directory, changed) || depends(set, &directory, changed))
+            .cloned()
+            .collect();
+        for set in affected {
+            match self.compile(datapath, &set, &directory, &members) {
+                Ok(policy) => prepared.push(Prepared { set, policy }),
+                Err(error) => {
+                    self.abandon(&prepared);
+                    return Err(error);
+                }
+            }
+        }
+        let mut entered = Vec::new();
+        for each in &prepared {
+            match self.enter(datapath, &each.policy) {
+                Ok(index) => entered.push(index),
+                Err(error) => {
+                    self.abandon(&prepared);
+                    self.resting.extend(entered);
+                    return Err(error);
+                }
+            }
+        }
+        let unsettled = self.switch(datapath, prepared, &entered, &directory)?;
+        self.directory = directory;
+        self.members = members;
+        Ok(unsettled)
+    }
+
+    /// Lets every ENI of `prepared` obey its new policy.
+    fn switch(
+        &mut self,
+        datapath: &mut Datapath,
+        prepared: Vec<Prepared>,
+        entered: &[u32],
+        directory: &Directory,
+    ) -> Result<Unsettled, PolicyError> {
+        for (done, (each, index)) in prepared.iter().zip(entered).enumerate() {
+            let Some(active) = self.active.get(&each.set) else {
+                continue;
+            };
+            if let Err(error) = datapath.switch_policy(&active.users, *index) {
+                // Back to where they were; what cannot be switched back is said by the same error.
+                for back in prepared.iter().take(done + 1) {
+                    if let Some(active) = self.active.get(&back.set) {
+                        datapath.switch_policy(&active.users, active.index)?;
+                    }
+                }
+                self.abandon(&prepared);
+                self.resting.extend(entered);
+                return Err(error.into());
+            }
+        }
+        let (mut revoking, mut audited) = (BTreeSet::new(), BTreeSet::new());
+        for (each, index) in prepared.into_iter().zip(entered) {
+            let Some(active) = self.active.get_mut(&each.set) else {
+                continue;
+            };
+            if active.policy.entry.audits() {
+                audited.extend(&active.users);
+            }
+            if cuts(&each.set, directory, self.cut_on_revoke) {
+                revoking.extend(&active.users);
+            }
+            let old = (active.index, active.policy.entry);
+            active.index = *index;
+            active.policy = each.policy;
+            self.give_up(old.0, &old.1);
+        }
+        Ok(self.unsettled(revoking, audited))
+    }
+
+    /// After a grace period: connections that are revoked end, and what nobody obeys may be used
+    /// again. Returns how many connections ended.
+    ///
+    /// # Errors
+    /// `Datapath`.
+    pub fn settle(
+        &mut self,
+        datapath: &mut Datapath,
+        unsettled: &Unsettled,
+    ) -> Result<u32, DatapathError> {
+        if let Some((trees, indices)) = unsettled.resting {
+            self.trees.rested(trees);
+            let indices = indices.min(self.resting.len());
+            self.free.extend(self.resting.drain(..indices));
+        }
+        if unsettled.no_earlier {
+            self.trees.reclaim();
+            self.free.extend(std::mem::take(&mut self.earlier));
+        }
+        if unsettled.revoking.is_empty() && unsettled.audited.is_empty() {
+            return Ok(0);
+        }
+        let mut revoked: Vec<FlowKey> = Vec::new();
+        datapath.flow_tables().each_connection(|key, connection| {
+            let slot = u32::from(key.eni);
+            let was_audited = connection.tracking.rule == AUDITED;
+            let is_judged = unsettled.revoking.contains(&slot)
+                || (was_audited && unsettled.audited.contains(&slot));
+            let admits = |policy: &Policy| {
+                policy::still_admits(&self.trees, &policy.entry, key, &connection.tracking)
+            };
+            if is_judged && !self.of_slot(slot).is_some_and(admits) {
+                revoked.push(*key);
+            }
+        })?;
+        datapath.end_connections(&revoked)
+    }
+
+    fn compile(
+        &mut self,
+        datapath: &mut Datapath,
+        set: &GroupSet,
+        directory: &Directory,
+        members: &Members,
+    ) -> Result<Policy, PolicyError> {
+        let groups = groups_of(set, directory)?;
+        if self.generation == self.reserved {
+            let reserved = self.reserved.wrapping_add(RESERVED);
+            datapath.reserve_generations(reserved)?;
+            self.reserved = reserved;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let mut policy = policy::compile(&mut self.trees, &groups, directory, members)?;
+        policy.entry.generation = self.generation;
+        Ok(policy)
+    }
+
+    /// Writes a policy and all that it refers to; no ENI obeys it yet.
+    fn enter(&mut self, datapath: &mut Datapath, policy: &Policy) -> Result<u32, PolicyError> {
+        let writes = self.trees.unwritten();
+        datapath.write_trees(&writes)?;
+        self.trees.written(&writes);
+        let index = self.free.pop().ok_or(PolicyError::Full)?;
+        if let Err(error) = datapath.write_policy(index, &policy.entry) {
+            self.free.push(index);
+            return Err(error.into());
+        }
+        Ok(index)
+    }
+
+    fn abandon(&mut self, prepared: &[Prepared]) {
+        for each in prepared {
+            policy::release(&mut self.trees, &each.policy.entry);
+        }
+    }
+
+    fn give_up(&mut self, index: u32, entry: &Entry) {
+        policy::release(&mut self.trees, entry);
+        self.resting.push(index);
+    }
+
+    fn unsettled(&self, revoking: BTreeSet<u32>, audited: BTreeSet<u32>) -> Unsettled {
+        Unsettled {
+            revoking,
+            audited,
+            resting: Some((self.trees.resting(), self.resting.len())),
+            no_earlier: false,
+        }
+    }
+}
+
+/// Whether a change of what a set of groups allows ends the connections that it would not let be
+/// opened: if one of its groups asks for it, or the agent does and not every group forbids it.
+fn cuts(set: &[String], directory: &Directory, by_default: bool) -> bool {
+    let of_group = |id: &String| {
+        let group = directory.groups.get(id);
+        group.and_then(|group| group.cut_on_revoke)
+    };
+    let wishes: Vec<Option<bool>> = set.iter().map(of_group).collect();
+    wishes.contains(&Some(true)) || (by_default && wishes.iter().any(Option::is_none))
+}
+
+fn group_set(groups: &[String]) -> GroupSet {
+    let set: BTreeSet<&String> = groups.iter().collect();
+    set.into_iter().cloned().collect()
+}
+
+fn groups_of<'a>(
+    set: &[String],
+    directory: &'a Directory,
+) -> Result<Vec<&'a SecurityGroup>, PolicyError> {
+    let find = |group_id: &String| {
+        let group = directory.groups.get(group_id);
+        group.ok_or_else(|| PolicyError::UnknownGroup {
+            group_id: group_id.clone(),
+        })
+    };
+    set.iter().map(find).collect()
+}
+
+/// Whether the policy of a set of groups can differ when the groups and lists in `changed` do.
+fn depends(set: &[String], directory: &Directory, changed: &BTreeSet<String>) -> bool {
+    let groups = set.iter().filter_map(|id| directory.groups.get(id));
+    let refers = |peer: &Peer| match peer {
+        Peer::Cidr(_) => false,
+        Peer::PrefixList(id) => changed.contains(id),
+        Peer::Group(group) => changed.contains(&group.group_id),
+    };
+    set.iter().any(|id| changed.contains(id))
+        || groups
+            .flat_map(|group| &group.rules)
+            .any(|rule| refers(&rule.peer))
+}
+
+/// Groups and prefix lists that are not the same in both.
+fn changed_ids(old: &Directory, new: &Directory) -> BTreeSet<String> {
+    let mut changed = BTreeSet::new();
+    differing(&old.groups, &new.groups, &mut changed);
+    differing(&old.prefix_lists, &new.prefix_lists, &mut changed);
+    changed
+}
+
+fn differing<T: PartialEq>(
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    changed: &mut BTreeSet<String>,
+) {
+    let ids = old.keys().chain(new.keys());
+    changed.extend(ids.filter(|id| old.get(*id) != new.get(*id)).cloned());
+}
