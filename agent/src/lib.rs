@@ -16,6 +16,8 @@ pub mod api;
 
 pub mod spec;
 
+pub mod connection_tracking;
+
 pub mod task;
 
 pub mod provider;

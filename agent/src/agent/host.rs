@@ -162,7 +162,7 @@ impl Agent {
 fn load(config: &Config) -> Result<Datapath, DatapathError> {
     Datapath::load(&Settings {
         pins: Some(pins(config)),
-        connections: config.conntrack_max_entries,
+        connections: config.conntrack.max_entries,
         rows: config.flow_rows_max,
         log_drops: config.log_drops,
     })

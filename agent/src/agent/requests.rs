@@ -99,7 +99,7 @@ impl Control for Agent {
             max_enis: self.config.max_enis,
             trunk_attachment: self.trunk_attachment.name().to_owned(),
             conntrack_entries: connections,
-            conntrack_max_entries: self.config.conntrack_max_entries,
+            conntrack_max_entries: self.config.conntrack.max_entries,
             conntrack_allowance_exceeded: exceeded,
             drops,
             flow_log: self.host.exporter.status(),
