@@ -18,6 +18,8 @@ pub mod spec;
 
 pub mod connection_tracking;
 
+pub mod eni_settings;
+
 pub mod task;
 
 pub mod provider;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connection_tracking::ConnectionTrackingSpecification;
 use crate::field_error::{FieldError, from_json};
 
 /// Subnets that one task may list.
@@ -33,6 +34,12 @@ pub struct TaskSpec {
 pub struct NetworkConfiguration {
     /// The only mode there is.
     pub awsvpc_configuration: AwsvpcConfiguration,
+    /// What ECS cannot say of the ENI; left out, the document is ECS's.
+    #[serde(
+        default,
+        skip_serializing_if = "NetworkInterfaceAttributes::is_default"
+    )]
+    pub network_interface_attributes: NetworkInterfaceAttributes,
 }
 
 /// ECS's `awsvpcConfiguration`.
@@ -47,6 +54,55 @@ pub struct AwsvpcConfiguration {
     /// Always `DISABLED` on a host of one's own.
     #[serde(default)]
     pub assign_public_ip: AssignPublicIp,
+}
+
+/// What the task's ENI has besides addresses and groups, in the names of EC2's `ModifyNetworkInterfaceAttribute`
+/// where it has one. Branchline's own: ECS has no such object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkInterfaceAttributes {
+    /// Idle timers that differ from the host's.
+    pub connection_tracking_specification: ConnectionTrackingSpecification,
+    /// Whether the instance metadata service is out of reach.
+    pub block_instance_metadata: bool,
+    /// Whether packets from or to addresses that are not the ENI's own are dropped.
+    pub source_dest_check: bool,
+    /// Connections it may track at most, from 1 on; without it the host's share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tracked_connections: Option<u32>,
+}
+
+impl Default for NetworkInterfaceAttributes {
+    fn default() -> Self {
+        Self {
+            connection_tracking_specification: ConnectionTrackingSpecification::default(),
+            block_instance_metadata: true,
+            source_dest_check: true,
+            max_tracked_connections: None,
+        }
+    }
+}
+
+impl NetworkInterfaceAttributes {
+    /// The path of the field `name` in a task specification.
+    pub fn field(name: &str) -> String {
+        format!("networkConfiguration.networkInterfaceAttributes.{name}")
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        match self.max_tracked_connections {
+            Some(0) => Err(FieldError::new(
+                Self::field("maxTrackedConnections"),
+                "0 leaves the task no connection",
+                "write 1 or more, or leave it out",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Whether a task gets a public address.
@@ -126,6 +182,11 @@ impl TaskSpec {
         &self.network_configuration.awsvpc_configuration
     }
 
+    /// The task's `networkInterfaceAttributes`.
+    pub fn network_interface_attributes(&self) -> &NetworkInterfaceAttributes {
+        &self.network_configuration.network_interface_attributes
+    }
+
     fn check(&self) -> Result<(), FieldError> {
         let field = |name: &str| format!("networkConfiguration.awsvpcConfiguration.{name}");
         let awsvpc = self.awsvpc();
@@ -151,6 +212,7 @@ impl TaskSpec {
                 fix,
             ));
         }
+        self.network_interface_attributes().check()?;
         match &self.network_namespace {
             Some(path) if !path.is_absolute() => {
                 let problem = format!("{path:?} is not an absolute path");

@@ -128,3 +128,118 @@ fn bad_specifications_name_field_and_fix() {
     }
     assert!(TaskSpec::parse(spec(id, &subnets(16), "").as_bytes()).is_ok());
 }
+
+fn with_attributes(attributes: &str) -> String {
+    format!(
+        r#"{{"taskId": "web", "networkConfiguration": {{"awsvpcConfiguration": {{"subnets": ["subnet-a"]}},
+            "networkInterfaceAttributes": {attributes}}}}}"#
+    )
+}
+
+#[test]
+fn attributes_are_what_is_written_and_otherwise_the_defaults() {
+    let plain = TaskSpec::parse(spec(r#""web""#, r#""subnets": ["subnet-a"]"#, "").as_bytes());
+    let plain = plain.unwrap();
+    assert_eq!(
+        *plain.network_interface_attributes(),
+        NetworkInterfaceAttributes {
+            connection_tracking_specification: ConnectionTrackingSpecification::default(),
+            block_instance_metadata: true,
+            source_dest_check: true,
+            max_tracked_connections: None,
+        }
+    );
+    for text in [
+        "{}",
+        r#"{"blockInstanceMetadata": true, "connectionTrackingSpecification": {}}"#,
+    ] {
+        let same = TaskSpec::parse(with_attributes(text).as_bytes()).unwrap();
+        assert_eq!(same, plain, "the same wish: {text}");
+    }
+    let all = r#"{"connectionTrackingSpecification": {"tcpEstablishedTimeout": 60, "udpTimeout": 60,
+        "udpStreamTimeout": 180}, "blockInstanceMetadata": false, "sourceDestCheck": false,
+        "maxTrackedConnections": 1}"#;
+    let spec = TaskSpec::parse(with_attributes(all).as_bytes()).unwrap();
+    assert_ne!(spec, plain);
+    let written = serde_json::to_value(spec.network_interface_attributes()).unwrap();
+    assert_eq!(
+        written,
+        serde_json::from_str::<serde_json::Value>(all).unwrap()
+    );
+    let text = serde_json::to_string(&spec).unwrap();
+    assert_eq!(TaskSpec::parse(text.as_bytes()).unwrap(), spec);
+}
+
+#[test]
+fn bad_attributes_name_field_and_fix() {
+    let timer = |name: &str, value: &str| {
+        format!(r#"{{"connectionTrackingSpecification": {{"{name}": {value}}}}}"#)
+    };
+    let specification = "connectionTrackingSpecification";
+    let rows = [
+        (
+            timer("tcpEstablishedTimeout", "59"),
+            format!("{specification}.tcpEstablishedTimeout"),
+            "59 is out of range; write a number of seconds from 60 to 432000",
+        ),
+        (
+            timer("udpTimeout", "61"),
+            format!("{specification}.udpTimeout"),
+            "from 30 to 60",
+        ),
+        (
+            timer("udpStreamTimeout", "181"),
+            format!("{specification}.udpStreamTimeout"),
+            "from 60 to 180",
+        ),
+        (
+            timer("udpTimeout", "\"30\""),
+            format!("{specification}.udpTimeout"),
+            "expected u32",
+        ),
+        (
+            timer("udpTimeout", "-1"),
+            format!("{specification}.udpTimeout"),
+            "expected u32",
+        ),
+        (
+            timer("icmpTimeout", "30"),
+            format!("{specification}.icmpTimeout"),
+            "expected one of",
+        ),
+        (
+            r#"{"blockInstanceMetadata": "no"}"#.to_owned(),
+            "blockInstanceMetadata".to_owned(),
+            "expected a boolean",
+        ),
+        (
+            r#"{"sourceDestCheck": 0}"#.to_owned(),
+            "sourceDestCheck".to_owned(),
+            "expected a boolean",
+        ),
+        (
+            r#"{"maxTrackedConnections": 0}"#.to_owned(),
+            "maxTrackedConnections".to_owned(),
+            "write 1 or more",
+        ),
+        (
+            r#"{"maxTrackedConnections": 4294967296}"#.to_owned(),
+            "maxTrackedConnections".to_owned(),
+            "expected u32",
+        ),
+        (
+            r#"{"blockImds": true}"#.to_owned(),
+            "blockImds".to_owned(),
+            "expected one of",
+        ),
+    ];
+    for (attributes, field, says) in rows {
+        let error = TaskSpec::parse(with_attributes(&attributes).as_bytes()).unwrap_err();
+        assert_eq!(
+            error.field,
+            NetworkInterfaceAttributes::field(&field),
+            "{attributes}: {error}"
+        );
+        assert!(error.to_string().contains(says), "{attributes}: {error}");
+    }
+}

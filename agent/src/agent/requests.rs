@@ -13,6 +13,7 @@ use super::{Agent, FORWARDING_FACT, fabric_plan, previous_forwarding};
 use crate::{
     api::{DropCount, HostChange, Status, TaskCounts, TaskDescription},
     datapath::lock,
+    eni_settings::{self, EniSettings},
     field_error::FieldError,
     nat::TableState,
     netns::Netns,
@@ -31,7 +32,7 @@ impl Control for Agent {
         let turn = self.turn(&spec.task_id);
         let _turn = turn.lock().await;
         if let Some(existing) = self.store.task(&spec.task_id).map_err(failed)? {
-            return again(&existing, &spec);
+            return self.again(&existing, &spec);
         }
         let record = self.allocate(spec).await?;
         if let Err(error) = task::set_up(&self.host, &record).await {
@@ -46,7 +47,7 @@ impl Control for Agent {
         };
         self.store.update_task(&record).map_err(failed)?;
         tracing::info!(task = %record.spec.task_id, eni = %record.eni.eni_id, "added");
-        Ok(Added::Created(TaskDescription::of(&record)))
+        Ok(Added::Created(self.describe(&record)))
     }
 
     async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
@@ -71,12 +72,12 @@ impl Control for Agent {
 
     async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
         let tasks = self.store.tasks().map_err(failed)?;
-        Ok(tasks.iter().map(TaskDescription::of).collect())
+        Ok(tasks.iter().map(|task| self.describe(task)).collect())
     }
 
     async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
         match self.store.task(&id).map_err(failed)? {
-            Some(task) => Ok(TaskDescription::of(&task)),
+            Some(task) => Ok(self.describe(&task)),
             None => Err(ControlError::Unknown(id)),
         }
     }
@@ -117,8 +118,34 @@ impl Agent {
         Arc::clone(busy.entry(id.clone()).or_default())
     }
 
+    /// The answer to a task that is there already.
+    fn again(&self, existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> {
+        let id = &spec.task_id;
+        match existing.phase {
+            Phase::Running if existing.spec == *spec => {
+                Ok(Added::Existing(self.describe(existing)))
+            }
+            Phase::Running => Err(ControlError::Conflict(format!(
+                "taskId: task {id} exists with another specification; remove it first \
+                 (branchline task rm {id}) or choose another taskId"
+            ))),
+            Phase::Creating | Phase::Deleting => Err(ControlError::Conflict(format!(
+                "taskId: task {id} could not be removed completely; \
+                 run `branchline task rm {id}` again, and see the agent's log for what is left"
+            ))),
+        }
+    }
+
+    fn describe(&self, task: &TaskRecord) -> TaskDescription {
+        let attributes = task.spec.network_interface_attributes();
+        let settings = EniSettings::resolve(&self.config.conntrack, attributes);
+        TaskDescription::of(task, settings)
+    }
+
     /// Chooses an ENI for a task and stores both before anything is done on the host.
     async fn allocate(&self, spec: TaskSpec) -> Result<TaskRecord, ControlError> {
+        eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
+            .map_err(ControlError::Invalid)?;
         let _one_at_a_time = self.allocation.lock().await;
         let tasks = self.store.tasks().map_err(failed)?;
         let enis: Vec<Eni> = tasks.into_iter().map(|task| task.eni).collect();
@@ -236,24 +263,6 @@ fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
         ));
     }
     failed(error)
-}
-
-/// The answer to a task that is there already.
-fn again(existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> {
-    let id = &spec.task_id;
-    match existing.phase {
-        Phase::Running if existing.spec == *spec => {
-            Ok(Added::Existing(TaskDescription::of(existing)))
-        }
-        Phase::Running => Err(ControlError::Conflict(format!(
-            "taskId: task {id} exists with another specification; remove it first \
-             (branchline task rm {id}) or choose another taskId"
-        ))),
-        Phase::Creating | Phase::Deleting => Err(ControlError::Conflict(format!(
-            "taskId: task {id} could not be removed completely; \
-             run `branchline task rm {id}` again, and see the agent's log for what is left"
-        ))),
-    }
 }
 
 fn taken(netns: &Path) -> ControlError {
