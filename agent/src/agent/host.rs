@@ -21,9 +21,9 @@ use crate::{
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
-    fabric::{Fabric, FabricPlan, HOST_TRUNK},
+    fabric::{Fabric, HOST_TRUNK},
     flows::{Exporter, Identities},
-    nat,
+    nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
     plug::{Plugs, Trunk},
@@ -76,7 +76,10 @@ impl Agent {
         let trunk_attachment =
             attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
         fabric.bring_up(&netlink).await?;
-        nat_gateway(&config, &plan, &netlink, &store)?;
+        let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
+        if let Some(nat) = &host_nat {
+            nat_gateway(nat, &netlink, &store)?;
+        }
         let host = Host {
             netlink,
             provider: Box::new(provider),
@@ -91,6 +94,7 @@ impl Agent {
             store,
             host,
             trunk_attachment,
+            host_nat,
             started: Instant::now(),
             allocation: AsyncMutex::new(()),
             busy: Mutex::new(HashMap::new()),
@@ -222,19 +226,11 @@ fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<()
     Ok(())
 }
 
-/// Lets the host forward and translate what tasks send outside, if the configuration asks for it;
-/// what it changes is stored first, for `purge`.
-fn nat_gateway(
-    config: &Config,
-    plan: &FabricPlan,
-    host: &Netlink,
-    store: &Store,
-) -> Result<(), HostError> {
-    if !(config.local.nat_gateway && config.local.uplink) {
-        return Ok(());
-    }
+/// Lets the host forward and translate what tasks send outside; what it changes is stored first,
+/// for `purge`.
+fn nat_gateway(table: &HostNat, host: &Netlink, store: &Store) -> Result<(), HostError> {
     // The table first: the host must not forward into the VPC for a moment without it.
-    plan.host_nat().apply(host.netns())?;
+    table.apply(host.netns())?;
     let changed = nat::enable_forwarding(host.netns())?;
     if previous_forwarding(store)?.is_none() {
         store.put_fact(FORWARDING_FACT, &changed)?;

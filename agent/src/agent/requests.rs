@@ -9,7 +9,7 @@ use std::{
 use branchline_common::verdict::DropReason;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Agent, FORWARDING_FACT, fabric_plan, previous_forwarding};
+use super::{Agent, previous_forwarding};
 use crate::{
     api::{DropCount, HostChange, Status, TaskCounts, TaskDescription},
     datapath::lock,
@@ -17,10 +17,7 @@ use crate::{
     field_error::FieldError,
     nat::TableState,
     netns::Netns,
-    provider::{
-        Eni, EniRequest, ProviderError,
-        local::{LocalProvider, new_attachment_id},
-    },
+    provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
     server::{Added, Control, ControlError, causes},
     spec::{TaskId, TaskSpec},
     state::{Phase, TaskRecord},
@@ -223,10 +220,10 @@ impl Agent {
 
     /// What the agent changed on the host, and what it was.
     fn host_changes(&self) -> Result<Vec<HostChange>, crate::cli::HostError> {
+        let Some(nat) = &self.host_nat else {
+            return Ok(Vec::new());
+        };
         let mut changes = Vec::new();
-        if !(self.config.local.nat_gateway && self.config.local.uplink) {
-            return Ok(changes);
-        }
         if let Some(previous) = previous_forwarding(&self.store)? {
             changes.extend(previous.0.into_iter().map(|(key, value)| HostChange {
                 what: format!("sysctl {}", key.replace('/', ".")),
@@ -234,8 +231,6 @@ impl Agent {
                 current: "changed with forwarding".to_owned(),
             }));
         }
-        let (provider, _) = LocalProvider::load(&self.config)?;
-        let nat = fabric_plan(&self.config, &provider).host_nat();
         let current = match nat.check(self.host.netlink.netns())? {
             TableState::Absent => "missing",
             TableState::Equal => "present",
@@ -246,7 +241,6 @@ impl Agent {
             previous: None,
             current: current.to_owned(),
         });
-        tracing::debug!(fact = FORWARDING_FACT, "host changes read");
         Ok(changes)
     }
 }
