@@ -47,6 +47,8 @@ pub struct Agent {
     store: Arc<Store>,
     host: Host,
     trunk_attachment: TrunkAttachment,
+    /// The host's table, where the configuration asks for a NAT gateway.
+    host_nat: Option<nat::HostNat>,
     started: Instant,
     /// Held from the choice of an ENI until it is stored.
     allocation: AsyncMutex<()>,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::eni_settings::EniSettings;
 use crate::provider::Eni;
 use crate::state::{Phase, TaskRecord};
 
@@ -30,6 +31,8 @@ pub struct TaskDescription {
     pub containers: Vec<serde_json::Value>,
     /// Ids of the ENI's security groups.
     pub security_groups: Vec<String>,
+    /// What else its ENI has: the settings in force, whoever set them.
+    pub network_interface_attributes: EniSettings,
     /// The task's network namespace.
     pub network_namespace: PathBuf,
     /// The host's end of its veth.
@@ -201,8 +204,8 @@ pub enum ErrorCode {
 }
 
 impl TaskDescription {
-    /// Shows `record` as ECS would.
-    pub fn of(record: &TaskRecord) -> Self {
+    /// Shows `record`, whose ENI has `settings`, as ECS would.
+    pub fn of(record: &TaskRecord, settings: EniSettings) -> Self {
         let (last_status, desired_status, attachment) = match record.phase {
             Phase::Creating => (TaskStatus::Provisioning, TaskStatus::Running, "ATTACHING"),
             Phase::Running => (TaskStatus::Running, TaskStatus::Running, "ATTACHED"),
@@ -223,6 +226,7 @@ impl TaskDescription {
             }],
             containers: Vec::new(),
             security_groups: eni.groups.clone(),
+            network_interface_attributes: settings,
             network_namespace: record.netns.clone(),
             host_link: record.host_link.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
@@ -264,11 +268,19 @@ fn details(eni: &Eni) -> Vec<KeyValuePair> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::config::ConntrackConfig;
     use crate::state::tests::record;
+
+    /// A task on a host that sets nothing.
+    pub(crate) fn describe(record: &TaskRecord) -> TaskDescription {
+        let attributes = record.spec.network_interface_attributes();
+        let settings = EniSettings::resolve(&ConntrackConfig::default(), attributes);
+        TaskDescription::of(record, settings)
+    }
 
     #[test]
     fn a_task_has_the_shape_of_describe_tasks() {
@@ -297,21 +309,28 @@ mod tests {
             }],
             "containers": [],
             "securityGroups": ["sg-web"],
+            "networkInterfaceAttributes": {
+                "connectionTrackingConfiguration": {
+                    "tcpEstablishedTimeout": 432_000,
+                    "udpTimeout": 30,
+                    "udpStreamTimeout": 180,
+                },
+                "blockInstanceMetadata": true,
+                "sourceDestCheck": true,
+                "maxTrackedConnections": 32_768,
+            },
             "networkNamespace": "/run/netns/branchline-web",
             "hostLink": "bl456789abcdef0",
             "vlanId": 7,
         });
-        assert_eq!(
-            serde_json::to_value(TaskDescription::of(&record)).unwrap(),
-            expected
-        );
+        assert_eq!(serde_json::to_value(describe(&record)).unwrap(), expected);
     }
 
     #[test]
     fn phases_and_missing_addresses_show() {
         let mut record = record("web");
         (record.eni.ipv6, record.eni.vlan) = (None, None);
-        let task = TaskDescription::of(&record);
+        let task = describe(&record);
         assert_eq!(
             (task.last_status, task.attachments[0].status.as_str()),
             (TaskStatus::Provisioning, "ATTACHING")
@@ -319,7 +338,7 @@ mod tests {
         assert_eq!((task.detail("ipv6Address"), task.vlan_id), (None, None));
         assert_eq!(task.detail("privateIPv4Address"), Some("10.0.1.10"));
         record.phase = Phase::Deleting;
-        let task = TaskDescription::of(&record);
+        let task = describe(&record);
         assert_eq!(
             (task.last_status, task.desired_status),
             (TaskStatus::Deprovisioning, TaskStatus::Stopped)

@@ -2,13 +2,17 @@
 //!
 //! Never reads the VPC file and never touches the host.
 
+mod conntrack;
+
+pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::field_error::{FieldError, from_toml};
+use crate::field_error::{FieldError, from_toml, within};
 
 /// Smallest and largest time between two flow-log files, in seconds.
 pub const FLOW_LOG_INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
@@ -33,8 +37,8 @@ pub struct Config {
     pub bpffs_dir: PathBuf,
     /// Flow-log files.
     pub flow_log: FlowLogConfig,
-    /// Connections the host tracks at most; past it new ones are refused and counted.
-    pub conntrack_max_entries: u32,
+    /// How connections are tracked.
+    pub conntrack: ConntrackConfig,
     /// Flow rows between two files at most; past it rows are counted as skipped.
     pub flow_rows_max: u32,
     /// Whether each kind of dropped packet is also logged by the agent, rate-limited.
@@ -93,7 +97,7 @@ impl Default for Config {
             netns_dir: "/run/netns".into(),
             bpffs_dir: "/sys/fs/bpf".into(),
             flow_log: FlowLogConfig::default(),
-            conntrack_max_entries: 262_144,
+            conntrack: ConntrackConfig::default(),
             flow_rows_max: 131_072,
             log_drops: false,
             mtu: 9001,
@@ -202,11 +206,7 @@ impl Config {
         )?;
         within("mtu", self.mtu, &MTU)?;
         within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
-        within(
-            "conntrack_max_entries",
-            self.conntrack_max_entries,
-            &TABLE_ENTRIES,
-        )?;
+        self.conntrack.check()?;
         within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
         account_id("flow_log.account_id", &self.flow_log.account_id)?;
         self.local.check()
@@ -274,22 +274,6 @@ fn absolute(field: &str, path: &Path) -> Result<(), FieldError> {
         field,
         format!("{:?} is not an absolute path", path),
         "start it with /",
-    ))
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    field: &str,
-    value: T,
-    range: &std::ops::RangeInclusive<T>,
-) -> Result<(), FieldError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let fix = format!("write a number from {} to {}", range.start(), range.end());
-    Err(FieldError::new(
-        field,
-        format!("{value} is out of range"),
-        fix,
     ))
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::connection_tracking::Profile;
 use crate::test_dir::TestDir;
 
 #[test]
@@ -37,6 +38,19 @@ fn every_field_is_read_and_printed_back() {
             dir: "/f".into(),
             interval: 1,
             account_id: "123456789012".into(),
+        },
+        conntrack: ConntrackConfig {
+            max_entries: 4096,
+            max_entries_per_eni: Some(7),
+            profile: Profile::NitroV6,
+            tcp_established_timeout: Some(61.try_into().unwrap()),
+            udp_timeout: Some(31.try_into().unwrap()),
+            udp_stream_timeout: Some(179.try_into().unwrap()),
+            tcp_strict: true,
+            cut_on_revoke: true,
+            auto_track: ["10.0.5.5/32", "2001:db8::/32"]
+                .map(|text| text.to_owned().try_into().unwrap())
+                .to_vec(),
         },
         local: LocalConfig {
             nat_gateway: true,
@@ -85,9 +99,54 @@ fn bad_values_name_field_and_fix() {
         ("max_enis = 0", "max_enis", "from 1 to 4095"),
         ("max_enis = 4096", "max_enis", "from 1 to 4095"),
         (
-            "conntrack_max_entries = 10",
-            "conntrack_max_entries",
+            "conntrack.max_entries = 10",
+            "conntrack.max_entries",
             "from 1024",
+        ),
+        (
+            "conntrack.max_entries_per_eni = 0",
+            "conntrack.max_entries_per_eni",
+            "from 1 to 262144",
+        ),
+        (
+            "conntrack.max_entries = 2048\nconntrack.max_entries_per_eni = 2049",
+            "conntrack.max_entries_per_eni",
+            "from 1 to 2048",
+        ),
+        (
+            "conntrack.profile = 'nitro'",
+            "conntrack.profile",
+            "expected `default` or `nitro-v6`",
+        ),
+        (
+            "conntrack.tcp_established_timeout = 59",
+            "conntrack.tcp_established_timeout",
+            "from 60 to 432000",
+        ),
+        (
+            "conntrack.udp_timeout = 61",
+            "conntrack.udp_timeout",
+            "from 30 to 60",
+        ),
+        (
+            "conntrack.udp_stream_timeout = 181",
+            "conntrack.udp_stream_timeout",
+            "from 60 to 180",
+        ),
+        (
+            "conntrack.tcp_strict = 'yes'",
+            "conntrack.tcp_strict",
+            "expected a boolean",
+        ),
+        (
+            "conntrack.auto_track = ['10.0.0.0/8', '10.0.5.5']",
+            "conntrack.auto_track[1]",
+            "write an address and a prefix length",
+        ),
+        (
+            "conntrack.auto_track = ['10.0.5.5/24']",
+            "conntrack.auto_track[0]",
+            "has host bits; write 10.0.5.0/24",
         ),
         ("flow_rows_max = 10", "flow_rows_max", "from 1024"),
         ("provider = 'ec3'", "provider", "expected `local`"),

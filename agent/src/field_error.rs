@@ -83,6 +83,26 @@ pub fn check_id(id: &str, prefix: &str, field: &str) -> Result<(), FieldError> {
     ))
 }
 
+/// Refuses a number outside `range`.
+///
+/// # Errors
+/// Names `field` and the range.
+pub fn within<T: PartialOrd + std::fmt::Display>(
+    field: &str,
+    value: T,
+    range: &std::ops::RangeInclusive<T>,
+) -> Result<(), FieldError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let fix = format!("write a number from {} to {}", range.start(), range.end());
+    Err(FieldError::new(
+        field,
+        format!("{value} is out of range"),
+        fix,
+    ))
+}
+
 fn not_toml(text: &str, error: &toml::de::Error) -> FieldError {
     let before = error
         .span()

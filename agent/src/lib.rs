@@ -16,6 +16,10 @@ pub mod api;
 
 pub mod spec;
 
+pub mod connection_tracking;
+
+pub mod eni_settings;
+
 pub mod task;
 
 pub mod provider;

@@ -1,4 +1,4 @@
-//! Puts an ENI into the data plane's maps and takes it out: slots, policies, addresses.
+//! Puts an ENI into the data plane's maps and takes it out: slots, addresses, membership.
 //!
 //! Knows no link or namespace beyond their indices, and decides nothing about packets.
 
@@ -9,7 +9,6 @@ use std::{
 };
 
 use branchline_common::{
-    conntrack::default_timeouts,
     flow::{Address, NO_ADDRESS, mapped},
     headers::ethernet,
     maps::{self, ENI_SLOTS, Endpoint, eni},
@@ -17,10 +16,12 @@ use branchline_common::{
 use ipnet::IpNet;
 
 use crate::{
+    address,
     datapath::{Datapath, DatapathError, lock},
-    policy::{self, TooManyRules},
-    provider::{Eni, ProviderError},
-    security_groups::SecurityGroup,
+    eni_settings::{self, EniSettings},
+    policies::{Policies, PolicyError, Unsettled},
+    provider::Eni,
+    security_groups::{Directory, Members},
 };
 
 /// Why an ENI could not be put into the data plane.
@@ -29,12 +30,9 @@ pub enum PlugError {
     /// All slots are taken.
     #[error("the data plane has room for {} ENIs and all are taken; remove a task first", ENI_SLOTS - 1)]
     Full,
-    /// The groups have too many rules.
+    /// Its groups, or those that refer to them.
     #[error(transparent)]
-    Policy(#[from] TooManyRules),
-    /// The groups are not known.
-    #[error("read the security groups")]
-    Groups(#[source] ProviderError),
+    Policy(#[from] PolicyError),
     /// A map refused.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -49,52 +47,76 @@ pub struct Trunk {
     pub fabric: u32,
 }
 
-/// A compiled policy that ENIs obey.
-#[derive(Debug)]
-struct Compiled {
-    id: u32,
-    users: BTreeSet<u32>,
-}
-
 /// Which ENI has which slot, and which policies there are.
 #[derive(Debug)]
 pub struct Plugs {
     trunk: Trunk,
     vpc_cidrs: Vec<IpNet>,
     slots: BTreeMap<u32, String>,
-    policies: BTreeMap<Vec<String>, Compiled>,
-    next_policy: u32,
+    policies: Policies,
+}
+
+/// What an agent starts with.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Where the trunk's ends are.
+    pub trunk: Trunk,
+    /// The VPC's networks.
+    pub vpc_cidrs: Vec<IpNet>,
+    /// Groups and prefix lists in force.
+    pub directory: Directory,
+    /// Members of groups that are not on this host.
+    pub members: Members,
+    /// Whether a removed rule ends the connections that it let be opened.
+    pub cut_on_revoke: bool,
+    /// The ENIs that the store knows.
+    pub enis: &'a [&'a Eni],
 }
 
 impl Plugs {
-    /// What is plugged in now, by the maps: `enis` are those that the store knows.
+    /// What is plugged in now, by the maps.
     ///
     /// # Errors
     /// `Datapath` if the maps cannot be read.
-    pub fn restore(
-        datapath: &Datapath,
-        trunk: Trunk,
-        vpc_cidrs: Vec<IpNet>,
-        enis: &[&Eni],
-    ) -> Result<Self, DatapathError> {
-        let mut plugs = Self {
-            trunk,
-            vpc_cidrs,
-            slots: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            next_policy: 1,
-        };
+    pub fn restore(datapath: &Datapath, start: Start<'_>) -> Result<Self, DatapathError> {
+        let mut slots = BTreeMap::new();
+        let mut used = BTreeSet::new();
         for slot in 1..ENI_SLOTS {
             let found = datapath.eni(slot)?;
             if found.branch_ifindex == 0 {
                 continue;
             }
-            plugs.next_policy = plugs.next_policy.max(found.policy + 1);
-            let owner = enis.iter().find(|eni| eni.mac.0 == found.mac);
+            used.insert(found.policy);
+            let owner = start.enis.iter().find(|eni| eni.mac.0 == found.mac);
             let name = owner.map_or_else(String::new, |eni| eni.eni_id.clone());
-            plugs.slots.insert(slot, name);
+            slots.insert(slot, name);
         }
-        Ok(plugs)
+        let mut members = start.members;
+        for eni in start.enis {
+            members.insert(&eni.eni_id, eni.groups.iter().cloned(), networks(eni));
+        }
+        let Start {
+            directory,
+            cut_on_revoke,
+            ..
+        } = start;
+        Ok(Self {
+            trunk: start.trunk,
+            vpc_cidrs: start.vpc_cidrs,
+            slots,
+            policies: Policies::restore(datapath, directory, members, cut_on_revoke, &used)?,
+        })
+    }
+
+    /// The policies.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The policies, to be changed.
+    pub fn policies_mut(&mut self) -> &mut Policies {
+        &mut self.policies
     }
 
     /// Slots that no ENI of the store owns: what a lost store left.
@@ -119,8 +141,8 @@ impl Plugs {
         &self.slots
     }
 
-    /// Puts `eni` into the maps, with the rules of `groups`, which are its own: policy first, then
-    /// the ENI, then what leads packets to it. Idempotent.
+    /// Puts `eni` into the maps: who refers to its groups knows it first, then its policy, then the
+    /// ENI, then what leads packets to it. Idempotent.
     ///
     /// # Errors
     /// Each variant; what was put in stays for [`Plugs::unplug`].
@@ -128,14 +150,28 @@ impl Plugs {
         &mut self,
         datapath: &Mutex<Datapath>,
         eni: &Eni,
+        settings: &EniSettings,
         branch_ifindex: u32,
-        groups: &[SecurityGroup],
-    ) -> Result<u32, PlugError> {
+    ) -> Result<(u32, Unsettled), PlugError> {
         let mut datapath = lock(datapath);
         let slot = self.take_slot(&eni.eni_id)?;
-        let policy = self.policy(&mut datapath, slot, groups)?;
-        let entry = self.entry(eni, branch_ifindex, policy, &datapath);
-        datapath.set_eni(slot, &entry)?;
+        let unsettled = self.policies.set_members(&mut datapath, |members| {
+            let groups = eni.groups.iter().cloned();
+            let changes = members.insert(&eni.eni_id, groups, networks(eni));
+            changes.into_keys().collect()
+        })?;
+        let policy = self.policies.join(&mut datapath, slot, &eni.groups)?;
+        let held = datapath.eni(slot)?;
+        let ticks_per_second = datapath.clock().ticks_per_second();
+        let entry = self.entry(eni, settings, branch_ifindex, ticks_per_second);
+        let entry = maps::Eni {
+            policy: held.policy,
+            ..entry
+        };
+        if held != entry {
+            datapath.set_eni(slot, &entry)?;
+        }
+        datapath.switch_policy(&BTreeSet::from([slot]), policy)?;
         datapath.set_branch(branch_ifindex, slot)?;
         for address in [entry.ipv4, entry.ipv6] {
             if address != NO_ADDRESS {
@@ -150,7 +186,22 @@ impl Plugs {
             };
             datapath.set_endpoint(endpoint, slot)?;
         }
-        Ok(slot)
+        Ok((slot, unsettled))
+    }
+
+    /// Nobody trusts the ENI's addresses any more: it is no member of its groups. To be called
+    /// before anything else is done with its addresses (`spec/security-groups.md` section 1.4).
+    ///
+    /// # Errors
+    /// `Policy`; it is still a member then.
+    pub fn distrust(
+        &mut self,
+        datapath: &Mutex<Datapath>,
+        eni_id: &str,
+    ) -> Result<Unsettled, PolicyError> {
+        self.policies.set_members(&mut lock(datapath), |members| {
+            members.remove(eni_id).into_keys().collect()
+        })
     }
 
     /// Takes an ENI out: no packet finds it any more, but what it counted stays. `None` if it was
@@ -172,25 +223,10 @@ impl Plugs {
 
     /// Frees the slot of an unplugged ENI that the maps have forgotten, and its policy if it was
     /// the last to obey it.
-    ///
-    /// # Errors
-    /// `Datapath`.
-    pub fn free(&mut self, datapath: &Mutex<Datapath>, slot: u32) -> Result<(), DatapathError> {
-        let mut datapath = lock(datapath);
+    pub fn free(&mut self, slot: u32) -> Unsettled {
         self.slots.remove(&slot);
-        self.leave_policies(slot);
-        self.drop_unused(&mut datapath)
-    }
-
-    /// Removes policies that no ENI obeys, also those that an earlier agent compiled.
-    ///
-    /// # Errors
-    /// `Datapath`.
-    pub fn drop_unused(&mut self, datapath: &mut Datapath) -> Result<(), DatapathError> {
-        self.policies
-            .retain(|_, compiled| !compiled.users.is_empty());
-        let kept: BTreeSet<u32> = self.policies.values().map(|compiled| compiled.id).collect();
-        datapath.retain_policies(|policy| kept.contains(&policy))
+        self.policies.leave(slot);
+        self.policies.drop_unused()
     }
 
     fn take_slot(&mut self, eni_id: &str) -> Result<u32, PlugError> {
@@ -203,49 +239,23 @@ impl Plugs {
         Ok(slot)
     }
 
-    /// The policy of a set of groups, compiled if no ENI has this set yet.
-    fn policy(
-        &mut self,
-        datapath: &mut Datapath,
-        slot: u32,
-        groups: &[SecurityGroup],
-    ) -> Result<u32, PlugError> {
-        let mut ids: Vec<String> = groups.iter().map(|group| group.group_id.clone()).collect();
-        ids.sort();
-        self.leave_policies(slot);
-        if let Some(compiled) = self.policies.get_mut(&ids) {
-            compiled.users.insert(slot);
-            return Ok(compiled.id);
-        }
-        let id = self.next_policy;
-        let compiled = policy::compile(id, groups)?;
-        datapath.insert_rules(&compiled.rules)?;
-        self.next_policy += 1;
-        self.policies.insert(
-            ids,
-            Compiled {
-                id,
-                users: BTreeSet::from([slot]),
-            },
-        );
-        Ok(id)
-    }
-
-    fn leave_policies(&mut self, slot: u32) {
-        for compiled in self.policies.values_mut() {
-            compiled.users.remove(&slot);
-        }
-    }
-
-    fn entry(&self, eni: &Eni, branch_ifindex: u32, policy: u32, datapath: &Datapath) -> maps::Eni {
+    fn entry(
+        &self,
+        eni: &Eni,
+        settings: &EniSettings,
+        branch_ifindex: u32,
+        ticks_per_second: u32,
+    ) -> maps::Eni {
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
         let ipv4 = eni.ipv4.map(|net| IpAddr::V4(net.addr()));
         let ipv6 = eni.ipv6.map(|net| IpAddr::V6(net.addr()));
         maps::Eni {
             trunk_ifindex: self.trunk.host,
             branch_ifindex,
             fabric_ifindex: self.trunk.fabric,
-            policy,
-            flags: eni::SOURCE_DEST_CHECK | eni::BLOCK_IMDS,
+            policy: 0,
+            flags: flag(settings.source_dest_check, eni::SOURCE_DEST_CHECK)
+                | flag(settings.block_imds, eni::BLOCK_IMDS),
             vlan: eni.vlan.map_or(0, |vlan| vlan.get()),
             mac: eni.mac.0,
             ipv4: or_none(ipv4),
@@ -254,13 +264,21 @@ impl Plugs {
             router_ipv4: or_none(eni.router_ipv4.map(IpAddr::V4)),
             router_ipv6: or_none(eni.router_ipv6.map(IpAddr::V6)),
             resolvers: resolvers(&self.vpc_cidrs),
-            timeouts: default_timeouts(datapath.clock().ticks_per_second()),
+            timeouts: eni_settings::timeouts(settings, ticks_per_second),
+            max_connections: settings.max_connections,
         }
     }
 }
 
 fn or_none(address: Option<IpAddr>) -> Address {
-    address.map_or(NO_ADDRESS, policy::address)
+    address.map_or(NO_ADDRESS, address::address)
+}
+
+/// The ENI's addresses, as its groups' members have them.
+fn networks(eni: &Eni) -> impl Iterator<Item = IpNet> {
+    let ipv4 = eni.ipv4.map(|net| IpNet::from(IpAddr::V4(net.addr())));
+    let ipv6 = eni.ipv6.map(|net| IpNet::from(IpAddr::V6(net.addr())));
+    ipv4.into_iter().chain(ipv6)
 }
 
 /// The link-local address that the kernel makes from a MAC address (RFC 4291 appendix A).

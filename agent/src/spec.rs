@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connection_tracking::ConnectionTrackingSpecification;
 use crate::field_error::{FieldError, from_json};
 
 /// Subnets that one task may list.
@@ -33,6 +34,12 @@ pub struct TaskSpec {
 pub struct NetworkConfiguration {
     /// The only mode there is.
     pub awsvpc_configuration: AwsvpcConfiguration,
+    /// What ECS cannot say of the ENI; left out, the document is ECS's.
+    #[serde(
+        default,
+        skip_serializing_if = "NetworkInterfaceAttributes::is_default"
+    )]
+    pub network_interface_attributes: NetworkInterfaceAttributes,
 }
 
 /// ECS's `awsvpcConfiguration`.
@@ -47,6 +54,55 @@ pub struct AwsvpcConfiguration {
     /// Always `DISABLED` on a host of one's own.
     #[serde(default)]
     pub assign_public_ip: AssignPublicIp,
+}
+
+/// What the task's ENI has besides addresses and groups, in the names of EC2's `ModifyNetworkInterfaceAttribute`
+/// where it has one. Branchline's own: ECS has no such object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkInterfaceAttributes {
+    /// Idle timers that differ from the host's.
+    pub connection_tracking_specification: ConnectionTrackingSpecification,
+    /// Whether the instance metadata service is out of reach.
+    pub block_instance_metadata: bool,
+    /// Whether packets from or to addresses that are not the ENI's own are dropped.
+    pub source_dest_check: bool,
+    /// Connections it may track at most, from 1 on; without it the host's share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tracked_connections: Option<u32>,
+}
+
+impl Default for NetworkInterfaceAttributes {
+    fn default() -> Self {
+        Self {
+            connection_tracking_specification: ConnectionTrackingSpecification::default(),
+            block_instance_metadata: true,
+            source_dest_check: true,
+            max_tracked_connections: None,
+        }
+    }
+}
+
+impl NetworkInterfaceAttributes {
+    /// The path of the field `name` in a task specification.
+    pub fn field(name: &str) -> String {
+        format!("networkConfiguration.networkInterfaceAttributes.{name}")
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        match self.max_tracked_connections {
+            Some(0) => Err(FieldError::new(
+                Self::field("maxTrackedConnections"),
+                "0 leaves the task no connection",
+                "write 1 or more, or leave it out",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Whether a task gets a public address.
@@ -126,6 +182,11 @@ impl TaskSpec {
         &self.network_configuration.awsvpc_configuration
     }
 
+    /// The task's `networkInterfaceAttributes`.
+    pub fn network_interface_attributes(&self) -> &NetworkInterfaceAttributes {
+        &self.network_configuration.network_interface_attributes
+    }
+
     fn check(&self) -> Result<(), FieldError> {
         let field = |name: &str| format!("networkConfiguration.awsvpcConfiguration.{name}");
         let awsvpc = self.awsvpc();
@@ -151,6 +212,7 @@ impl TaskSpec {
                 fix,
             ));
         }
+        self.network_interface_attributes().check()?;
         match &self.network_namespace {
             Some(path) if !path.is_absolute() => {
                 let problem = format!("{path:?} is not an absolute path");
@@ -188,135 +250,5 @@ fn check_list(field: &str, ids: &[String], most: usize, what: &str) -> Result<()
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-
-    fn spec(id: &str, awsvpc: &str, rest: &str) -> String {
-        format!(
-            r#"{{"taskId": {id}, "networkConfiguration": {{"awsvpcConfiguration": {{{awsvpc}}}}}{rest}}}"#
-        )
-    }
-
-    #[test]
-    fn defaults_are_ecss() {
-        let spec = TaskSpec::parse(spec(r#""web-1""#, r#""subnets": ["subnet-a"]"#, "").as_bytes())
-            .unwrap();
-        assert_eq!(spec.task_id.as_str(), "web-1");
-        assert_eq!(spec.awsvpc().security_groups, Vec::<String>::new());
-        assert_eq!(spec.awsvpc().assign_public_ip, AssignPublicIp::Disabled);
-        assert_eq!(spec.network_namespace, None);
-        let text = serde_json::to_string(&spec).unwrap();
-        assert_eq!(TaskSpec::parse(text.as_bytes()).unwrap(), spec);
-    }
-
-    #[test]
-    fn bad_specifications_name_field_and_fix() {
-        let subnets = |count: usize| {
-            let ids: Vec<String> = (0..count).map(|n| format!("\"subnet-{n}\"")).collect();
-            format!(r#""subnets": [{}]"#, ids.join(","))
-        };
-        let one = subnets(1);
-        let id = r#""web""#;
-        let groups: Vec<String> = (0..17).map(|n| format!("\"sg-{n}\"")).collect();
-        let groups = format!(r#""securityGroups": [{}]"#, groups.join(","));
-        let awsvpc = "networkConfiguration.awsvpcConfiguration";
-        let rows = [
-            (spec(r#""""#, &one, ""), "taskId".to_owned(), "1 to 64"),
-            (
-                spec(r#""a/b""#, &one, ""),
-                "taskId".to_owned(),
-                "letters, digits",
-            ),
-            (
-                spec(r#""..""#, &one, ""),
-                "taskId".to_owned(),
-                "letters, digits",
-            ),
-            (
-                spec(r#""-a""#, &one, ""),
-                "taskId".to_owned(),
-                "not beginning with -",
-            ),
-            (
-                spec(&format!("\"{}\"", "x".repeat(65)), &one, ""),
-                "taskId".to_owned(),
-                "1 to 64",
-            ),
-            (
-                spec("7", &one, ""),
-                "taskId".to_owned(),
-                "expected a string",
-            ),
-            (spec(id, "", ""), format!("{awsvpc}.subnets"), "add it"),
-            (
-                spec(id, &subnets(0), ""),
-                format!("{awsvpc}.subnets"),
-                "name 1 to 16 subnets",
-            ),
-            (
-                spec(id, &subnets(17), ""),
-                format!("{awsvpc}.subnets"),
-                "names 17 subnets; name 16 at most",
-            ),
-            (
-                spec(id, r#""subnets": ["a", "b", "a"]"#, ""),
-                format!("{awsvpc}.subnets[2]"),
-                "remove one",
-            ),
-            (
-                spec(id, r#""subnets": ["a", 5]"#, ""),
-                format!("{awsvpc}.subnets[1]"),
-                "expected a string",
-            ),
-            (
-                spec(id, &format!("{one}, {groups}"), ""),
-                format!("{awsvpc}.securityGroups"),
-                "name 16 at most",
-            ),
-            (
-                spec(id, &format!(r#"{one}, "securityGroups": ["a", "a"]"#), ""),
-                format!("{awsvpc}.securityGroups[1]"),
-                "remove one",
-            ),
-            (
-                spec(id, &format!(r#"{one}, "assignPublicIp": "ENABLED""#), ""),
-                format!("{awsvpc}.assignPublicIp"),
-                "write DISABLED",
-            ),
-            (
-                spec(id, &format!(r#"{one}, "assignPublicIp": "yes""#), ""),
-                format!("{awsvpc}.assignPublicIp"),
-                "unknown variant",
-            ),
-            (
-                spec(id, &format!(r#"{one}, "securityGroup": []"#), ""),
-                format!("{awsvpc}.securityGroup"),
-                "expected one of",
-            ),
-            (
-                spec(id, &one, r#", "networkNamespace": "ns""#),
-                "networkNamespace".to_owned(),
-                "start it with /",
-            ),
-            (
-                spec(id, &one, r#", "cpu": 1"#),
-                "cpu".to_owned(),
-                "unknown field",
-            ),
-            (
-                r#"{"taskId": "a"}"#.to_owned(),
-                "networkConfiguration".to_owned(),
-                "add it",
-            ),
-            ("{".to_owned(), "line 1".to_owned(), "not JSON"),
-        ];
-        for (text, field, says) in rows {
-            let error = TaskSpec::parse(text.as_bytes()).unwrap_err();
-            assert_eq!(error.field, field, "{text}: {error}");
-            assert!(error.to_string().contains(says), "{text}: {error}");
-        }
-        assert!(TaskSpec::parse(spec(id, &subnets(16), "").as_bytes()).is_ok());
-    }
-}
+#[path = "spec_tests.rs"]
+mod tests;

@@ -125,6 +125,39 @@ fn a_damaged_entry_is_named() {
     assert!(store.task(&id("web")).is_err());
 }
 
+/// What the version before `networkInterfaceAttributes` wrote.
+const RECORD_WITHOUT_ATTRIBUTES: &str = r#"{"spec":{"taskId":"web","networkConfiguration":{"awsvpcConfiguration":{"subnets":["subnet-a"],"securityGroups":[],"assignPublicIp":"DISABLED"}}},"eni":{"eni_id":"eni-0123456789abcdef0","attachment_id":"00000000-0000-4000-8000-000000000001","subnet_id":"subnet-a","vpc_id":"vpc-1","mac":"0a:00:00:00:00:01","vlan":7,"ipv4":"10.0.1.10/24","ipv6":"2001:db8::1/64","router_ipv4":"10.0.1.1","router_ipv6":"2001:db8::1","router_mac":"0e:62:6c:00:00:01","groups":["sg-web"],"private_dns_name":"ip-10-0-1-10.ec2.internal","availability_zone":"us-east-1a"},"netns":"/run/netns/branchline-web","owned_netns":true,"host_link":"bl456789abcdef0","phase":"creating","created_at_ms":1700000000123,"generation":0}"#;
+
+#[test]
+fn a_record_of_the_version_before_attributes_is_read_and_written_alike() {
+    let dir = TestDir::new();
+    let store = Store::open(dir.path()).unwrap();
+    store
+        .write(String::new, |write| {
+            let bytes = RECORD_WITHOUT_ATTRIBUTES.as_bytes();
+            write.open_table(TASKS)?.insert("web", bytes)?;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.tasks().unwrap(), [record("web")]);
+    assert_eq!(json(&record("web")), RECORD_WITHOUT_ATTRIBUTES.as_bytes());
+}
+
+#[test]
+fn a_tasks_attributes_survive_a_restart() {
+    let dir = TestDir::new();
+    let mut web = record("web");
+    let attributes = &mut web.spec.network_configuration.network_interface_attributes;
+    attributes.block_instance_metadata = false;
+    attributes.max_tracked_connections = Some(9);
+    attributes
+        .connection_tracking_specification
+        .tcp_established_timeout = Some(350.try_into().unwrap());
+    let stored = Store::open(dir.path()).unwrap().insert_task(web).unwrap();
+    let tasks = Store::open(dir.path()).unwrap().tasks().unwrap();
+    assert_eq!(tasks, [stored]);
+}
+
 #[test]
 fn a_state_dir_that_is_a_file_is_named() {
     let dir = TestDir::new();

@@ -5,17 +5,21 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
+    config::ConntrackConfig,
     datapath::{self, Datapath, DatapathError},
+    eni_settings::EniSettings,
     flows::{Exporter, FlowLogError, Identities, Identity},
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
     netns::{Netns, NetnsError},
     plug::{PlugError, Plugs},
+    policies::{PolicyError, Unsettled},
     provider::{Eni, Provider, ProviderError},
+    server::causes,
     state::TaskRecord,
     sysctl::{self, SysctlError},
     task_network::{self, TaskNetwork, TaskNetworkError},
@@ -33,13 +37,22 @@ pub struct Host {
     /// The data plane.
     pub datapath: Arc<Mutex<Datapath>>,
     /// What is plugged into it.
-    pub plugs: Mutex<Plugs>,
+    pub plugs: Arc<Mutex<Plugs>>,
     /// What writes its flow records.
     pub exporter: Exporter,
     /// Whose records a slot's are.
     pub identities: Identities,
     /// MTU of every task, in bytes.
     pub mtu: u32,
+    /// What ENIs have unless their tasks say otherwise.
+    pub conntrack: ConntrackConfig,
+}
+
+impl Host {
+    /// What is plugged in, for one caller.
+    pub fn plugs(&self) -> MutexGuard<'_, Plugs> {
+        self.plugs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Which step failed. The steps before it have been undone.
@@ -87,6 +100,9 @@ pub enum TearDownError {
     /// The maps.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The policies that trust the ENI's addresses.
+    #[error("take the ENI's addresses out of the security groups")]
+    Policy(#[from] PolicyError),
     /// The flow records.
     #[error("keep the task's flow records")]
     Flows(#[from] FlowLogError),
@@ -130,6 +146,7 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
 pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     let mut errors = Vec::new();
     let mut note = |result: Result<(), TearDownError>| errors.extend(result.err());
+    note(distrust(host, &task.eni));
     let deleted = host.netlink.delete_link_named(&task.host_link).await;
     note(deleted.map(|_| ()).map_err(TearDownError::from));
     note(unplug(host, &task.eni).await);
@@ -217,16 +234,41 @@ fn network(host: &Host, eni: &Eni) -> TaskNetwork {
 /// # Errors
 /// As [`Plugs::plug`].
 pub async fn plug(host: &Host, task: &TaskRecord, branch_ifindex: u32) -> Result<(), PlugError> {
-    let eni = &task.eni;
-    let groups = host
-        .provider
-        .describe_security_groups(&eni.groups)
-        .await
-        .map_err(PlugError::Groups)?;
-    let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = plugs.plug(&host.datapath, eni, branch_ifindex, &groups)?;
+    let attributes = task.spec.network_interface_attributes();
+    let settings = EniSettings::resolve(&host.conntrack, attributes);
+    let plugged = host
+        .plugs()
+        .plug(&host.datapath, &task.eni, &settings, branch_ifindex);
+    let (slot, unsettled) = plugged?;
+    settle(host, unsettled);
     host.identities.insert(slot, identity(task));
     Ok(())
+}
+
+/// From now on nobody trusts the ENI's addresses for its groups' sake.
+fn distrust(host: &Host, eni: &Eni) -> Result<(), TearDownError> {
+    let unsettled = host.plugs().distrust(&host.datapath, &eni.eni_id)?;
+    settle(host, unsettled);
+    Ok(())
+}
+
+/// Sees to what a change of policies leaves over, in the background: it waits for programs that
+/// still run.
+pub fn settle(host: &Host, unsettled: Unsettled) {
+    let (plugs, datapath) = (Arc::clone(&host.plugs), Arc::clone(&host.datapath));
+    tokio::task::spawn_blocking(move || {
+        let settled = datapath::grace_period().and_then(|()| {
+            let mut plugs = plugs.lock().unwrap_or_else(PoisonError::into_inner);
+            plugs
+                .policies_mut()
+                .settle(&mut datapath::lock(&datapath), &unsettled)
+        });
+        match settled {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "connections that no rule allows any more ended"),
+            Err(error) => tracing::warn!(error = causes(&error), "settle a change of policies"),
+        }
+    });
 }
 
 /// Whose the flow records of a task's slot are.
@@ -243,16 +285,13 @@ pub fn identity(task: &TaskRecord) -> Identity {
 /// Takes the ENI out of the data plane. Its counts are kept for the flow log before the maps
 /// forget them.
 async fn unplug(host: &Host, eni: &Eni) -> Result<(), TearDownError> {
-    let slot = {
-        let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
-        plugs.unplug(&host.datapath, &eni.eni_id)?
-    };
-    let Some(slot) = slot else {
+    let unplugged = host.plugs().unplug(&host.datapath, &eni.eni_id);
+    let Some(slot) = unplugged? else {
         return Ok(());
     };
     host.exporter.retire(slot).await?;
-    let mut plugs = host.plugs.lock().unwrap_or_else(PoisonError::into_inner);
-    plugs.free(&host.datapath, slot)?;
+    let unsettled = host.plugs().free(slot);
+    settle(host, unsettled);
     Ok(())
 }
 

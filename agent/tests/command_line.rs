@@ -10,6 +10,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use branchline::api::{Attachment, KeyValuePair, Status, TaskDescription, TaskStatus};
+use branchline::config::ConntrackConfig;
+use branchline::eni_settings::EniSettings;
 use branchline::field_error::FieldError;
 use branchline::server::{Added, Control, ControlError, bind, serve};
 use branchline::spec::{TaskId, TaskSpec};
@@ -50,6 +52,10 @@ impl Control for Memory {
             }],
             containers: Vec::new(),
             security_groups: vec!["sg-web".into()],
+            network_interface_attributes: EniSettings::resolve(
+                &ConntrackConfig::default(),
+                spec.network_interface_attributes(),
+            ),
             network_namespace: self.netns.clone(),
             host_link: "bl0".into(),
             vlan_id: Some(1),
@@ -220,7 +226,8 @@ fn tasks_are_added_listed_shown_and_removed() {
         .collect();
     assert_eq!(ids, ["TASK", "db", "web"]);
     assert!(
-        succeeds(&agent.run(&["task", "show", "web"])).contains("\nprivateIPv4Address  10.0.1.4\n")
+        succeeds(&agent.run(&["task", "show", "web"]))
+            .contains("\nprivateIPv4Address     10.0.1.4\n")
     );
     let shown: serde_json::Value =
         serde_json::from_str(succeeds(&agent.run(&["task", "show", "web", "--json"]))).unwrap();

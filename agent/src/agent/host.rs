@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -16,19 +16,21 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Agent, FORWARDING_FACT, fabric_plan, pins, previous_forwarding};
 use crate::{
+    address::{address, prefix},
     cli::HostError,
     config::Config,
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
-    fabric::{Fabric, FabricPlan, HOST_TRUNK},
+    fabric::{Fabric, HOST_TRUNK},
     flows::{Exporter, Identities},
-    nat,
+    nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
-    plug::{Plugs, Trunk},
+    plug::{Plugs, Start, Trunk},
     provider::local::{LocalProvider, addresses, vpc::Vpc},
     provider::{Eni, Provider},
+    security_groups::Members,
     state::{Phase, Store, TaskRecord},
     task::{self, Host},
 };
@@ -48,6 +50,9 @@ impl Agent {
             datapath.forward_log()?;
         }
         fill_routes(&mut datapath, &config, provider.vpc())?;
+        let auto_track = config.conntrack.auto_track.iter();
+        let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
+        datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
         let fabric = Fabric::ensure(&plan, &netlink).await?;
         let trunk = Trunk {
@@ -56,7 +61,15 @@ impl Agent {
         };
         let tasks = store.tasks()?;
         let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
-        let plugs = Plugs::restore(&lock(&datapath), trunk, provider.vpc_cidrs(), &enis)?;
+        let start = Start {
+            trunk,
+            vpc_cidrs: provider.vpc_cidrs(),
+            directory: provider.directory(),
+            members: Members::default(),
+            cut_on_revoke: config.conntrack.cut_on_revoke,
+            enis: &enis,
+        };
+        let plugs = Plugs::restore(&lock(&datapath), start)?;
         let identities = Identities::default();
         for task in &tasks {
             if let Some(slot) = plugs.slot(&task.eni.eni_id) {
@@ -75,21 +88,26 @@ impl Agent {
         let trunk_attachment =
             attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
         fabric.bring_up(&netlink).await?;
-        nat_gateway(&config, &plan, &netlink, &store)?;
+        let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
+        if let Some(nat) = &host_nat {
+            nat_gateway(nat, &netlink, &store)?;
+        }
         let host = Host {
             netlink,
             provider: Box::new(provider),
             datapath,
-            plugs: Mutex::new(plugs),
+            plugs: Arc::new(Mutex::new(plugs)),
             exporter,
             identities,
             mtu: config.mtu,
+            conntrack: config.conntrack.clone(),
         };
         let agent = Self {
             config,
             store,
             host,
             trunk_attachment,
+            host_nat,
             started: Instant::now(),
             allocation: AsyncMutex::new(()),
             busy: Mutex::new(HashMap::new()),
@@ -129,22 +147,14 @@ impl Agent {
             tracing::warn!(task = %task.spec.task_id, phase = ?task.phase, "not there any more");
             self.undo(task).await;
         }
-        let mut plugs = self
-            .host
-            .plugs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        plugs.drop_unused(&mut lock(&self.host.datapath))?;
+        let unsettled = self.host.plugs().policies_mut().drop_earlier();
+        task::settle(&self.host, unsettled);
         Ok(())
     }
 
     /// Frees slots that no task of the store has.
     fn drop_ownerless(&self) -> Result<(), DatapathError> {
-        let mut plugs = self
-            .host
-            .plugs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut plugs = self.host.plugs();
         for slot in plugs.ownerless() {
             tracing::warn!(
                 slot,
@@ -152,7 +162,7 @@ impl Agent {
             );
             lock(&self.host.datapath).unplug_eni(slot)?;
             lock(&self.host.datapath).forget_eni(slot)?;
-            plugs.free(&self.host.datapath, slot)?;
+            task::settle(&self.host, plugs.free(slot));
         }
         Ok(())
     }
@@ -161,7 +171,7 @@ impl Agent {
 fn load(config: &Config) -> Result<Datapath, DatapathError> {
     Datapath::load(&Settings {
         pins: Some(pins(config)),
-        connections: config.conntrack_max_entries,
+        connections: config.conntrack.max_entries,
         rows: config.flow_rows_max,
         log_drops: config.log_drops,
     })
@@ -215,25 +225,17 @@ fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<()
             .ipv6
             .map(|net| IpAddr::V6(addresses::router_ipv6(net)));
         for address in ipv4.into_iter().chain(ipv6) {
-            datapath.set_address(address::address(address), ROUTER)?;
+            datapath.set_address(self::address(address), ROUTER)?;
         }
     }
     Ok(())
 }
 
-/// Lets the host forward and translate what tasks send outside, if the configuration asks for it;
-/// what it changes is stored first, for `purge`.
-fn nat_gateway(
-    config: &Config,
-    plan: &FabricPlan,
-    host: &Netlink,
-    store: &Store,
-) -> Result<(), HostError> {
-    if !(config.local.nat_gateway && config.local.uplink) {
-        return Ok(());
-    }
+/// Lets the host forward and translate what tasks send outside; what it changes is stored first,
+/// for `purge`.
+fn nat_gateway(table: &HostNat, host: &Netlink, store: &Store) -> Result<(), HostError> {
     // The table first: the host must not forward into the VPC for a moment without it.
-    plan.host_nat().apply(host.netns())?;
+    table.apply(host.netns())?;
     let changed = nat::enable_forwarding(host.netns())?;
     if previous_forwarding(store)?.is_none() {
         store.put_fact(FORWARDING_FACT, &changed)?;

@@ -9,17 +9,15 @@ use std::{
 use branchline_common::verdict::DropReason;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Agent, FORWARDING_FACT, fabric_plan, previous_forwarding};
+use super::{Agent, previous_forwarding};
 use crate::{
     api::{DropCount, HostChange, Status, TaskCounts, TaskDescription},
     datapath::lock,
+    eni_settings::{self, EniSettings},
     field_error::FieldError,
     nat::TableState,
     netns::Netns,
-    provider::{
-        Eni, EniRequest, ProviderError,
-        local::{LocalProvider, new_attachment_id},
-    },
+    provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
     server::{Added, Control, ControlError, causes},
     spec::{TaskId, TaskSpec},
     state::{Phase, TaskRecord},
@@ -31,7 +29,7 @@ impl Control for Agent {
         let turn = self.turn(&spec.task_id);
         let _turn = turn.lock().await;
         if let Some(existing) = self.store.task(&spec.task_id).map_err(failed)? {
-            return again(&existing, &spec);
+            return self.again(&existing, &spec);
         }
         let record = self.allocate(spec).await?;
         if let Err(error) = task::set_up(&self.host, &record).await {
@@ -46,7 +44,7 @@ impl Control for Agent {
         };
         self.store.update_task(&record).map_err(failed)?;
         tracing::info!(task = %record.spec.task_id, eni = %record.eni.eni_id, "added");
-        Ok(Added::Created(TaskDescription::of(&record)))
+        Ok(Added::Created(self.describe(&record)))
     }
 
     async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
@@ -71,12 +69,12 @@ impl Control for Agent {
 
     async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
         let tasks = self.store.tasks().map_err(failed)?;
-        Ok(tasks.iter().map(TaskDescription::of).collect())
+        Ok(tasks.iter().map(|task| self.describe(task)).collect())
     }
 
     async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
         match self.store.task(&id).map_err(failed)? {
-            Some(task) => Ok(TaskDescription::of(&task)),
+            Some(task) => Ok(self.describe(&task)),
             None => Err(ControlError::Unknown(id)),
         }
     }
@@ -99,7 +97,7 @@ impl Control for Agent {
             max_enis: self.config.max_enis,
             trunk_attachment: self.trunk_attachment.name().to_owned(),
             conntrack_entries: connections,
-            conntrack_max_entries: self.config.conntrack_max_entries,
+            conntrack_max_entries: self.config.conntrack.max_entries,
             conntrack_allowance_exceeded: exceeded,
             drops,
             flow_log: self.host.exporter.status(),
@@ -117,8 +115,34 @@ impl Agent {
         Arc::clone(busy.entry(id.clone()).or_default())
     }
 
+    /// The answer to a task that is there already.
+    fn again(&self, existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> {
+        let id = &spec.task_id;
+        match existing.phase {
+            Phase::Running if existing.spec == *spec => {
+                Ok(Added::Existing(self.describe(existing)))
+            }
+            Phase::Running => Err(ControlError::Conflict(format!(
+                "taskId: task {id} exists with another specification; remove it first \
+                 (branchline task rm {id}) or choose another taskId"
+            ))),
+            Phase::Creating | Phase::Deleting => Err(ControlError::Conflict(format!(
+                "taskId: task {id} could not be removed completely; \
+                 run `branchline task rm {id}` again, and see the agent's log for what is left"
+            ))),
+        }
+    }
+
+    fn describe(&self, task: &TaskRecord) -> TaskDescription {
+        let attributes = task.spec.network_interface_attributes();
+        let settings = EniSettings::resolve(&self.config.conntrack, attributes);
+        TaskDescription::of(task, settings)
+    }
+
     /// Chooses an ENI for a task and stores both before anything is done on the host.
     async fn allocate(&self, spec: TaskSpec) -> Result<TaskRecord, ControlError> {
+        eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
+            .map_err(ControlError::Invalid)?;
         let _one_at_a_time = self.allocation.lock().await;
         let tasks = self.store.tasks().map_err(failed)?;
         let enis: Vec<Eni> = tasks.into_iter().map(|task| task.eni).collect();
@@ -196,10 +220,10 @@ impl Agent {
 
     /// What the agent changed on the host, and what it was.
     fn host_changes(&self) -> Result<Vec<HostChange>, crate::cli::HostError> {
+        let Some(nat) = &self.host_nat else {
+            return Ok(Vec::new());
+        };
         let mut changes = Vec::new();
-        if !(self.config.local.nat_gateway && self.config.local.uplink) {
-            return Ok(changes);
-        }
         if let Some(previous) = previous_forwarding(&self.store)? {
             changes.extend(previous.0.into_iter().map(|(key, value)| HostChange {
                 what: format!("sysctl {}", key.replace('/', ".")),
@@ -207,8 +231,6 @@ impl Agent {
                 current: "changed with forwarding".to_owned(),
             }));
         }
-        let (provider, _) = LocalProvider::load(&self.config)?;
-        let nat = fabric_plan(&self.config, &provider).host_nat();
         let current = match nat.check(self.host.netlink.netns())? {
             TableState::Absent => "missing",
             TableState::Equal => "present",
@@ -219,7 +241,6 @@ impl Agent {
             previous: None,
             current: current.to_owned(),
         });
-        tracing::debug!(fact = FORWARDING_FACT, "host changes read");
         Ok(changes)
     }
 }
@@ -236,24 +257,6 @@ fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
         ));
     }
     failed(error)
-}
-
-/// The answer to a task that is there already.
-fn again(existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> {
-    let id = &spec.task_id;
-    match existing.phase {
-        Phase::Running if existing.spec == *spec => {
-            Ok(Added::Existing(TaskDescription::of(existing)))
-        }
-        Phase::Running => Err(ControlError::Conflict(format!(
-            "taskId: task {id} exists with another specification; remove it first \
-             (branchline task rm {id}) or choose another taskId"
-        ))),
-        Phase::Creating | Phase::Deleting => Err(ControlError::Conflict(format!(
-            "taskId: task {id} could not be removed completely; \
-             run `branchline task rm {id}` again, and see the agent's log for what is left"
-        ))),
-    }
 }
 
 fn taken(netns: &Path) -> ControlError {

@@ -70,6 +70,26 @@ pub(super) fn task(task: &TaskDescription) -> String {
             .map(|vlan| ("vlanId".to_owned(), vlan.to_string())),
     );
     rows.push(("securityGroups".to_owned(), task.security_groups.join(",")));
+    let settings = &task.network_interface_attributes;
+    let timers = &settings.timeouts;
+    let settings = [
+        (
+            "tcpEstablishedTimeout",
+            format!("{} s", timers.tcp_established_timeout),
+        ),
+        ("udpTimeout", format!("{} s", timers.udp_timeout)),
+        (
+            "udpStreamTimeout",
+            format!("{} s", timers.udp_stream_timeout),
+        ),
+        ("blockInstanceMetadata", settings.block_imds.to_string()),
+        ("sourceDestCheck", settings.source_dest_check.to_string()),
+        (
+            "maxTrackedConnections",
+            settings.max_connections.to_string(),
+        ),
+    ];
+    rows.extend(settings.map(|(name, value)| (name.to_owned(), value)));
     rows.push((
         "networkNamespace".to_owned(),
         task.network_namespace.display().to_string(),
@@ -206,6 +226,7 @@ fn table(header: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::tests::describe;
     use crate::api::{DropCount, HostChange};
     use crate::state::tests::record;
 
@@ -213,10 +234,7 @@ mod tests {
     fn tasks_are_columns() {
         let mut other = record("db");
         (other.eni.ipv6, other.eni.groups) = (None, vec!["sg-a".into(), "sg-b".into()]);
-        let tasks = vec![
-            TaskDescription::of(&record("web")),
-            TaskDescription::of(&other),
-        ];
+        let tasks = vec![describe(&record("web")), describe(&other)];
         let expected = "\
 TASK ID  STATUS        IPV4       IPV6         SUBNET    ENI                    VLAN  SECURITY GROUPS
 web      PROVISIONING  10.0.1.10  2001:db8::1  subnet-a  eni-0123456789abcdef0  7     sg-web
@@ -227,16 +245,27 @@ db       PROVISIONING  10.0.1.10  -            subnet-a  eni-0123456789abcdef0  
 
     #[test]
     fn a_task_is_lines() {
-        let text = task(&TaskDescription::of(&record("web")));
-        assert!(
-            text.starts_with("taskId              web\nlastStatus          PROVISIONING\n"),
-            "{text}"
-        );
-        assert!(text.contains("\nprivateIPv4Address  10.0.1.10\n"), "{text}");
-        assert!(
-            text.contains("\nnetworkNamespace    /run/netns/branchline-web\n"),
-            "{text}"
-        );
+        let mut record = record("web");
+        let attributes = &mut record
+            .spec
+            .network_configuration
+            .network_interface_attributes;
+        attributes.source_dest_check = false;
+        let text = task(&describe(&record));
+        for line in [
+            "taskId                 web",
+            "lastStatus             PROVISIONING",
+            "privateIPv4Address     10.0.1.10",
+            "networkNamespace       /run/netns/branchline-web",
+            "tcpEstablishedTimeout  432000 s",
+            "udpTimeout             30 s",
+            "udpStreamTimeout       180 s",
+            "blockInstanceMetadata  true",
+            "sourceDestCheck        false",
+            "maxTrackedConnections  32768",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -341,7 +341,7 @@ mod tests {
     fn map_sizes_are_those_that_the_object_declares() {
         // The agent's defaults and the object's declarations are one fact in common.
         assert_eq!(
-            crate::config::Config::default().conntrack_max_entries,
+            crate::config::Config::default().conntrack.max_entries,
             maps::CONNECTIONS
         );
         assert_eq!(crate::config::Config::default().flow_rows_max, maps::ROWS);

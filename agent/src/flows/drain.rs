@@ -9,7 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use branchline_common::account::{Account, Slot};
 use branchline_common::flow::{Address, FlowKey, kind};
 use branchline_common::parse::has_ports;
-use branchline_common::verdict::Direction;
+use branchline_common::policy::AUDITED;
+use branchline_common::verdict::{self, Direction};
 
 use super::ledger::Closing;
 use super::record::{Action, FlowCounts, FlowTuple};

@@ -33,6 +33,8 @@ pub enum Action {
     Accept,
     /// They did not.
     Reject,
+    /// They passed because a group is in audit mode; otherwise they would not have.
+    Audit,
 }
 
 /// What tells a record from the others of its ENI and interval.
@@ -211,7 +213,8 @@ impl FlowRecord<'_> {
             counts.start,
             counts.end,
             match tuple.action {
-                Action::Accept => "ACCEPT",
+                // The format knows no third word, and they did pass.
+                Action::Accept | Action::Audit => "ACCEPT",
                 Action::Reject => "REJECT",
             }
         )

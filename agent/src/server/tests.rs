@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
 use super::*;
+use crate::api::tests::describe;
 use crate::cli::client::{Client, ClientError};
 use crate::state::TaskRecord;
 use crate::state::tests::record;
@@ -27,7 +28,7 @@ struct Memory {
 }
 
 fn description(spec: &TaskSpec) -> TaskDescription {
-    TaskDescription::of(&TaskRecord {
+    describe(&TaskRecord {
         spec: spec.clone(),
         ..record("any")
     })

@@ -17,7 +17,7 @@ use self::vpc_file::{CheckedVpc, VpcFileError};
 use super::{Eni, EniRequest, EniState, Pending, Provider, ProviderError};
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
-use crate::security_groups::SecurityGroup;
+use crate::security_groups::{Directory, SecurityGroup};
 
 /// Hands out ENIs of a VPC that a file describes.
 #[derive(Debug)]
@@ -49,6 +49,15 @@ impl LocalProvider {
     /// The VPC.
     pub fn vpc(&self) -> &Vpc {
         &self.vpc
+    }
+
+    /// The groups of the VPC file.
+    pub fn directory(&self) -> Directory {
+        let groups = self.vpc.security_groups.iter();
+        Directory {
+            groups: groups.map(|group| (group.group_id.clone(), group.clone())).collect(),
+            ..Directory::default()
+        }
     }
 
     fn new_eni(&self, request: &EniRequest, existing: &[Eni]) -> Result<Eni, ProviderError> {
