@@ -74,7 +74,7 @@ pub async fn run(config: Config) -> Result<(), HostError> {
 fn fabric_plan(config: &Config, provider: &LocalProvider) -> FabricPlan {
     use crate::provider::Provider;
     FabricPlan {
-        netns_path: config.netns_dir.join(FABRIC_NETNS),
+        netns_path: fabric_netns(config),
         trunk_mtu: config.mtu,
         router_mac: crate::link::Mac(addresses::ROUTER_MAC.0),
         vpc_cidrs: provider.vpc_cidrs(),
@@ -83,6 +83,10 @@ fn fabric_plan(config: &Config, provider: &LocalProvider) -> FabricPlan {
         uplink: config.local.uplink,
         nat_gateway: config.local.nat_gateway,
     }
+}
+
+fn fabric_netns(config: &Config) -> PathBuf {
+    config.netns_dir.join(FABRIC_NETNS)
 }
 
 fn pins(config: &Config) -> PathBuf {

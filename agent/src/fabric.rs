@@ -5,7 +5,7 @@
 //! [`Fabric::bring_up`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -142,7 +142,7 @@ impl Fabric {
         match build(plan, host, &mut made).await {
             Ok(fabric) => Ok(fabric),
             Err(error) => {
-                for also in undo(plan, host, &made).await {
+                for also in undo(&plan.netns_path, host, &made).await {
                     tracing::error!(error = %also, "a part of the fabric could not be undone");
                 }
                 Err(error)
@@ -171,13 +171,13 @@ impl Fabric {
     /// Removes the fabric: its links, with the host's routes over them, and
     /// its namespace with all that is in it. Already gone is success. Goes on
     /// past errors and returns them all.
-    pub async fn purge(plan: &FabricPlan, host: &Netlink) -> Vec<FabricError> {
+    pub async fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
         let made = Made {
             netns: true,
             table: false,
             links: vec![HOST_UPLINK.to_owned(), HOST_TRUNK.to_owned()],
         };
-        undo(plan, host, &made).await
+        undo(netns_path, host, &made).await
     }
 }
 
@@ -314,15 +314,15 @@ async fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fab
     })
 }
 
-async fn undo(plan: &FabricPlan, host: &Netlink, made: &Made) -> Vec<FabricError> {
+async fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError> {
     let mut errors = Vec::new();
     for name in made.links.iter().rev() {
         errors.extend(delete_veth(host, name).await.err());
     }
     if made.netns {
-        errors.extend(Netns::remove(&plan.netns_path).err().map(FabricError::from));
+        errors.extend(Netns::remove(netns_path).err().map(FabricError::from));
     } else if made.table {
-        let removed = Netns::open(&plan.netns_path).map_err(FabricError::from);
+        let removed = Netns::open(netns_path).map_err(FabricError::from);
         errors.extend(removed.and_then(|netns| Ok(nat::remove(&netns)?)).err());
     }
     errors

@@ -144,21 +144,23 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
 /// Takes a task's network away; what is gone already is success. Goes on past errors and returns
 /// them all.
 pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
+    let mut errors: Vec<_> = distrust(host, &task.eni).err().into_iter().collect();
+    errors.extend(disconnect(&host.netlink, task).await);
+    errors.extend(unplug(host, &task.eni).await.err());
+    let released = host.provider.release(&task.eni).await;
+    errors.extend(released.map_err(TearDownError::Release).err());
+    errors
+}
+
+/// Removes a task's veth and, if it is its own, its namespace: the part of [`tear_down`] that needs
+/// no agent.
+pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
     let mut errors = Vec::new();
-    let mut note = |result: Result<(), TearDownError>| errors.extend(result.err());
-    note(distrust(host, &task.eni));
-    let deleted = host.netlink.delete_link_named(&task.host_link).await;
-    note(deleted.map(|_| ()).map_err(TearDownError::from));
-    note(unplug(host, &task.eni).await);
+    let deleted = host.delete_link_named(&task.host_link).await;
+    errors.extend(deleted.err().map(TearDownError::from));
     if task.owned_netns {
-        note(Netns::remove(&task.netns).map_err(TearDownError::from));
+        errors.extend(Netns::remove(&task.netns).err().map(TearDownError::from));
     }
-    note(
-        host.provider
-            .release(&task.eni)
-            .await
-            .map_err(TearDownError::Release),
-    );
     errors
 }
 

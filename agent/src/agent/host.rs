@@ -174,6 +174,7 @@ fn load(config: &Config) -> Result<Datapath, DatapathError> {
         connections: config.conntrack.max_entries,
         rows: config.flow_rows_max,
         log_drops: config.log_drops,
+        tcp_strict: config.conntrack.tcp_strict,
     })
 }
 

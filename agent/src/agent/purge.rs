@@ -1,9 +1,9 @@
 //! Removes every trace of branchline from a host whose agent is stopped; flow-log files stay.
 
-use super::{FORWARDING_FACT, fabric_plan, pins, previous_forwarding};
+use super::{FORWARDING_FACT, fabric_netns, pins, previous_forwarding};
 use crate::{
     cli::HostError, config::Config, datapath, fabric::Fabric, nat, netlink::Netlink, netns::Netns,
-    provider::local::LocalProvider, server::causes, state::Store,
+    server::causes, state::Store, task,
 };
 
 /// Removes tasks, fabric, NAT, pins and state; returns one sentence for each thing removed.
@@ -12,30 +12,19 @@ use crate::{
 /// What could not be removed; the rest is gone.
 pub async fn purge(config: Config) -> Result<Vec<String>, HostError> {
     let store = Store::open(&config.state_dir)?;
-    let (provider, _) = LocalProvider::load(&config)?;
     let host = Netlink::open(&Netns::host()?)?;
     let mut done = Vec::new();
     let mut errors: Vec<String> = Vec::new();
     for task in store.tasks()? {
         let id = &task.spec.task_id;
-        let mut left = Vec::new();
-        left.extend(
-            host.delete_link_named(&task.host_link)
-                .await
-                .err()
-                .map(|e| causes(&e)),
-        );
-        if task.owned_netns {
-            left.extend(Netns::remove(&task.netns).err().map(|e| causes(&e)));
-        }
+        let left = task::disconnect(&host, &task).await;
         if left.is_empty() {
             store.remove_task(id)?;
             done.push(format!("task {id}"));
         }
-        errors.extend(left);
+        errors.extend(left.iter().map(|error| causes(error)));
     }
-    let plan = fabric_plan(&config, &provider);
-    let left = Fabric::purge(&plan, &host).await;
+    let left = Fabric::purge(&fabric_netns(&config), &host).await;
     done.push("the local VPC's namespace and links".to_owned());
     errors.extend(left.iter().map(|error| causes(error)));
     if let Some(previous) = previous_forwarding(&store)? {

@@ -99,6 +99,8 @@ pub struct Settings {
     pub rows: u32,
     /// Whether each dropped packet is logged.
     pub log_drops: bool,
+    /// Whether TCP flows must start with a SYN.
+    pub tcp_strict: bool,
 }
 
 /// The loaded programs and the open maps.
@@ -183,15 +185,14 @@ impl Datapath {
             counters: map(&mut ebpf, name::COUNTERS)?,
             ebpf,
         };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
         let ticks = datapath.clock.ticks_per_second();
         let old = datapath.control()?;
         datapath.set_control(Control {
             epoch: old.epoch.max(1),
-            flags: if settings.log_drops {
-                control::LOG_DROPS
-            } else {
-                0
-            },
+            flags: old.flags & control::AUTO_TRACK
+                | flag(settings.log_drops, control::LOG_DROPS)
+                | flag(settings.tcp_strict, control::TCP_STRICT),
             fragment_ticks: FRAGMENT_SECONDS * ticks,
             ticks_per_second: ticks,
         })?;

@@ -108,6 +108,7 @@ impl Rig {
             connections: maps::CONNECTIONS,
             rows: maps::ROWS,
             log_drops: false,
+            tcp_strict: false,
         })?;
         let mut bench = EbpfLoader::new()
             .load_file(object)

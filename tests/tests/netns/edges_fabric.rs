@@ -234,11 +234,11 @@ async fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
     drop(fabric);
     nat::restore_forwarding(host.netns(), &previous).unwrap();
     nat::remove(host.netns()).unwrap();
-    assert!(Fabric::purge(&plan, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
     assert_eq!((state(&host).await, forwarding(host.netns())), before);
     assert!(!plan.netns_path.exists());
     assert!(
-        Fabric::purge(&plan, &host).await.is_empty(),
+        Fabric::purge(&plan.netns_path, &host).await.is_empty(),
         "a second purge finds nothing"
     );
 }
@@ -260,7 +260,7 @@ async fn edges_fabric_without_a_nat_gateway_lets_only_the_host_in() {
     tcp_echo(host.netns(), task.netns(), inward, PATIENCE).unwrap();
     assert!(tcp_echo(task.netns(), outside.netns(), outward, SHORT).is_err());
     drop(fabric);
-    assert!(Fabric::purge(&plan, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn edges_fabric_is_found_again_and_mended() {
             .find(|route| route.destination == plan.vpc_cidrs[1]);
         assert_eq!(gone, None);
     }
-    assert!(Fabric::purge(&plan, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
 }
 
 #[tokio::test]
@@ -363,7 +363,7 @@ async fn edges_fabric_without_an_uplink_needs_no_nftables() {
     Fabric::ensure(&plan, &host).await.unwrap();
     assert_eq!(fabric.netlink.link_named(UPLINK).await.unwrap(), None);
     drop(fabric);
-    assert!(Fabric::purge(&plan, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
     assert_eq!(state(&host).await, before);
 }
 
@@ -397,7 +397,7 @@ async fn edges_fabric_that_fails_halfway_leaves_nothing() {
     Fabric::ensure(&plan, &host).await.unwrap_err();
     assert_eq!((state(&host).await, state(&fabric.netlink).await), before);
     drop(fabric);
-    assert!(Fabric::purge(&plan, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
 }
 
 #[tokio::test]

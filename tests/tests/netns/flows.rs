@@ -58,6 +58,7 @@ impl Host {
             connections: 1_024,
             rows: 1_024,
             log_drops: false,
+            tcp_strict: false,
         };
         let datapath = Arc::new(Mutex::new(Datapath::load(&settings).unwrap()));
         let store = Arc::new(self.store().await);

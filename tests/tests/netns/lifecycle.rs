@@ -284,6 +284,13 @@ fn purge_leaves_the_host_as_it_was() {
         );
     }
     drop((server, client));
+    // Neither status nor purge needs the VPC file any more.
+    host.run(|| fs::write("/run/vpc.toml", "vpc_id =")).unwrap();
+    let state = host.status().unwrap().host_changes;
+    assert!(
+        state.iter().any(|change| change.current == "present"),
+        "{state:?}"
+    );
     let refused = host
         .branchline(&["purge", "--config", "/run/agent.toml"])
         .unwrap();
@@ -293,6 +300,7 @@ fn purge_leaves_the_host_as_it_was() {
     let left = Traces::outside_maps(&host).unwrap().since(&before);
     assert!(left.is_empty(), "{left:#?}");
     // And a second life.
+    host.run(|| fs::write("/run/vpc.toml", VPC)).unwrap();
     host.start_agent().unwrap();
     assert!(
         host.branchline(&["task", "show", "server"])

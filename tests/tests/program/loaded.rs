@@ -80,6 +80,7 @@ impl Loaded {
             connections,
             rows: 65_536,
             log_drops: false,
+            tcp_strict: false,
         };
         let mut datapath =
             Datapath::load(&settings).unwrap_or_else(|error| panic!("{}", chain(&error)));
