@@ -271,7 +271,9 @@ impl Policies {
         let affected: Vec<GroupSet> = self
             .active
             .keys()
-            .filter(|set| depends(set, &self.directory, changed) || depends(set, &directory, changed))
+            .filter(|set| {
+                depends(set, &self.directory, changed) || depends(set, &directory, changed)
+            })
             .cloned()
             .collect();
         for set in affected {

@@ -309,9 +309,11 @@ fn judge_start<T: Tables>(
             return Ok(Outcome::Tracked(entry));
         }
     }
-    let (rule, generation) = match admit(tables, hook, packet, key)? {
-        Admitted::Untracked => return Ok(Outcome::Allowed),
-        Admitted::By(rule, generation) => (rule, generation),
+    let policy = tables.policy(hook.policy).ok_or(DropReason::NoRule)?;
+    let rule = match admit(tables, hook, policy, packet, key) {
+        UNTRACKED => return Ok(Outcome::Allowed),
+        DENIED => return Err(DropReason::NoRule),
+        rule => rule as u16,
     };
     let state = match conntrack::open(packet, hook.tcp_strict) {
         Opening::Refuse => return Err(DropReason::NoRule),
@@ -322,7 +324,7 @@ fn judge_start<T: Tables>(
     let mut opened = Opened {
         tracking: Tracking {
             rule,
-            generation,
+            generation: policy.generation,
             ..Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts)
         },
         windows: Windows::default(),
@@ -421,59 +423,64 @@ fn ride<T: Tables>(
     }
 }
 
-/// How the rules let a packet pass that rides no connection.
-enum Admitted {
-    /// It belongs to a flow that needs none (`spec/security-groups.md` section 4).
-    Untracked,
-    /// By this rule of this generation it may open one.
-    By(u16, u32),
-}
+/// The rules allow the packet, and its flow needs no connection (`spec/security-groups.md`
+/// section 4).
+const UNTRACKED: u32 = 0x1_0000;
+/// No rule allows the packet.
+const DENIED: u32 = 0x1_0001;
 
-/// Asks the rules.
-///
-/// # Errors
-/// `NoRule` if none allows it.
+/// Asks the rules about a packet that rides no connection: the number of the rule by which it may
+/// open one, [`AUDITED`] among them; or [`UNTRACKED`], or [`DENIED`]. (One word, as an enum would
+/// lie on the stack where the kernel's machine cannot write it.)
 #[inline(always)]
 fn admit<T: Tables>(
     tables: &T,
     hook: &Hook<'_>,
+    policy: &Policy,
     packet: &Packet,
     key: &FlowKey,
-) -> Result<Admitted, DropReason> {
-    let policy = tables.policy(hook.policy).ok_or(DropReason::NoRule)?;
+) -> u32 {
     let (direction, peer, protocol) = (hook.direction, &key.remote, key.protocol);
     let own = scope(direction, is_ipv4(peer));
-    let rule = policy.rule(tables, own, peer, protocol, Some(rule_port(packet)));
-    if matches!(protocol, protocol::TCP | protocol::UDP) {
-        let opposite = scope(direction.opposite(), is_ipv4(peer));
-        let as_opener = match rule {
-            Some(rule) => policy.is_open(own, rule) && policy.admits_all(opposite, protocol),
-            None => false,
-        };
-        let is_reply = !(protocol == protocol::TCP && is_bare_syn(packet.tcp_flags));
-        if (as_opener
-            || (is_reply
-                && is_untracked(
-                    tables,
-                    policy,
-                    direction.opposite(),
-                    peer,
-                    protocol,
-                    packet.source_port,
-                )))
-            && !is_auto_tracked(tables, hook, peer)
-        {
-            return Ok(Admitted::Untracked);
-        }
+    let rule = match policy.rule(tables, own, peer, protocol, Some(rule_port(packet))) {
+        Some(rule) => u32::from(rule),
+        None => DENIED,
+    };
+    if is_free(tables, hook, policy, packet, key, rule) && !is_auto_tracked(tables, hook, peer) {
+        return UNTRACKED;
     }
-    match rule {
-        Some(rule) => Ok(Admitted::By(rule, policy.generation)),
-        None if policy.audits() => {
-            tables.count_audited(hook);
-            Ok(Admitted::By(AUDITED, policy.generation))
-        }
-        None => Err(DropReason::NoRule),
+    if rule == DENIED && policy.audits() {
+        tables.count_audited(hook);
+        return u32::from(AUDITED);
     }
+    rule
+}
+
+/// Whether the packet's flow would be untracked, opened by this packet, which `rule` allows, or by
+/// one of the opposite direction that this one answers. A bare SYN answers nothing.
+#[inline(always)]
+fn is_free<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    policy: &Policy,
+    packet: &Packet,
+    key: &FlowKey,
+    rule: u32,
+) -> bool {
+    let (direction, peer, protocol) = (hook.direction, &key.remote, key.protocol);
+    if !matches!(protocol, protocol::TCP | protocol::UDP) {
+        return false;
+    }
+    let (own, opposite) = (direction, direction.opposite());
+    let is_ipv4 = is_ipv4(peer);
+    if rule != DENIED
+        && policy.is_open(scope(own, is_ipv4), rule as u16)
+        && policy.admits_all(scope(opposite, is_ipv4), protocol)
+    {
+        return true;
+    }
+    let is_answer = protocol == protocol::UDP || !is_bare_syn(packet.tcp_flags);
+    is_answer && is_untracked(tables, policy, opposite, peer, protocol, packet.source_port)
 }
 
 /// Whether a flow with `peer` to `port`, opened in `direction`, would be untracked

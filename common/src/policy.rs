@@ -163,6 +163,13 @@ pub trait Policies {
 
     /// A rule set.
     fn rule_set(&self, index: u32) -> Option<&RuleSet>;
+
+    /// The same number, of which a verifier knows nothing: else it would follow each of the
+    /// thousand rules that a packet may meet by itself. `None` never happens.
+    #[inline(always)]
+    fn opaque(&self, number: u16) -> Option<u16> {
+        Some(number)
+    }
 }
 
 impl Policy {
@@ -186,9 +193,10 @@ impl Policy {
         if peers == 0 || ports == 0 {
             return None;
         }
-        tables
+        let rule = tables
             .rule_set(peers)?
-            .first_common(tables.rule_set(ports)?)
+            .first_common(tables.rule_set(ports)?)?;
+        tables.opaque(rule)
     }
 
     /// Whether a rule of a scope has a literal prefix of length 0.
@@ -202,7 +210,10 @@ impl Policy {
     #[inline(always)]
     pub fn opens(&self, tables: &impl Policies, scope: Scope, protocol: u8, port: u16) -> bool {
         let ports = tables.leaf(at(&self.ports, scope), port_key(protocol, port));
-        match tables.rule_set(ports).and_then(RuleSet::first) {
+        let Some(first) = tables.rule_set(ports).and_then(RuleSet::first) else {
+            return false;
+        };
+        match tables.opaque(first) {
             Some(rule) => self.is_open(scope, rule),
             None => false,
         }
@@ -278,33 +289,11 @@ impl RuleSet {
     }
 }
 
-/// Index of the lowest bit of a word that is not 0; by halving, as the kernel's machine has no
-/// instruction for it.
+/// Index of the lowest bit of a word that is not 0: the bits below it, counted. Without a branch, of
+/// which a verifier would follow both sides.
 #[inline(always)]
 const fn lowest_bit(word: u64) -> u16 {
-    let mut word = word;
-    let mut index = 0;
-    if word as u32 == 0 {
-        word >>= 32;
-        index += 32;
-    }
-    if word as u16 == 0 {
-        word >>= 16;
-        index += 16;
-    }
-    if word as u8 == 0 {
-        word >>= 8;
-        index += 8;
-    }
-    if word & 0xf == 0 {
-        word >>= 4;
-        index += 4;
-    }
-    if word & 3 == 0 {
-        word >>= 2;
-        index += 2;
-    }
-    if word & 1 == 0 { index + 1 } else { index }
+    ((word & word.wrapping_neg()) - 1).count_ones() as u16
 }
 
 #[cfg(test)]

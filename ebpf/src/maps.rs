@@ -21,6 +21,7 @@ use branchline_common::{
     pipeline::{Created, Hook, Opened, Room, Tables},
     policy::{self, Key, Node, Policies, Policy, RuleSet},
     sequence::Windows,
+    verdict::Direction,
 };
 
 #[btf_map]
@@ -74,6 +75,7 @@ static NEW_ROW: Array<[u64; size_of::<Row>() / 8], 1> = Array::new();
 struct Scratch {
     peer: lpm_trie::Key<Address>,
     quoted: FlowKey,
+    rule: u16,
     room: Room,
     packet: Packet,
 }
@@ -332,6 +334,14 @@ unsafe fn slot_of(account: *mut Account, epoch: u32) -> *mut Slot {
     }
 }
 
+/// The account of a direction. The verifier forgets the bound of a direction that went over the
+/// stack.
+#[inline(always)]
+unsafe fn account_of(accounts: *mut Account, direction: Direction) -> *mut Account {
+    // SAFETY: a connection has two accounts, and the index is 0 or 1.
+    unsafe { accounts.add(core::hint::black_box(direction as usize) & 1) }
+}
+
 /// Empties a slot for the current epoch. Where others may see it, the caller holds the entry's
 /// lock; who sees the epoch may add, so it is stored last. Stored word by word: left to the
 /// compiler it would be a call, which the verifier forbids under the lock.
@@ -461,7 +471,7 @@ impl Tables for Kernel {
                 // Epoch 0 is no epoch: nothing else of an unused slot is ever read.
                 (*accounts.cast::<Slot>().add(slot)).epoch = 0;
             }
-            let slot = slot_of(accounts.add(hook.direction as usize), hook.epoch);
+            let slot = slot_of(account_of(accounts, hook.direction), hook.epoch);
             open_slot(slot, hook);
             add_to(slot, traffic, hook.now);
             CONNECTIONS
@@ -484,7 +494,7 @@ impl Tables for Kernel {
         // the slot is emptied.
         unsafe {
             let accounts = (&raw mut (*entry).accounts).cast::<Account>();
-            let slot = slot_of(accounts.add(hook.direction as usize), hook.epoch);
+            let slot = slot_of(account_of(accounts, hook.direction), hook.epoch);
             if (*slot).epoch != hook.epoch {
                 let lock = lock_of(&raw mut (*entry).lock);
                 bpf_spin_lock(lock);
@@ -570,6 +580,17 @@ impl Policies for Kernel {
     #[inline(always)]
     fn rule_set(&self, index: u32) -> Option<&RuleSet> {
         RULE_SETS.get(index)
+    }
+
+    #[inline(always)]
+    fn opaque(&self, number: u16) -> Option<u16> {
+        let scratch = SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+        unsafe {
+            let rule = &raw mut (*scratch).rule;
+            rule.write_volatile(number);
+            Some(rule.read_volatile())
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct EniSpec {
     pub rules: Vec<Rule>,
     /// Timers that differ from the defaults, in seconds.
     pub timeouts: Vec<(State, u32)>,
+    /// Its share of the connection table; 0 for no bound of its own.
+    pub max_connections: u32,
 }
 
 impl EniSpec {
@@ -52,6 +54,7 @@ impl EniSpec {
             flags: eni::SOURCE_DEST_CHECK,
             rules: rules(lines),
             timeouts: Vec::new(),
+            max_connections: 0,
         }
     }
 
@@ -94,6 +97,7 @@ impl EniSpec {
                 NO_ADDRESS,
             ],
             timeouts,
+            max_connections: self.max_connections,
         }
     }
 

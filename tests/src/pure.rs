@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use branchline::policy::Trees;
 use branchline_common::{
     account::Segments,
     link,
@@ -9,6 +10,7 @@ use branchline_common::{
     memory::Memory,
     parse,
     pipeline::{self, Hook, Room},
+    policy::Policy,
     verdict::{Direction, DropReason, Verdict},
 };
 
@@ -29,7 +31,8 @@ pub struct Pure {
     enis: HashMap<u16, Eni>,
     endpoints: HashMap<Endpoint, u16>,
     counters: BTreeMap<u16, [u64; COUNTERS]>,
-    policy: u32,
+    trees: Trees,
+    policies: u32,
     now: u32,
     epoch: u32,
     is_strict: bool,
@@ -52,7 +55,8 @@ impl Pure {
             enis: HashMap::new(),
             endpoints: HashMap::new(),
             counters: BTreeMap::new(),
-            policy: 0,
+            trees: Trees::default(),
+            policies: 0,
             // Close to the wrap, which a host meets five minutes after its start.
             now: u32::MAX - 300 * ticks_per_second,
             epoch: 1,
@@ -80,6 +84,8 @@ impl Pure {
             eni: &self.enis[&slot],
             slot,
             direction,
+            policy: self.enis[&slot].policy,
+            has_auto_track: !self.memory.auto_track.is_empty(),
             now: self.now,
             epoch: self.epoch,
             tcp_strict: self.is_strict,
@@ -145,6 +151,31 @@ pub fn endpoints(eni: &EniSpec) -> [Endpoint; 2] {
     [eni.mac(), [0xff; 6]].map(|mac| Endpoint::of(LINK, Some(eni.vlan()), mac))
 }
 
+impl Pure {
+    /// The trees that policies for [`Pure::obey`] are compiled into.
+    pub fn trees(&mut self) -> &mut Trees {
+        &mut self.trees
+    }
+
+    /// Lets an ENI obey a policy.
+    pub fn obey(&mut self, eni: &EniSpec, policy: &Policy) {
+        let writes = self.trees.unwritten();
+        let compiled = &mut self.memory.compiled;
+        compiled.rule_sets.extend(writes.rule_sets.iter().copied());
+        compiled.nodes.extend(writes.nodes.iter().copied());
+        self.trees.written(&writes);
+        self.policies += 1;
+        let index = self.policies;
+        let policy = Policy {
+            generation: index,
+            ..*policy
+        };
+        compiled.policies.insert(index, policy);
+        self.enis
+            .insert(eni.slot, eni.eni(index, self.ticks_per_second));
+    }
+}
+
 impl World for Pure {
     fn set_up(&mut self, case: &Case) {
         *self = Self::new(self.ticks_per_second, self.fragment_ticks);
@@ -159,12 +190,8 @@ impl World for Pure {
     }
 
     fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]) {
-        self.policy += 1;
-        let compiled = rules::compile(self.policy, rules);
-        self.memory.rules.peers.extend(compiled.peers);
-        self.memory.rules.ports.extend(compiled.ports);
-        self.enis
-            .insert(eni.slot, eni.eni(self.policy, self.ticks_per_second));
+        let policy = rules::compile(&mut self.trees, rules);
+        self.obey(eni, &policy.entry);
     }
 
     fn frame(
@@ -183,6 +210,10 @@ impl World for Pure {
 
     fn wait(&mut self, seconds: u32) {
         self.now = self.now.wrapping_add(seconds * self.ticks_per_second);
+    }
+
+    fn sweep(&mut self) {
+        self.memory.sweep(self.now);
     }
 
     fn next_epoch(&mut self) {

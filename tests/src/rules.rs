@@ -1,18 +1,10 @@
-//! Security group rules as a row writes them, compiled by brute force.
-//!
-//! It shares no code with the agent's compiler and so checks it. It knows nothing of groups: several
-//! groups are simply more rules.
+//! Security group rules as a row writes them. Several groups are simply more rules.
 
-use std::{collections::HashSet, net::IpAddr};
-
-use branchline_common::{
-    flow::{Address, mapped},
-    headers::protocol,
-    maps::{PeerKey, PortKey},
-    memory::Rules,
-    security_group::RuleSet,
-    verdict::Direction,
+use branchline::{
+    policy::{self, Policy, Trees},
+    security_groups::{Directory, Members, PortRange, Protocol, SecurityGroup, SecurityGroupRule},
 };
+use branchline_common::{headers::protocol, verdict::Direction};
 use ipnet::IpNet;
 
 /// One rule: a direction, a protocol or all, ports (of ICMP: type and code) and a peer.
@@ -86,130 +78,38 @@ fn rule(line: &str) -> Rule {
     }
 }
 
-/// Compiles the rules as `policy`; their order in each direction is their number.
+/// The group that has these rules.
 #[must_use]
-pub fn compile(policy: u32, rules: &[Rule]) -> Rules {
-    let mut compiled = Rules::default();
-    for direction in [Direction::Ingress, Direction::Egress] {
-        let of_direction = rules.iter().filter(|rule| rule.direction == direction);
-        let rules: Vec<(u16, &Rule)> = (0..)
-            .zip(of_direction)
-            .filter(|(_, rule)| can_match(rule))
-            .collect();
-        let peers: HashSet<IpNet> = rules.iter().map(|(_, rule)| rule.peer).collect();
-        for peer in peers {
-            let set = set_of(&rules, |rule| rule.peer.contains(&peer));
-            let (bits, address) = prefix(peer);
-            let key = PeerKey::new(policy, direction, is_ipv4(peer), address);
-            compiled.peers.insert((bits, key), set);
-        }
-        let blocks: HashSet<Block> = rules.iter().flat_map(|(_, rule)| blocks(rule)).collect();
-        for block in blocks {
-            let set = set_of(&rules, |rule| block.is_covered_by(rule));
-            let key = PortKey::new(policy, direction, block.protocol.unwrap_or(0), block.first);
-            compiled.ports.insert((block.bits(), key), set);
-        }
-    }
-    compiled
-}
-
-/// ICMP never has IPv6 addresses and ICMPv6 never IPv4 ones, whatever peer stands beside them.
-fn can_match(rule: &Rule) -> bool {
-    match rule.protocol {
-        Some(protocol::ICMP) => is_ipv4(rule.peer),
-        Some(protocol::ICMPV6) => !is_ipv4(rule.peer),
-        _ => true,
+pub fn group(rules: &[Rule]) -> SecurityGroup {
+    let rules = rules.iter().map(|rule| {
+        SecurityGroupRule::new(
+            GROUP,
+            rule.direction,
+            rule.protocol.map_or(Protocol::Any, Protocol::Number),
+            PortRange {
+                first: rule.ports.0,
+                last: rule.ports.1,
+            },
+            rule.peer,
+            None,
+        )
+    });
+    SecurityGroup {
+        group_id: GROUP.to_owned(),
+        rules: rules.collect(),
+        ..SecurityGroup::default()
     }
 }
 
-fn set_of(rules: &[(u16, &Rule)], covers: impl Fn(&Rule) -> bool) -> RuleSet {
-    let mut set = RuleSet::default();
-    for (number, rule) in rules {
-        if covers(rule) {
-            set.insert(*number);
-        }
-    }
-    set
-}
+const GROUP: &str = "sg-case";
 
-fn is_ipv4(peer: IpNet) -> bool {
-    matches!(peer, IpNet::V4(_))
-}
-
-fn prefix(peer: IpNet) -> (u32, Address) {
-    let bits = PeerKey::FIXED_BITS + u32::from(peer.prefix_len());
-    match peer.network() {
-        IpAddr::V4(address) => (bits + 96, mapped(address.octets())),
-        IpAddr::V6(address) => (bits, address.octets()),
-    }
-}
-
-/// Ports that a prefix can say: all of all protocols, or an aligned power of two of one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Block {
-    protocol: Option<u8>,
-    first: u16,
-    /// Logarithm of the number of ports.
-    order: u32,
-}
-
-impl Block {
-    fn bits(&self) -> u32 {
-        match self.protocol {
-            None => PortKey::ANY_PROTOCOL_BITS,
-            Some(_) => PortKey::BITS - self.order,
-        }
-    }
-
-    fn is_covered_by(&self, rule: &Rule) -> bool {
-        let last = u32::from(self.first) + (1 << self.order) - 1;
-        match rule.protocol {
-            None => true,
-            of => {
-                of == self.protocol && rule.ports.0 <= self.first && last <= u32::from(rule.ports.1)
-            }
-        }
-    }
-}
-
-/// The largest aligned blocks that make up the rule's ports.
-fn blocks(rule: &Rule) -> Vec<Block> {
-    let Some(protocol) = rule.protocol else {
-        return vec![Block {
-            protocol: None,
-            first: 0,
-            order: 16,
-        }];
-    };
-    let (mut first, last) = (u32::from(rule.ports.0), u32::from(rule.ports.1));
-    let mut blocks = Vec::new();
-    while first <= last {
-        let order = (0..=16)
-            .rev()
-            .find(|order| first % (1 << order) == 0 && first + (1 << order) - 1 <= last)
-            .unwrap_or(0);
-        blocks.push(Block {
-            protocol: Some(protocol),
-            first: first as u16,
-            order,
-        });
-        first += 1 << order;
-    }
-    blocks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_blocks_of_a_range_are_the_range() {
-        for (ports, expected) in [("8000-8010", 3), ("0-65535", 1), ("1-65534", 30), ("7", 1)] {
-            let rule = rule(&format!("ingress tcp {ports} 0.0.0.0/0"));
-            let blocks = blocks(&rule);
-            assert_eq!(blocks.len(), expected, "{ports}");
-            let sum: u32 = blocks.iter().map(|block| 1 << block.order).sum();
-            assert_eq!(sum, u32::from(rule.ports.1) - u32::from(rule.ports.0) + 1);
-        }
-    }
+/// Compiles the rules into `trees`.
+///
+/// # Panics
+/// If they do not fit.
+#[must_use]
+pub fn compile(trees: &mut Trees, rules: &[Rule]) -> Policy {
+    let group = group(rules);
+    policy::compile(trees, &[&group], &Directory::default(), &Members::default())
+        .expect("a case's rules fit")
 }

@@ -13,8 +13,7 @@ use branchline_common::{
     conntrack::Connection,
     fabric::Route,
     flow::{Address, FlowKey},
-    maps::{Counters, Endpoint, Eni, FragmentFate, PeerKey, PortKey, Row, name},
-    security_group::RuleSet,
+    maps::{Counters, Endpoint, Eni, FragmentFate, Row, name},
 };
 
 use crate::host::{Host, block_on};
@@ -130,8 +129,9 @@ fn nftables() -> Result<Vec<String>> {
     Ok(rules.lines().map(str::to_owned).collect())
 }
 
-/// Keys of all hashes and tries, and indices of array entries that are not empty. The entry 0 of
-/// the counters is what belongs to no ENI.
+/// Keys of all hashes and tries, and indices of array entries that are not empty; but not compiled
+/// policies, which stay where they are until others take their place. The entry 0 of the counters
+/// is what belongs to no ENI.
 fn map_entries() -> Result<Vec<String>> {
     let mut entries = Vec::new();
     keys::<Endpoint, u32>(name::ENDPOINTS, &mut entries)?;
@@ -141,12 +141,17 @@ fn map_entries() -> Result<Vec<String>> {
     keys::<FlowKey, Row>(name::ROWS, &mut entries)?;
     keys::<FlowKey, FragmentFate>(name::FRAGMENTS, &mut entries)?;
     prefixes::<Address, Route>(name::ROUTES, &mut entries)?;
-    prefixes::<PeerKey, RuleSet>(name::PEERS, &mut entries)?;
-    prefixes::<PortKey, RuleSet>(name::PORTS, &mut entries)?;
+    prefixes::<Address, u32>(name::AUTO_TRACK, &mut entries)?;
     let enis: Array<_, Eni> = open(name::ENIS)?.try_into()?;
     for (slot, eni) in enis.iter().enumerate() {
         if eni? != Eni::default() {
             entries.push(format!("{} {slot}", name::ENIS));
+        }
+    }
+    let tracked: Array<_, u64> = open(name::TRACKED)?.try_into()?;
+    for (slot, connections) in tracked.iter().enumerate() {
+        if connections? != 0 {
+            entries.push(format!("{} {slot}", name::TRACKED));
         }
     }
     let counters: PerCpuArray<_, Counters> = open(name::COUNTERS)?.try_into()?;

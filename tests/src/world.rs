@@ -7,7 +7,8 @@ use branchline_common::{
     conntrack::{Connection, State, Tracking},
     flow::{FlowKey, kind},
     maps::{COUNTERS, Row},
-    verdict::{Direction, Verdict},
+    sequence::Windows,
+    verdict::{Action, Direction, Verdict},
 };
 
 use crate::{
@@ -40,8 +41,8 @@ pub enum Left {
         slot: u16,
         /// Direction of its packets.
         direction: Direction,
-        /// Whether they were refused.
-        is_rejected: bool,
+        /// What became of them.
+        action: Action,
         /// Local and remote.
         ports: (u16, u16),
         /// What it counted.
@@ -57,6 +58,8 @@ pub type Connected = (Tracking, [BTreeMap<u32, Count>; 2]);
 pub struct Tables {
     /// The connection table.
     pub connections: BTreeMap<FlowKey, Connected>,
+    /// Its TCP windows.
+    pub windows: BTreeMap<FlowKey, Windows>,
     /// Rows.
     pub rows: BTreeMap<FlowKey, BTreeMap<u32, Count>>,
     /// Exempt packets and drops of each slot that has any.
@@ -70,6 +73,7 @@ impl Tables {
             last_seen: 0,
             ..connection.tracking
         };
+        self.windows.insert(key, connection.windows);
         let accounts = connection.accounts.each_ref().map(by_epoch);
         self.connections.insert(key, (tracking, accounts));
     }
@@ -93,11 +97,11 @@ impl Tables {
             }
         });
         let rows = self.rows.iter().map(|(key, account)| {
-            let (direction, is_rejected) = kind::of_row(key.kind).expect("a row has a row's kind");
+            let (direction, action) = kind::of_row(key.kind).expect("a row has a row's kind");
             Left::Row {
                 slot: key.eni,
                 direction,
-                is_rejected,
+                action,
                 ports: (key.local_port, key.remote_port),
                 count: sum(account),
             }
@@ -139,6 +143,9 @@ pub trait World {
     /// Lets time go by.
     fn wait(&mut self, seconds: u32);
 
+    /// Removes dead connections, as the agent's sweeper does.
+    fn sweep(&mut self);
+
     /// Starts the next interval.
     fn next_epoch(&mut self);
 
@@ -164,7 +171,7 @@ pub fn accepted(direction: Direction, ports: (u16, u16), count: Count) -> Left {
     Left::Row {
         slot: 1,
         direction,
-        is_rejected: false,
+        action: Action::Accepted,
         ports,
         count,
     }
@@ -176,7 +183,7 @@ pub fn rejected(direction: Direction, ports: (u16, u16), count: Count) -> Left {
     Left::Row {
         slot: 1,
         direction,
-        is_rejected: true,
+        action: Action::Rejected,
         ports,
         count,
     }

@@ -192,12 +192,12 @@ impl Agent {
     }
 
     fn counts(&self) -> Result<(Vec<DropCount>, u64, u64), crate::datapath::DatapathError> {
-        let plugs = self
-            .host
-            .plugs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let plugs = self.host.plugs();
         let datapath = lock(&self.host.datapath);
+        let mut tracked = 0;
+        for slot in plugs.slots().keys() {
+            tracked += datapath.tracked(*slot)?;
+        }
         let mut totals = [0_u64; DropReason::COUNT];
         for slot in std::iter::once(0).chain(plugs.slots().keys().copied()) {
             let counters = datapath.counters(slot)?;
@@ -215,7 +215,7 @@ impl Agent {
             })
             .collect();
         let exceeded = totals[DropReason::ConntrackFull as usize];
-        Ok((drops, exceeded, datapath.connections()?.len() as u64))
+        Ok((drops, exceeded, tracked))
     }
 
     /// What the agent changed on the host, and what it was.

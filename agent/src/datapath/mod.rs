@@ -42,9 +42,7 @@ use branchline_common::{
     conntrack::Connection,
     fabric::Route,
     flow::{Address, FlowKey},
-    maps::{
-        Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, Row, control, name,
-    },
+    maps::{Control, Counters, Endpoint, Eni, FragmentFate, LAYOUT_VERSION, Row, control, name},
     policy::{Node, Policy, RuleSet},
 };
 

@@ -11,9 +11,7 @@ use branchline_common::{
     conntrack::Connection,
     fabric::Route,
     flow::{Address, FlowKey},
-    maps::{
-        Counters, Endpoint, Eni, Row, SWEEP_KEYS, SweepRequest, branch_hint, control, name,
-    },
+    maps::{Counters, Endpoint, Eni, Row, SWEEP_KEYS, SweepRequest, branch_hint, control, name},
 };
 use zerocopy::IntoBytes;
 

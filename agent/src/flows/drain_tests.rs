@@ -112,14 +112,24 @@ fn icmp_identifiers_are_no_ports_and_no_records() {
 }
 
 #[test]
-fn accepted_and_rejected_rows_are_two_records_and_merge_with_none_but_their_own() {
-    let row = |is_rejected, packets| {
+fn each_action_has_a_record_of_its_own_and_rows_merge_with_none_but_their_own() {
+    let row = |action, packets| {
         let mut row = Row::default();
         row.account.add(&traffic(packets), 5, 45_000);
-        let kind = kind::row(Direction::Ingress, is_rejected);
+        let kind = kind::row(Direction::Ingress, action);
         (FlowKey { kind, ..key(6, 80) }, Entry::Row(row))
     };
-    let flows = drained(&[row(false, 1), row(true, 2), (key(6, 80), connection(4, 8))]);
+    let mut audited = connection(7, 0);
+    if let Entry::Connection(connection) = &mut audited {
+        connection.tracking.rule = AUDITED;
+    }
+    let flows = drained(&[
+        row(verdict::Action::Accepted, 1),
+        row(verdict::Action::Rejected, 2),
+        row(verdict::Action::Audited, 3),
+        (key(6, 80), connection(4, 8)),
+        (key(6, 80), audited),
+    ]);
     let found: Vec<_> = flows
         .iter()
         .map(|(t, c)| (t.direction, t.action, c.packets))
@@ -127,6 +137,7 @@ fn accepted_and_rejected_rows_are_two_records_and_merge_with_none_but_their_own(
     let expected = [
         (Direction::Ingress, Action::Accept, 5),
         (Direction::Ingress, Action::Reject, 2),
+        (Direction::Ingress, Action::Audit, 3),
         (Direction::Egress, Action::Accept, 8),
     ];
     assert_eq!(found, expected);

@@ -13,7 +13,7 @@ use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{kind, mapped};
 use branchline_common::maps::Row;
-use branchline_common::verdict::Direction;
+use branchline_common::verdict::{self, Direction};
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
 
@@ -339,7 +339,7 @@ impl Host {
                     account.add(&traffic, epoch, now);
                 }
             }
-            let row = key(kind::row(Direction::Ingress, true));
+            let row = key(kind::row(Direction::Ingress, verdict::Action::Rejected));
             let row = maps.entries.entry(row);
             if let Entry::Row(row) = row.or_insert(Entry::Row(Row::default())) {
                 row.account.add(&traffic, epoch, now);

@@ -47,7 +47,7 @@ mod tests {
     use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
     use branchline_common::flow::kind;
     use branchline_common::maps::Row;
-    use branchline_common::verdict::Direction;
+    use branchline_common::verdict::{self, Direction};
 
     fn counted(epoch: u32) -> Account {
         let mut account = Account::default();
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_row_may_go_once_it_is_written() {
         let key = FlowKey {
-            kind: kind::row(Direction::Ingress, true),
+            kind: kind::row(Direction::Ingress, verdict::Action::Rejected),
             ..FlowKey::default()
         };
         let row = Row {

@@ -14,9 +14,7 @@ use std::collections::BTreeSet;
 
 use branchline_common::{
     headers::protocol,
-    policy::{
-        self, MAX_RULES, SCOPES, Scope, flag, peer_key, port_key, protocol_key, scope,
-    },
+    policy::{self, MAX_RULES, SCOPES, Scope, flag, peer_key, port_key, protocol_key, scope},
     verdict::Direction,
 };
 use ipnet::IpNet;
@@ -29,7 +27,9 @@ pub use self::{
 };
 use crate::{
     address::address,
-    security_groups::{Directory, Members, Peer, PortRange, Protocol, SecurityGroup, SecurityGroupRule},
+    security_groups::{
+        Directory, Members, Peer, PortRange, Protocol, SecurityGroup, SecurityGroupRule,
+    },
 };
 
 /// Why a set of groups cannot be compiled.
@@ -111,7 +111,12 @@ pub fn compile(
 
 /// Gives up the trees of a policy that no ENI obeys.
 pub fn release(trees: &mut Trees, entry: &policy::Policy) {
-    for root in entry.peers.iter().chain(&entry.ports).chain(&entry.portless) {
+    for root in entry
+        .peers
+        .iter()
+        .chain(&entry.ports)
+        .chain(&entry.portless)
+    {
         trees.release(*root);
     }
 }

@@ -2,10 +2,7 @@
 
 use branchline_common::policy::{FAN, Key, LEAF, Node, RuleSet, STRIDE};
 
-use super::{
-    pool::NoRoom,
-    trees::Trees,
-};
+use super::{pool::NoRoom, trees::Trees};
 
 /// A prefix that a rule covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

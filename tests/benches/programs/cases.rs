@@ -33,6 +33,8 @@ pub(crate) struct Group {
     is_ipv4: bool,
     is_tcp: bool,
     flows: u32,
+    /// Rules besides those that admit the flows.
+    rules: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,7 @@ pub(crate) fn groups() -> Vec<Group> {
         is_ipv4,
         is_tcp,
         flows,
+        rules: 0,
     };
     let mut groups = Vec::new();
     for (is_ipv4, is_tcp) in [(true, true), (false, true), (true, false)] {
@@ -110,6 +113,12 @@ pub(crate) fn groups() -> Vec<Group> {
     }
     for flows in [1, 1_000] {
         groups.push(group(What::Denied, Which::Branch, true, true, flows));
+    }
+    for what in [What::New, What::Denied] {
+        groups.push(Group {
+            rules: 1_000,
+            ..group(what, Which::Branch, true, true, 1)
+        });
     }
     for is_ipv4 in [true, false] {
         groups.push(group(What::Fabric, Which::Branch, is_ipv4, true, 1));
@@ -145,6 +154,7 @@ pub(crate) fn measure(
     if cases.is_empty() {
         return Ok(Vec::new());
     }
+    rig.set_rules(group.rules)?;
     rig.reset(group.which)?;
     if group.what == What::Fabric {
         check_route(rig, &cases)?;
@@ -239,6 +249,10 @@ fn cases(group: &Group) -> Vec<Case> {
         1 => "1 flow".to_owned(),
         flows => format!("{flows} flows"),
     };
+    let rules = match group.rules {
+        0 => String::new(),
+        rules => format!(", {rules} rules"),
+    };
     let case = |program, name: &str, frame: Frame, flags: u32, code| Case {
         program,
         name: name.to_owned(),
@@ -275,7 +289,7 @@ fn cases(group: &Group) -> Vec<Case> {
             ]
         }
         (What::New, _) => {
-            let name = format!("{kind}, new flow");
+            let name = format!("{kind}, new flow{rules}");
             vec![case(
                 TRUNK_INGRESS,
                 &name,
@@ -285,7 +299,7 @@ fn cases(group: &Group) -> Vec<Case> {
             )]
         }
         (What::Denied, _) => {
-            let name = format!("{kind}, denied, {flows}");
+            let name = format!("{kind}, denied, {flows}{rules}");
             // The tag stays on a dropped frame.
             let frame = ingress(group, syn, DENIED_PORT);
             let mut denied = case(TRUNK_INGRESS, &name, frame, pop | push, SHOT);

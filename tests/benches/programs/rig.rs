@@ -6,17 +6,18 @@ use aya::{
     maps::{Array, HashMap, MapData, ProgramArray},
     programs::{ProgramFd, SchedClassifier, TestRun},
 };
-use branchline::datapath::{Datapath, Settings, program};
+use branchline::{
+    datapath::{Datapath, Settings, program},
+    policy::Trees,
+};
 use branchline_common::{
     bench::Preparation,
     conntrack::default_timeouts,
-    flow::{Address, is_ipv4, mapped},
-    headers::protocol,
-    maps::{self, Endpoint, Eni, PeerKey, PortKey, eni},
-    memory::Rules,
-    security_group::RuleSet,
-    verdict::Direction,
+    flow::{Address, mapped},
+    maps::{self, Endpoint, Eni, eni},
 };
+
+use branchline_tests::rules::Rule;
 
 use crate::frames::{End, Frame};
 
@@ -136,6 +137,11 @@ impl Rig {
         Ok(self.datapath.set_branch(LINK, which as u32)?)
     }
 
+    /// Replaces the rules by those of [`rules`] and `more`.
+    pub(crate) fn set_rules(&mut self, more: u32) -> Result<()> {
+        enter(&mut self.datapath, &rules(more))
+    }
+
     /// Runs `measured` behind `prepare`; returns nanoseconds per packet. It must return `code`.
     /// The preparation's state is carried on, as `prepare` leaves it.
     pub(crate) fn prepared(
@@ -222,7 +228,7 @@ fn fill(datapath: &mut Datapath) -> Result<()> {
         ..Eni::default()
     };
     datapath.set_eni(0, &router)?;
-    datapath.insert_rules(&rules())?;
+    enter(datapath, &rules(0))?;
     for which in [Which::Branch, Which::Other, Which::Whole] {
         plug(datapath, which)?;
         let Eni {
@@ -242,6 +248,14 @@ fn fill(datapath: &mut Datapath) -> Result<()> {
         datapath.set_address(ipv6, which as u32)?;
     }
     Ok(())
+}
+
+/// Lets all ENIs obey `rules`.
+fn enter(datapath: &mut Datapath, rules: &[Rule]) -> Result<()> {
+    let mut trees = Trees::default();
+    let policy = branchline_tests::rules::compile(&mut trees, rules);
+    datapath.write_trees(&trees.unwritten())?;
+    Ok(datapath.write_policy(POLICY, &policy.entry)?)
 }
 
 fn plug(datapath: &mut Datapath, which: Which) -> Result<()> {
@@ -267,21 +281,23 @@ fn eni_of(datapath: &Datapath, which: Which) -> Eni {
     }
 }
 
-/// Everyone may reach the port, by TCP and UDP.
-fn rules() -> Rules {
-    let mut set = RuleSet::default();
-    set.insert(0);
-    let mut rules = Rules::default();
-    for end in [remote(true), remote(false)] {
-        let is_ipv4 = is_ipv4(&end.address);
-        let key = PeerKey::new(POLICY, Direction::Ingress, is_ipv4, [0; 16]);
-        rules.peers.insert((PeerKey::FIXED_BITS, key), set);
+/// Everyone may reach the port, by TCP and UDP; `more` rules beside them let others reach others.
+fn rules(more: u32) -> Vec<Rule> {
+    let mut lines = Vec::new();
+    for transport in ["tcp", "udp"] {
+        for peer in ["0.0.0.0/0", "::/0"] {
+            lines.push(format!("ingress {transport} {PORT} {peer}"));
+        }
     }
-    for transport in [protocol::TCP, protocol::UDP] {
-        let key = PortKey::new(POLICY, Direction::Ingress, transport, PORT);
-        rules.ports.insert((PortKey::BITS, key), set);
+    for number in 0..more {
+        // Addresses of the same /16 as the flows', and ports all over (Knuth's multiplicative hash).
+        let spread = number.wrapping_mul(0x9e37_79b1);
+        let [a, b, c, d] = spread.to_be_bytes();
+        let port = u16::from_be_bytes([c, d]).max(DENIED_PORT + 1);
+        lines.push(format!("ingress tcp {port} 10.1.{a}.{b}/32"));
     }
-    rules
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    branchline_tests::rules::rules(&lines)
 }
 
 /// A program that does nothing.

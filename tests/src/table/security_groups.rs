@@ -1,6 +1,9 @@
 //! What rules allow, what they do not, and that answers need none.
 
-use branchline_common::{conntrack::State, verdict::Verdict::Allow};
+use branchline_common::{
+    conntrack::State,
+    verdict::{Action, Verdict::Allow},
+};
 
 use super::{ACK, EGRESS, INGRESS, NO_RULE, SYN, SYN_ACK, both_ways};
 use crate::{
@@ -285,7 +288,7 @@ fn several_enis() -> Vec<Case> {
     let second = |direction, ports, count| Left::Row {
         slot: 2,
         direction,
-        is_rejected: true,
+        action: Action::Rejected,
         ports,
         count,
     };

@@ -17,7 +17,7 @@ use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{FlowKey, kind, mapped};
 use branchline_common::maps::{Row, name};
-use branchline_common::verdict::Direction;
+use branchline_common::verdict::{Action, Direction};
 use flate2::read::GzDecoder;
 
 use crate::ground::PATIENCE;
@@ -132,7 +132,7 @@ impl Host {
         };
         let mut key = key(remote_port);
         if is_rejected {
-            key.kind = kind::row(Direction::Ingress, true);
+            key.kind = kind::row(Direction::Ingress, Action::Rejected);
             let mut rows = self.map::<Row>(name::ROWS);
             let mut row = rows.get(&key, 0).unwrap_or_default();
             row.account.add(&traffic, epoch, now);
@@ -192,7 +192,7 @@ async fn flows_counts_outlive_a_killed_agent_and_are_written_once() {
     assert_eq!(agent.exporter.status().rows_written, 2);
     assert!(agent.exporter.status().last_file.unwrap().is_file());
     let rejected = FlowKey {
-        kind: kind::row(Direction::Ingress, true),
+        kind: kind::row(Direction::Ingress, Action::Rejected),
         ..key(1_000)
     };
 

@@ -10,12 +10,16 @@ use aya::{
     maps::{HashMap, Map, MapData, MapInfo},
     programs::TestRun,
 };
-use branchline::datapath::{Datapath, Settings, program};
+use branchline::{
+    datapath::{Datapath, Settings, program},
+    policy::Trees,
+};
 use branchline_common::{
     account::Segments,
-    conntrack::Connection,
+    conntrack::{Connection, SWEEP_GRACE_SECONDS},
     flow::FlowKey,
-    maps::{COUNTERS, Control, Endpoint, Eni, FragmentFate, control, name},
+    maps::{self, COUNTERS, Control, Endpoint, Eni, FragmentFate, control, name},
+    policy::Policy,
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
@@ -50,7 +54,8 @@ pub(crate) struct Loaded {
     pub(crate) datapath: Datapath,
     connections: HashMap<MapData, FlowKey, Connection>,
     fragments: HashMap<MapData, FlowKey, FragmentFate>,
-    policy: u32,
+    trees: Trees,
+    policies: u32,
     branch: Option<u32>,
     /// Frame that the last packet became.
     pub(crate) output: Vec<u8>,
@@ -92,7 +97,8 @@ impl Loaded {
             datapath,
             connections,
             fragments,
-            policy: 0,
+            trees: Trees::default(),
+            policies: 0,
             branch: None,
             output: Vec::new(),
             counted: Vec::new(),
@@ -161,6 +167,30 @@ impl Loaded {
     }
 }
 
+impl Loaded {
+    /// The trees that policies for [`Loaded::obey`] are compiled into.
+    pub(crate) fn trees(&mut self) -> &mut Trees {
+        &mut self.trees
+    }
+
+    /// Lets an ENI obey a policy.
+    pub(crate) fn obey(&mut self, eni: &EniSpec, policy: &Policy) {
+        let writes = self.trees.unwritten();
+        self.datapath.write_trees(&writes).unwrap();
+        self.trees.written(&writes);
+        self.policies = self.policies % (maps::POLICIES - 1) + 1;
+        let index = self.policies;
+        let policy = Policy {
+            generation: index,
+            ..*policy
+        };
+        self.datapath.write_policy(index, &policy).unwrap();
+        let slot = u32::from(eni.slot);
+        let value = eni.eni(index, self.ticks_per_second());
+        self.datapath.set_eni(slot, &value).unwrap();
+    }
+}
+
 /// Whether BPF_PROG_TEST_RUN takes the frame on every kernel: newer ones refuse an untagged frame
 /// that is too short for the IP header that it announces. Those have their verdict in the pure tier.
 pub(crate) fn is_runnable(frame: &[u8]) -> bool {
@@ -216,8 +246,8 @@ impl World for Loaded {
             self.datapath.unplug_eni(slot).unwrap();
             self.datapath.forget_eni(slot).unwrap();
         }
-        self.datapath.retain_policies(|_| false).unwrap();
-        self.policy = 0;
+        self.trees = Trees::default();
+        self.policies = 0;
         self.branch = None;
         self.counted = self.all_counters();
         self.control(|control| {
@@ -239,13 +269,8 @@ impl World for Loaded {
     }
 
     fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]) {
-        self.policy += 1;
-        let compiled = rules::compile(self.policy, rules);
-        self.datapath.insert_rules(&compiled).unwrap();
-        let eni_value = eni.eni(self.policy, self.ticks_per_second());
-        self.datapath
-            .set_eni(u32::from(eni.slot), &eni_value)
-            .unwrap();
+        let policy = rules::compile(&mut self.trees, rules);
+        self.obey(eni, &policy.entry);
     }
 
     fn frame(
@@ -288,6 +313,16 @@ impl World for Loaded {
 
     fn wait(&mut self, seconds: u32) {
         self.age(seconds * self.ticks_per_second());
+    }
+
+    fn sweep(&mut self) {
+        let connections = self.datapath.connections().unwrap();
+        let grace = SWEEP_GRACE_SECONDS * self.ticks_per_second();
+        // What is dead by now may go at once: no packet is on its way.
+        let keys: Vec<_> = connections.iter().map(|(key, _)| *key).collect();
+        self.age(grace);
+        self.datapath.sweep(&keys, u32::MAX).unwrap();
+        self.age(grace.wrapping_neg());
     }
 
     fn next_epoch(&mut self) {

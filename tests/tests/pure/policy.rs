@@ -1,22 +1,13 @@
-//! The agent's compiler of security groups against the harness's own, which shares no code with it.
+//! The agent's compiler of security groups against a scan of their rules.
 
-use branchline::{
-    policy,
-    security_group::{PortRange, Protocol, SecurityGroup, SecurityGroupRule},
-};
-use branchline_common::{
-    flow::{Address, is_ipv4},
-    headers::protocol,
-    memory::Rules,
-    verdict::Direction,
-};
+use branchline::policy::{self, Trees};
+use branchline_common::{flow::is_ipv4, headers::protocol, policy::scope, verdict::Direction};
 use branchline_tests::{
     case::mapped_address,
     rules::{self, Rule},
 };
 use proptest::{prelude::*, sample::select};
 
-const POLICY: u32 = 7;
 const NETWORKS: [&str; 10] = [
     "0.0.0.0/0",
     "10.0.0.0/8",
@@ -78,50 +69,17 @@ fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-/// The rules as groups of three.
-fn groups(rules: &[Rule]) -> Vec<SecurityGroup> {
-    let groups = rules.chunks(3).enumerate().map(|(index, rules)| {
-        let group_id = format!("sg-{index:017x}");
-        let rules = rules.iter().map(|rule| {
-            let protocol = rule.protocol.map_or(Protocol::Any, Protocol::Number);
-            let ports = PortRange {
-                first: rule.ports.0,
-                last: rule.ports.1,
-            };
-            SecurityGroupRule::new(&group_id, rule.direction, protocol, ports, rule.peer, None)
-        });
-        SecurityGroup {
-            rules: rules.collect(),
-            group_name: group_id.clone(),
-            description: String::new(),
-            group_id,
-        }
-    });
-    groups.collect()
-}
-
-/// The rule that the program finds, by number.
-fn found(
-    rules: &Rules,
-    direction: Direction,
-    peer: &Address,
-    protocol: u8,
-    port: Option<u16>,
-) -> Option<u16> {
-    let peers = rules.peer(POLICY, direction, peer)?;
-    peers.first_common(rules.port(POLICY, direction, protocol, port)?)
-}
-
-/// The rule that stands first and says so.
-fn said(
+/// The numbers of the rules that admit a packet by a scan from first to last, with what the rule
+/// is: an open one or not.
+fn scan(
     rules: &[Rule],
     direction: Direction,
     peer: &str,
     protocol: u8,
     port: Option<u16>,
-) -> Option<u16> {
+) -> Vec<bool> {
     let peer: std::net::IpAddr = peer.parse().expect("an address");
-    let admits = |rule: &Rule| {
+    let admits = |rule: &&Rule| {
         let ports = match (rule.protocol, port) {
             (None, _) => true,
             (Some(of), Some(port)) => {
@@ -129,23 +87,20 @@ fn said(
             }
             (Some(of), None) => of == protocol && rule.ports == (0, u16::MAX),
         };
-        ports && rule.peer.contains(&peer)
+        rule.direction == direction && ports && rule.peer.contains(&peer)
     };
-    let of_direction = rules.iter().filter(|rule| rule.direction == direction);
-    (0..)
-        .zip(of_direction)
-        .find(|(_, rule)| admits(rule))
-        .map(|(number, _)| number)
+    let rules = rules.iter().filter(admits);
+    rules.map(|rule| rule.peer.prefix_len() == 0).collect()
 }
 
 proptest! {
     #[test]
-    fn both_compilers_find_the_rule_that_stands_first(
+    fn a_policy_admits_what_a_scan_of_its_rules_admits(
         rules in proptest::collection::vec(rule(), 0..12),
         probes in proptest::collection::vec((any::<bool>(), select(&ADDRESSES[..]), select(&PROTOCOLS[..]), proptest::option::of(port())), 40),
     ) {
-        let agent = policy::compile(POLICY, &groups(&rules)).expect("few rules").rules;
-        let own = rules::compile(POLICY, &rules);
+        let mut trees = Trees::default();
+        let policy = rules::compile(&mut trees, &rules).entry;
         for (outgoing, peer, protocol, port) in probes {
             let direction = if outgoing { Direction::Egress } else { Direction::Ingress };
             let address = mapped_address(peer);
@@ -154,10 +109,21 @@ proptest! {
             if protocol == foreign {
                 continue;
             }
-            let expected = said(&rules, direction, peer, protocol, port);
+            let expected = scan(&rules, direction, peer, protocol, port);
             let what = format!("{direction:?} {peer} {protocol} {port:?} in {rules:?}");
-            prop_assert_eq!(found(&agent, direction, &address, protocol, port), expected, "agent: {}", &what);
-            prop_assert_eq!(found(&own, direction, &address, protocol, port), expected, "harness: {}", &what);
+            let scope = scope(direction, is_ipv4(&address));
+            let found = policy.rule(&trees, scope, &address, protocol, port);
+            prop_assert_eq!(found.is_some(), !expected.is_empty(), "admitted: {}", &what);
+            let is_open = found.is_some_and(|rule| policy.is_open(scope, rule));
+            prop_assert_eq!(is_open, expected.contains(&true), "open: {}", &what);
+            if let (Some(port), 6 | 17) = (port, protocol) {
+                let opens = policy.opens(&trees, scope, protocol, port);
+                prop_assert_eq!(opens, is_open, "opens: {}", &what);
+                let every = scan(&rules, direction, peer, protocol, None).contains(&true);
+                prop_assert_eq!(policy.admits_all(scope, protocol), every, "all: {}", &what);
+            }
         }
+        policy::release(&mut trees, &policy);
+        prop_assert_eq!(trees.len(), (0, 0));
     }
 }

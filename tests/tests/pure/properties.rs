@@ -3,7 +3,7 @@
 use branchline_common::{
     account::{Segments, Traffic},
     parse,
-    verdict::{Direction, Verdict},
+    verdict::{Action, Direction, Verdict},
 };
 use branchline_tests::{
     case::{Case, case},
@@ -72,13 +72,16 @@ fn flow(kind: u8, (from, to): (&str, &str), (from_port, to_port): (u16, u16)) ->
 }
 
 /// Packets and bytes of all connections and of the rows with this action.
-fn counted(tables: &Tables, is_rejected: bool) -> (u64, u64) {
+fn counted(tables: &Tables, action: Action) -> (u64, u64) {
     use branchline_common::flow::kind::of_row;
-    let connections = tables.connections.values().filter(|_| !is_rejected);
+    let connections = tables
+        .connections
+        .values()
+        .filter(|_| action == Action::Accepted);
     let rows = tables
         .rows
         .iter()
-        .filter(|(key, _)| of_row(key.kind).is_some_and(|(_, of)| of == is_rejected));
+        .filter(|(key, _)| of_row(key.kind).is_some_and(|(_, of)| of == action));
     let slots = connections
         .flat_map(|(_, accounts)| accounts)
         .chain(rows.map(|(_, account)| account))
@@ -181,7 +184,7 @@ proptest! {
             *sum = (sum.0 + packets, sum.1 + bytes);
         }
         let tables = world.tables();
-        prop_assert_eq!(counted(&tables, false), passed);
-        prop_assert_eq!(counted(&tables, true), refused);
+        prop_assert_eq!(counted(&tables, Action::Accepted), passed);
+        prop_assert_eq!(counted(&tables, Action::Rejected), refused);
     }
 }

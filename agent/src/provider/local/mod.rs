@@ -55,7 +55,9 @@ impl LocalProvider {
     pub fn directory(&self) -> Directory {
         let groups = self.vpc.security_groups.iter();
         Directory {
-            groups: groups.map(|group| (group.group_id.clone(), group.clone())).collect(),
+            groups: groups
+                .map(|group| (group.group_id.clone(), group.clone()))
+                .collect(),
             ..Directory::default()
         }
     }
