@@ -27,6 +27,8 @@ mod protocol_ports;
 
 mod peer;
 
+pub mod aws;
+
 pub mod change;
 
 pub mod diff;
