@@ -1,4 +1,6 @@
 //! A `[[prefix_lists]]` table, checked and made a prefix list, and back. Pure.
+//!
+//! Never looks at another table: that two have one id is `change`'s.
 
 use super::directory::{PrefixList, PrefixListEntry};
 use super::file::{PrefixListEntryTable, PrefixListTable};

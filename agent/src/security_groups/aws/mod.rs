@@ -139,6 +139,9 @@ impl Import {
             None => drop(self.prefix_lists.insert(id, list)),
             Some(known) => {
                 known.max_entries = known.max_entries.or(list.max_entries);
+                if known.prefix_list_name.is_empty() {
+                    known.prefix_list_name = list.prefix_list_name;
+                }
                 add_entries(known, list.entries);
             }
         }

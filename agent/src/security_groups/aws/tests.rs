@@ -252,6 +252,16 @@ fn entries_find_their_list() {
         "PrefixListName": "com.amazonaws.us-east-1.s3"}]}"#;
     let (file, notes) = import_all(&[("l.json", aws)]).unwrap();
     assert_eq!((file.prefix_lists[0].entries.len(), notes.len()), (2, 0));
+    let networks =
+        r#"{"PrefixLists": [{"Cidrs": ["10.0.0.0/8"], "PrefixListId": "pl-0123456789abcdef0"}]}"#;
+    for documents in [
+        [("a", LISTS), ("b", networks)],
+        [("a", networks), ("b", LISTS)],
+    ] {
+        let list = &import_all(&documents).unwrap().0.prefix_lists[0];
+        assert_eq!((list.max_entries, list.entries.len()), (Some(10), 1));
+        assert_eq!(list.prefix_list_name, "vpc-cidrs");
+    }
 }
 
 #[test]
@@ -259,7 +269,8 @@ fn bad_documents_name_field_and_fix() {
     let list = LISTS.replace("pl-0123456789abcdef0", "pl-b");
     let renamed = GROUPS.replace("MySecurityGroup", "other");
     let moved = RULES.replace("443", "444");
-    let rows: [(&[(&str, &str)], &str, &str); 8] = [
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let rows: [Row<'_>; 8] = [
         (&[("g.json", "{")], "g.json: line 1", "not JSON"),
         (&[("g.json", "{}")], "g.json", "describe-security-groups"),
         (
