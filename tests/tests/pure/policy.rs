@@ -2,7 +2,7 @@
 
 use branchline::{
     policy,
-    security_group::{PortRange, Protocol, SecurityGroup, SecurityGroupRule},
+    security_groups::{PortRange, Protocol, SecurityGroup, SecurityGroupRule},
 };
 use branchline_common::{
     flow::{Address, is_ipv4},
@@ -93,8 +93,8 @@ fn groups(rules: &[Rule]) -> Vec<SecurityGroup> {
         SecurityGroup {
             rules: rules.collect(),
             group_name: group_id.clone(),
-            description: String::new(),
             group_id,
+            ..SecurityGroup::default()
         }
     });
     groups.collect()
