@@ -31,6 +31,40 @@ impl FieldError {
             fix: fix.into(),
         }
     }
+
+    /// The same mistake, its text beginning with the name of what it was found in, as `sg-web`.
+    #[must_use]
+    pub fn within(mut self, name: &str) -> Self {
+        self.problem = format!("{name}: {}", self.problem);
+        self
+    }
+}
+
+/// What was taken otherwise than written, or has no effect: no mistake, but said.
+///
+/// Reads `security_groups[1].ip_permissions[0].ip_protocol: 6 is tcp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldNote {
+    /// Path of the field, as `subnets[1].cidr_block`.
+    pub field: String,
+    /// What was made of it.
+    pub note: String,
+}
+
+impl FieldNote {
+    /// Says `note` of `field`.
+    pub fn new(field: impl Into<String>, note: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            note: note.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for FieldNote {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.field, self.note)
+    }
 }
 
 /// Reads TOML into `T`.

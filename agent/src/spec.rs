@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection_tracking::ConnectionTrackingSpecification;
 use crate::field_error::{FieldError, from_json};
+use crate::security_groups::quotas::MAX_GROUPS_PER_ENI;
 
 /// Subnets that one task may list.
 pub const MAX_SUBNETS: usize = 16;
 /// Security groups that one task may list.
-pub const MAX_SECURITY_GROUPS: usize = 16;
+pub const MAX_SECURITY_GROUPS: usize = MAX_GROUPS_PER_ENI;
 
 /// What a task wants of its network. Two equal specifications are one wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -173,3 +173,7 @@ impl SecurityGroup {
         self.group_name.eq_ignore_ascii_case(DEFAULT_GROUP_NAME)
     }
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -1,14 +1,23 @@
 //! Tests of `ip_permission`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use super::super::rule::{PortRange, Protocol};
 use super::*;
 use crate::field_error::from_toml;
 
 const V4: &str = "ip_ranges = [{cidr_ip = '10.1.2.3/8', description = 'x'}]";
 const BOTH: &str = "ip_ranges = [{cidr_ip = '0.0.0.0/0'}]\nipv6_ranges = [{cidr_ipv6 = '::/0'}]";
 
+fn noted(text: &str) -> Result<(Vec<RuleAt>, Vec<String>), FieldError> {
+    let mut notes = Vec::new();
+    let permission = from_toml(text)?;
+    let rules = normalize(&permission, "sg-a", Direction::Ingress, "p", &mut notes)?;
+    Ok((rules, notes.iter().map(ToString::to_string).collect()))
+}
+
 fn rules(text: &str) -> Result<Vec<SecurityGroupRule>, FieldError> {
-    normalize(&from_toml(text)?, "sg-a", Direction::Ingress, "p")
+    let (rules, _) = noted(text)?;
+    Ok(rules.into_iter().map(|at| at.rule).collect())
 }
 
 #[test]
@@ -188,15 +197,42 @@ fn malformed_permissions_name_field_and_fix() {
             "p.ip_ranges[0].description",
             "'<'",
         ),
+        (format!("'+6'\n{V4}"), "p.ip_protocol", "0 to 255"),
         (
-            "'-1'\nuser_id_group_pairs = [{group_id = 'sg-b'}]".to_owned(),
-            "p.user_id_group_pairs",
-            "not supported yet",
+            "'-1'\nuser_id_group_pairs = [{group_id = 'b'}]".to_owned(),
+            "p.user_id_group_pairs[0].group_id",
+            "write sg-",
         ),
         (
-            format!("'-1'\nprefix_list_ids = [{{prefix_list_id = 'pl-b'}}]\n{V4}"),
-            "p.prefix_list_ids",
-            "not supported yet",
+            "'-1'\nuser_id_group_pairs = [{group_name = 'b'}]".to_owned(),
+            "user_id_group_pairs[0].group_name",
+            "unknown field",
+        ),
+        (
+            "'-1'\nuser_id_group_pairs = [{group_id = 'sg-b', user_id = '12 34'}]".to_owned(),
+            "p.user_id_group_pairs[0].user_id",
+            "12 digits",
+        ),
+        (
+            "'-1'\nuser_id_group_pairs = [{group_id = 'sg-b', vpc_id = 'b'}]".to_owned(),
+            "p.user_id_group_pairs[0].vpc_id",
+            "write vpc-",
+        ),
+        (
+            "'-1'\nuser_id_group_pairs = [{group_id = 'sg-b', vpc_peering_connection_id = 'b'}]"
+                .to_owned(),
+            "p.user_id_group_pairs[0].vpc_peering_connection_id",
+            "write pcx-",
+        ),
+        (
+            format!("'-1'\n{V4}\nprefix_list_ids = [{{prefix_list_id = 'sg-b'}}]"),
+            "p.prefix_list_ids[0].prefix_list_id",
+            "write pl-",
+        ),
+        (
+            "'-1'\nprefix_list_ids = [{prefix_list_id = 'pl-b', description = 'a\"b'}]".to_owned(),
+            "p.prefix_list_ids[0].description",
+            "contains '\"'",
         ),
         (format!("'-1'\ncidr = 1\n{V4}"), "cidr", "unknown field"),
     ];
@@ -204,6 +240,100 @@ fn malformed_permissions_name_field_and_fix() {
         let error = rules(&format!("ip_protocol = {text}")).unwrap_err();
         assert_eq!(error.field, field, "{text}: {error}");
         assert!(error.to_string().contains(says), "{text}: {error}");
+    }
+}
+
+#[test]
+fn prefix_lists_and_groups_are_peers() {
+    let text = "ip_protocol = 'icmp'\nfrom_port = -1\nto_port = -1\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]
+        prefix_list_ids = [{prefix_list_id = 'pl-b', description = 'list'}]
+        user_id_group_pairs = [{group_id = 'sg-b'}, {group_id = 'sg-c', user_id = '123456789012', vpc_id = 'vpc-c',
+        vpc_peering_connection_id = 'pcx-c', peering_status = 'active', description = 'theirs'}]";
+    let (rules, notes) = noted(text).unwrap();
+    assert_eq!(notes, Vec::<String>::new());
+    let rows: Vec<_> = rules
+        .iter()
+        .map(|at| {
+            let rule = &at.rule;
+            let description = rule.description.as_deref().unwrap_or_default();
+            (at.field.as_str(), rule.peer.to_string(), description)
+        })
+        .collect();
+    let expected = [
+        ("p.ip_ranges[0].cidr_ip", "10.0.0.0/8", ""),
+        ("p.prefix_list_ids[0].prefix_list_id", "pl-b", "list"),
+        ("p.user_id_group_pairs[0].group_id", "sg-b", ""),
+        (
+            "p.user_id_group_pairs[1].group_id",
+            "123456789012/sg-c",
+            "theirs",
+        ),
+    ];
+    assert_eq!(
+        rows,
+        expected.map(|(at, peer, says)| (at, peer.to_owned(), says))
+    );
+    let theirs = GroupReference {
+        group_id: "sg-c".into(),
+        user_id: Some("123456789012".into()),
+        vpc_id: Some("vpc-c".into()),
+        vpc_peering_connection_id: Some("pcx-c".into()),
+        peering_status: Some("active".into()),
+    };
+    assert_eq!(rules[3].rule.peer, Peer::Group(theirs));
+}
+
+#[test]
+fn what_is_normalised_is_said() {
+    let rows: [(&str, &[&str]); 11] = [
+        (
+            "'tcp'\nfrom_port = 1\nto_port = 2\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]",
+            &[],
+        ),
+        (
+            "'tcp'\nfrom_port = 1\nto_port = 2\nip_ranges = [{cidr_ip = '100.68.0.18/18'}]",
+            &["p.ip_ranges[0].cidr_ip: 100.68.0.18/18 is stored as 100.68.0.0/18"],
+        ),
+        (
+            "'-1'\nipv6_ranges = [{cidr_ipv6 = '2001:db8::1/32'}]",
+            &["p.ipv6_ranges[0].cidr_ipv6: 2001:db8::1/32 is stored as 2001:db8::/32"],
+        ),
+        (
+            "'6'\nfrom_port = 1\nto_port = 2\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]",
+            &["p.ip_protocol: 6 is tcp"],
+        ),
+        (
+            "'UDP'\nfrom_port = 1\nto_port = 2\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]",
+            &["p.ip_protocol: UDP is udp"],
+        ),
+        (
+            "'58'\nipv6_ranges = [{cidr_ipv6 = '::/0'}]",
+            &["p.ip_protocol: 58 is icmpv6"],
+        ),
+        (
+            "'47'\nfrom_port = -1\nto_port = -1\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]",
+            &[],
+        ),
+        (
+            "'47'\nfrom_port = 100\nto_port = 200\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]",
+            &["p.from_port: 100 is discarded: protocol 47 has no ports"],
+        ),
+        (
+            "'udp'\nip_ranges = [{cidr_ip = '10.0.0.0/8'}]",
+            &["p.from_port: no range is taken as every port, 0 to 65535"],
+        ),
+        (
+            "'icmp'\nfrom_port = 8\nto_port = -1\nipv6_ranges = [{cidr_ipv6 = '::/0'}]",
+            &["p.ipv6_ranges[0].cidr_ipv6: dropped: icmp never meets ::/0, of the other family"],
+        ),
+        (
+            "'icmpv6'\nip_ranges = [{cidr_ip = '0.0.0.0/0'}]",
+            &["p.ip_ranges[0].cidr_ip: dropped: icmpv6 never meets 0.0.0.0/0, of the other family"],
+        ),
+    ];
+    for (text, expected) in rows {
+        let (_, notes) = noted(&format!("ip_protocol = {text}")).unwrap();
+        assert_eq!(notes, expected, "{text}");
     }
 }
 

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use branchline_common::headers::protocol::{ICMP, ICMPV6};
+use branchline_common::headers::protocol::{ICMP, ICMPV6, TCP, UDP};
 use branchline_common::verdict::Direction;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,20 @@ pub enum Protocol {
     Any,
     /// One protocol, by its IANA number.
     Number(u8),
+}
+
+/// As EC2 prints it: a name, a number, or `-1`.
+impl fmt::Display for Protocol {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => out.write_str("-1"),
+            Self::Number(TCP) => out.write_str("tcp"),
+            Self::Number(UDP) => out.write_str("udp"),
+            Self::Number(ICMP) => out.write_str("icmp"),
+            Self::Number(ICMPV6) => out.write_str("icmpv6"),
+            Self::Number(number) => number.fmt(out),
+        }
+    }
 }
 
 /// An inclusive range of destination ports, or of ICMP type and code as `type << 8 | code`.
@@ -58,16 +72,21 @@ pub enum Peer {
 
 /// EC2's `UserIdGroupPair`: a security group as the peer of a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GroupReference {
     /// `sg-…`.
     pub group_id: String,
     /// The group's account, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// The group's VPC, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vpc_id: Option<String>,
     /// The peering connection to that VPC (`pcx-…`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vpc_peering_connection_id: Option<String>,
     /// The peering's status: with any other than `active` the reference is stale and matches nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peering_status: Option<String>,
 }
 

@@ -139,10 +139,7 @@ fn group_ids(vpc: &Vpc, ids: &[String]) -> Result<Vec<String>, AllocateError> {
     }
     let find = |(index, id): (usize, &String)| {
         let group = vpc.security_group(id).ok_or_else(|| {
-            let known = vpc
-                .security_groups
-                .iter()
-                .map(|group| group.group_id.as_str());
+            let known = vpc.directory.groups.keys().map(String::as_str);
             AllocateError::Invalid(unknown(
                 GROUPS,
                 index,

@@ -152,7 +152,7 @@ fn unknown_names_are_errors_of_their_field() {
     assert_eq!(
         group.to_string(),
         "networkConfiguration.awsvpcConfiguration.securityGroups[0]: \"sg-x\" is no security group of vpc-1; \
-         write one of the VPC file's, as sg-web, sg-default"
+         write one of the VPC file's, as sg-default, sg-web"
     );
 }
 

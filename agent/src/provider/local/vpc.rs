@@ -2,7 +2,8 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::security_groups::{DEFAULT_GROUP_NAME, SecurityGroup};
+use crate::security_groups::network_interface::NetworkInterface;
+use crate::security_groups::{Directory, SecurityGroup};
 
 /// A VPC whose file is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +16,10 @@ pub struct Vpc {
     pub ipv6_cidrs: Vec<Ipv6Net>,
     /// Subnets in the order of the file; disjoint, inside the VPC's networks.
     pub subnets: Vec<Subnet>,
-    /// Groups in the order of the file; one of them is named `default`.
-    pub security_groups: Vec<SecurityGroup>,
+    /// Its groups, of which one is named `default`, and its prefix lists.
+    pub directory: Directory,
+    /// ENIs outside this host that carry groups.
+    pub network_interfaces: Vec<NetworkInterface>,
 }
 
 /// A subnet with a network of at least one family.
@@ -49,15 +52,11 @@ impl Vpc {
 
     /// The group with this id.
     pub fn security_group(&self, group_id: &str) -> Option<&SecurityGroup> {
-        self.security_groups
-            .iter()
-            .find(|group| group.group_id == group_id)
+        self.directory.groups.get(group_id)
     }
 
     /// The group named `default`.
     pub fn default_group(&self) -> Option<&SecurityGroup> {
-        self.security_groups
-            .iter()
-            .find(|group| group.group_name.eq_ignore_ascii_case(DEFAULT_GROUP_NAME))
+        self.directory.default_group()
     }
 }

@@ -9,7 +9,10 @@ use serde::Deserialize;
 
 use super::vpc::{Subnet, Vpc};
 use crate::field_error::{FieldError, check_id, from_toml};
-use crate::security_groups::file::{SecurityGroupEntry, security_groups};
+use crate::security_groups::change::{ApplyOptions, apply};
+use crate::security_groups::file::{PrefixListTable, SecurityGroupFile, SecurityGroupTable};
+use crate::security_groups::network_interface::{self, NetworkInterfaceTable};
+use crate::security_groups::{DEFAULT_GROUP_NAME, Directory, Members, OwnVpc};
 
 /// A checked VPC, and what in its file exceeds an EC2 quota or has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,11 @@ struct VpcEntry {
     #[serde(default)]
     subnets: Vec<SubnetEntry>,
     #[serde(default)]
-    security_groups: Vec<SecurityGroupEntry>,
+    security_groups: Vec<SecurityGroupTable>,
+    #[serde(default)]
+    prefix_lists: Vec<PrefixListTable>,
+    #[serde(default)]
+    network_interfaces: Vec<NetworkInterfaceTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,20 +130,52 @@ pub fn parse(text: &str) -> Result<CheckedVpc, FieldError> {
             "add [[subnets]] with subnet_id and cidr_block",
         ));
     }
-    let mut warnings = Vec::new();
-    let security_groups = security_groups(
-        &entry.security_groups,
-        !ipv6_cidrs.is_empty(),
-        &mut warnings,
-    )?;
+    let own = OwnVpc {
+        vpc_id: &entry.vpc_id,
+        has_ipv6: !ipv6_cidrs.is_empty(),
+    };
+    let file = SecurityGroupFile {
+        security_groups: entry.security_groups,
+        prefix_lists: entry.prefix_lists,
+    };
+    let (directory, mut warnings) = directory(&file, own)?;
+    let mut notes = Vec::new();
+    let network_interfaces =
+        network_interface::check(&entry.network_interfaces, &directory, &mut notes)?;
+    warnings.extend(notes.iter().map(ToString::to_string));
     let vpc = Vpc {
         vpc_id: entry.vpc_id,
         ipv4_cidrs,
         ipv6_cidrs,
         subnets,
-        security_groups,
+        directory,
+        network_interfaces,
     };
     Ok(CheckedVpc { vpc, warnings })
+}
+
+/// The groups and prefix lists of the file, with a default group where it has none.
+fn directory(
+    file: &SecurityGroupFile,
+    vpc: OwnVpc<'_>,
+) -> Result<(Directory, Vec<String>), FieldError> {
+    let is_default = |table: &SecurityGroupTable| {
+        let name = table.group_name.trim_end();
+        name.eq_ignore_ascii_case(DEFAULT_GROUP_NAME)
+            && table.vpc_id.as_deref().is_none_or(|id| id == vpc.vpc_id)
+    };
+    let before = if file.security_groups.iter().any(is_default) {
+        Directory::default()
+    } else {
+        Directory::of_new_vpc(vpc.has_ipv6)
+    };
+    let members = Members::default();
+    let options = ApplyOptions {
+        vpc,
+        prune: false,
+        members: &members,
+    };
+    apply(&before, file, options)
 }
 
 fn ipv4_cidrs(entry: &VpcEntry) -> Result<Vec<Ipv4Net>, FieldError> {

@@ -36,6 +36,129 @@ fn a_whole_file_is_read() {
     assert_eq!(vpc.default_group().unwrap().group_id, "sg-default");
 }
 
+const WEB: &str = "[[security_groups]]\ngroup_id = 'sg-web'\ngroup_name = 'web'\n";
+
+#[test]
+fn the_default_group_is_added_only_when_missing() {
+    let to_default = format!(
+        "{VPC}{SUBNET}{WEB}ip_permissions = [{{ip_protocol = '-1', user_id_group_pairs = [{{group_id = 'sg-default'}}]}}]"
+    );
+    let vpc = parse(&to_default).unwrap().vpc;
+    let default = vpc.default_group().unwrap();
+    assert_eq!(default.group_id, "sg-default");
+    assert_eq!(default.rules.len(), 3, "members in, IPv4 and IPv6 out");
+
+    let own = format!("{VPC}{SUBNET}{}", WEB.replace("'web'", "'Default'"));
+    for text in [own.clone(), format!("{own}vpc_id = 'vpc-1'")] {
+        let vpc = parse(&text).unwrap().vpc;
+        assert_eq!(vpc.directory.groups.len(), 1);
+        assert_eq!(vpc.default_group().unwrap().group_id, "sg-web");
+    }
+    let elsewhere = parse(&format!("{own}vpc_id = 'vpc-2'")).unwrap().vpc;
+    assert_eq!(elsewhere.default_group().unwrap().group_id, "sg-default");
+}
+
+#[test]
+fn network_interfaces_are_members_elsewhere() {
+    let text = format!(
+        "{VPC}{SUBNET}{WEB}ip_permissions = [{{ip_protocol = '-1', user_id_group_pairs = [
+            {{group_id = 'sg-theirs', user_id = '123456789012'}}]}}]
+        [[network_interfaces]]\nnetwork_interface_id = 'eni-0a'\ngroups = ['sg-web', 'sg-theirs']
+        private_ip_addresses = ['10.0.9.10', '10.0.9.11']\nipv6_addresses = ['fd00:10::9']
+        ipv4_prefixes = ['10.0.9.65/28']\nipv6_prefixes = ['fd00:10:0:0:1::/80']
+        [[network_interfaces]]\ngroups = ['sg-default']\nprivate_ip_addresses = ['10.0.9.12']"
+    );
+    let CheckedVpc { vpc, warnings } = parse(&text).unwrap();
+    let networks = |index: usize| -> Vec<String> {
+        let networks = vpc.network_interfaces[index].networks.iter();
+        networks.map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        networks(0),
+        [
+            "10.0.9.10/32",
+            "10.0.9.11/32",
+            "10.0.9.64/28",
+            "fd00:10::9/128",
+            "fd00:10:0:0:1::/80"
+        ]
+    );
+    assert_eq!(networks(1), ["10.0.9.12/32"]);
+    assert_eq!(vpc.network_interfaces[0].network_interface_id, "eni-0a");
+    assert_eq!(
+        vpc.network_interfaces[1].network_interface_id,
+        "network_interfaces[1]"
+    );
+    assert_eq!(vpc.network_interfaces[0].groups, ["sg-web", "sg-theirs"]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("123456789012/sg-theirs is of another account"));
+    assert_eq!(
+        warnings[1],
+        "network_interfaces[0].ipv4_prefixes[0]: 10.0.9.65/28 is taken as 10.0.9.64/28"
+    );
+}
+
+#[test]
+fn bad_network_interfaces_name_field_and_fix() {
+    let rows = [
+        ("groups = []", "groups", "name the groups"),
+        ("groups = ['web']", "groups[0]", "write sg-"),
+        (
+            "groups = ['sg-web', 'sg-x']",
+            "groups[1]",
+            "no security group sg-x is defined",
+        ),
+        ("groups = ['sg-web']", "", "add private_ip_addresses"),
+        (
+            "groups = ['sg-web']\nprivate_ip_addresses = ['fd00::1']",
+            "private_ip_addresses[0]",
+            "an IPv4 address",
+        ),
+        (
+            "groups = ['sg-web']\nprivate_ip_addresses = ['10.0.0.1/24']",
+            "private_ip_addresses[0]",
+            "an IPv4 address",
+        ),
+        (
+            "groups = ['sg-web']\nipv6_addresses = ['10.0.0.1']",
+            "ipv6_addresses[0]",
+            "an IPv6 address",
+        ),
+        (
+            "groups = ['sg-web']\nipv4_prefixes = ['10.0.0.1']",
+            "ipv4_prefixes[0]",
+            "as 10.0.1.64/28",
+        ),
+        (
+            "groups = ['sg-web']\nipv6_prefixes = ['10.0.0.0/28']",
+            "ipv6_prefixes[0]",
+            "/80",
+        ),
+        (
+            "network_interface_id = 'x'\ngroups = ['sg-web']",
+            "network_interface_id",
+            "write eni-",
+        ),
+        (
+            "groups = ['sg-web']\naddresses = []",
+            "addresses",
+            "unknown field",
+        ),
+        ("private_ip_addresses = []", "groups", "add it"),
+    ];
+    for (text, field, says) in rows {
+        let text = format!("{VPC}{SUBNET}{WEB}[[network_interfaces]]\n{text}");
+        let error = parse(&text).unwrap_err();
+        let path = format!("network_interfaces[0].{field}");
+        assert_eq!(error.field, path.trim_end_matches('.'), "{text}: {error}");
+        assert!(error.to_string().contains(says), "{text}: {error}");
+    }
+    let one = "[[network_interfaces]]\nnetwork_interface_id = 'eni-1'\ngroups = ['sg-web']
+        private_ip_addresses = ['10.0.0.9']\n";
+    let error = parse(&format!("{VPC}{SUBNET}{WEB}{one}{one}")).unwrap_err();
+    assert_eq!(error.field, "network_interfaces[1].network_interface_id");
+}
+
 #[test]
 fn bad_networks_name_field_and_fix() {
     let second = "[[subnets]]\nsubnet_id = 'subnet-b'\n";
