@@ -469,6 +469,16 @@ pub fn text(scenarios: &[Scenario]) -> Result<String> {
 }
 
 impl Scenario {
+    /// Second of the last packet.
+    #[must_use]
+    pub fn seconds(&self) -> u64 {
+        let times = self.steps.iter().filter_map(|step| match step {
+            Step::Packet(arrival) => Some(arrival.t),
+            Step::Change(_) => None,
+        });
+        times.max().unwrap_or_default()
+    }
+
     /// What the shape alone does not say.
     fn check(&self) -> Result<()> {
         let mut now = 0;

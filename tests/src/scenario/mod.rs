@@ -14,3 +14,5 @@ pub mod packets;
 pub mod runner;
 
 pub mod oracle;
+
+pub mod random;

@@ -25,13 +25,14 @@ pub struct Oracle {
     world: World,
     enis: Vec<String>,
     limit: usize,
-    /// How often each step decided.
+    /// How often each step decided, in all scenarios.
     pub steps: BTreeMap<Step, u64>,
+    /// What it said of each packet of this scenario.
+    pub judged: Vec<Judged>,
 }
 
 impl Oracle {
-    /// Judges a packet, with the reasons.
-    pub fn judgement(&mut self, meeting: &Meeting<'_>) -> Judgement {
+    fn judgement(&mut self, meeting: &Meeting<'_>) -> Judgement {
         let packet = packet(meeting);
         let direction = direction(meeting.direction);
         let judgement = self.world.judge(meeting.t, meeting.eni, direction, &packet);
@@ -62,6 +63,7 @@ impl Judge for Oracle {
     fn set_up(&mut self, setting: &Setting) -> Result<(), String> {
         self.world = World::new(environment(&setting.env));
         self.enis.clear();
+        self.judged.clear();
         self.limit = setting.env.conntrack_limit;
         for (id, networks) in &setting.prefix_lists {
             self.world.set_prefix_list(id, Some(networks));
@@ -90,7 +92,7 @@ impl Judge for Oracle {
 
     fn judge(&mut self, meeting: &Meeting<'_>) -> Result<Judged, String> {
         let judgement = self.judgement(meeting);
-        Ok(Judged {
+        let judged = Judged {
             verdict: match judgement.verdict {
                 OracleVerdict::Accept => Verdict::Accept,
                 OracleVerdict::Reject => Verdict::Reject,
@@ -102,7 +104,9 @@ impl Judge for Oracle {
                 Some(rule) => format!("{}: {rule}", judgement.step),
                 None => judgement.step.to_string(),
             },
-        })
+        };
+        self.judged.push(judged.clone());
+        Ok(judged)
     }
 
     fn counters(&mut self, t: u64) -> BTreeMap<&'static str, u64> {

@@ -164,6 +164,7 @@ impl Bookkeeper {
         let (from, to) = ((pkt.src, pkt.sport), (pkt.dst, pkt.dport));
         let is_first = from <= to;
         let ends = if is_first { [from, to] } else { [to, from] };
+        let begun = self.begun;
         let known = self.flows.get(&(eni.to_owned(), ends)).copied();
         let [first, second] = known.unwrap_or_else(|| self.begin());
         let (mut own, mut other) = if is_first {
@@ -206,6 +207,8 @@ impl Bookkeeper {
             }
             let sides = if is_first { [own, other] } else { [other, own] };
             self.flows.insert((eni.to_owned(), ends), sides);
+        } else {
+            self.begun = begun;
         }
         (pkt.seq.unwrap_or(seq), pkt.ack.unwrap_or(ack))
     }
