@@ -33,6 +33,10 @@ pub mod sequence;
 
 pub mod world;
 
+mod evaluation;
+
+mod fragments;
+
 #[cfg(test)]
 mod tests;
 
