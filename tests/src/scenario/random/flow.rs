@@ -43,6 +43,9 @@ const PEERS_IPV6: [&str; 7] = [
     "2001:db8:1:1:8::5",
     "8000::1",
 ];
+/// Addresses that are no ENI's, or the primary one of another.
+const FOREIGN_IPV4: [&str; 3] = ["10.0.1.99", "198.51.100.7", "10.0.1.30"];
+const FOREIGN_IPV6: [&str; 3] = ["2001:db8:1:1::99", "2001:db8:ffff::7", "2001:db8:1:1::30"];
 const SERVER_PORTS: [u16; 8] = [22, 80, 80, 443, 53, 0, 8080, 65535];
 const CLIENT_PORTS: [u16; 5] = [40000, 40001, 40002, 40003, 80];
 
@@ -110,6 +113,16 @@ impl Generator {
     pub(super) fn peer(&mut self, is_ipv4: bool) -> IpAddr {
         let peers: &[&str] = if is_ipv4 { &PEERS_IPV4 } else { &PEERS_IPV6 };
         address(self.random.of(peers))
+    }
+
+    /// An address that mostly is not the ENI's.
+    pub(super) fn foreign_address(&mut self, is_ipv4: bool) -> IpAddr {
+        let foreign = if is_ipv4 {
+            &FOREIGN_IPV4
+        } else {
+            &FOREIGN_IPV6
+        };
+        address(self.random.of(foreign))
     }
 
     /// The primary address of an ENI.

@@ -65,7 +65,7 @@ impl Generator {
             0 => quoted.sport ^= 1,
             1 => quoted.id ^= 1,
             2 => quoted.proto.0 = self.random.of(&[protocol::TCP, protocol::UDP]),
-            3 => quoted.src = self.peer(quoted.src.is_ipv4()),
+            3 => quoted.src = self.foreign_address(quoted.src.is_ipv4()),
             4 => {
                 let offset = self.random.of(&[0, 16]);
                 quoted.frag = Some(Frag {
@@ -163,7 +163,7 @@ impl Generator {
         let own = match self.random.below(4) {
             0 if is_ipv4 => Ipv4Addr::UNSPECIFIED.into(),
             0 => self.link_local(&eni),
-            1 => self.peer(is_ipv4),
+            1 => self.foreign_address(is_ipv4),
             _ => self.own(&eni, is_ipv4),
         };
         let peer = match self.random.below(5) {
@@ -248,7 +248,7 @@ impl Generator {
         let eni = self.eni();
         let dir = self.direction();
         let is_ipv4 = self.random.one_in(2);
-        let (own, peer) = (self.peer(is_ipv4), self.peer(is_ipv4));
+        let (own, peer) = (self.foreign_address(is_ipv4), self.peer(is_ipv4));
         let pkt = self.opening(dir, own, peer);
         (eni, dir, pkt)
     }
@@ -286,7 +286,7 @@ impl Generator {
         match self.random.below(5) {
             0 => Ipv6Addr::UNSPECIFIED.into(),
             1 => self.link_local(eni),
-            2 => self.peer(false),
+            2 => self.foreign_address(false),
             _ => self.own(eni, false),
         }
     }
