@@ -21,6 +21,8 @@ pub mod pure;
 
 pub mod random;
 
+pub mod scenario;
+
 pub mod settings;
 
 pub mod host;

@@ -230,6 +230,14 @@ impl Packet {
         self
     }
 
+    /// Sets the sequence and acknowledgment number of a TCP segment.
+    #[must_use]
+    pub fn numbers(mut self, sequence: u32, acknowledgment: u32) -> Self {
+        self.transport[4..8].copy_from_slice(&sequence.to_be_bytes());
+        self.transport[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
+        self
+    }
+
     /// Overwrites a byte of the transport header.
     #[must_use]
     pub fn transport_byte(mut self, at: usize, byte: u8) -> Self {

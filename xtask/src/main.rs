@@ -7,6 +7,7 @@
 mod bench;
 mod bounds;
 mod build;
+mod cases;
 mod check;
 mod demo;
 mod guest;
@@ -54,6 +55,7 @@ commands! {
     Test: test,
     Vm: vm,
     Bench: bench,
+    Cases: cases,
 }
 
 /// Builds, checks, tests and demonstrates branchline.

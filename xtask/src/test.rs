@@ -81,7 +81,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn pure(args: &Args) -> Result<()> {
     build::object()?;
-    let product = ["-p", "branchline-common", "-p", "branchline", "-p", "xtask"];
+    let product = [
+        "-p",
+        "branchline-common",
+        "-p",
+        "branchline",
+        "-p",
+        "branchline-oracle",
+        "-p",
+        "xtask",
+    ];
     // Not the other tiers, which are test programs of the same crate.
     let harness = [
         "-p",
