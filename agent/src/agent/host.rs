@@ -30,7 +30,6 @@ use crate::{
     plug::{Plugs, Start, Trunk},
     provider::local::{LocalProvider, addresses, vpc::Vpc},
     provider::{Eni, Provider},
-    security_groups::Members,
     state::{Phase, Store, TaskRecord},
     task::{self, Host},
 };
@@ -64,8 +63,8 @@ impl Agent {
         let start = Start {
             trunk,
             vpc_cidrs: provider.vpc_cidrs(),
-            directory: provider.directory(),
-            members: Members::default(),
+            directory: provider.describe_security_groups().await?,
+            members: provider.describe_members().await?,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,
         };

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use ipnet::IpNet;
 
 use crate::field_error::FieldError;
-use crate::security_groups::SecurityGroup;
+use crate::security_groups::{Directory, Members};
 
 /// What a provider's method returns: boxed, so that the agent can hold any provider as `dyn Provider`.
 ///
@@ -88,14 +88,17 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the ENI may still exist.
     fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
 
-    /// The groups named by `group_ids`, in that order.
+    /// Every group and prefix list of the VPC.
     ///
     /// # Errors
-    /// `Invalid` names the first that does not exist.
-    fn describe_security_groups<'a>(
-        &'a self,
-        group_ids: &'a [String],
-    ) -> Pending<'a, Vec<SecurityGroup>>;
+    /// `Failed` if the provider cannot tell.
+    fn describe_security_groups<'a>(&'a self) -> Pending<'a, Directory>;
+
+    /// Who carries which group elsewhere in the VPC; this host's ENIs may be among them or not.
+    ///
+    /// # Errors
+    /// `Failed` if the provider cannot tell.
+    fn describe_members<'a>(&'a self) -> Pending<'a, Members>;
 
     /// The VPC's id.
     fn vpc_id(&self) -> &str;

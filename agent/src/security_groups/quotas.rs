@@ -2,7 +2,7 @@
 //!
 //! Numbers from the VPC guide's "Amazon VPC quotas" and "AWS-managed prefix lists". Never drops a rule.
 
-use branchline_common::security_group::MAX_RULES;
+use branchline_common::policy::MAX_RULES;
 use branchline_common::verdict::Direction;
 use ipnet::IpNet;
 

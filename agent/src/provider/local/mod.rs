@@ -17,7 +17,7 @@ use self::vpc_file::{CheckedVpc, VpcFileError};
 use super::{Eni, EniRequest, EniState, Pending, Provider, ProviderError};
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
-use crate::security_groups::{Directory, SecurityGroup};
+use crate::security_groups::{Directory, Members};
 
 /// Hands out ENIs of a VPC that a file describes.
 #[derive(Debug)]
@@ -49,17 +49,6 @@ impl LocalProvider {
     /// The VPC.
     pub fn vpc(&self) -> &Vpc {
         &self.vpc
-    }
-
-    /// The groups of the VPC file.
-    pub fn directory(&self) -> Directory {
-        let groups = self.vpc.security_groups.iter();
-        Directory {
-            groups: groups
-                .map(|group| (group.group_id.clone(), group.clone()))
-                .collect(),
-            ..Directory::default()
-        }
     }
 
     fn new_eni(&self, request: &EniRequest, existing: &[Eni]) -> Result<Eni, ProviderError> {
@@ -101,17 +90,6 @@ impl LocalProvider {
             None => EniState::Attached,
         }
     }
-
-    fn groups(&self, ids: &[String]) -> Result<Vec<SecurityGroup>, ProviderError> {
-        let find = |(index, id): (usize, &String)| {
-            self.vpc.security_group(id).cloned().ok_or_else(|| {
-                let problem = format!("{id:?} is no security group of {}", self.vpc.vpc_id);
-                let fix = "add it to the VPC file";
-                ProviderError::Invalid(FieldError::new(format!("groups[{index}]"), problem, fix))
-            })
-        };
-        ids.iter().enumerate().map(find).collect()
-    }
 }
 
 impl Provider for LocalProvider {
@@ -133,11 +111,21 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(())))
     }
 
-    fn describe_security_groups<'a>(
-        &'a self,
-        group_ids: &'a [String],
-    ) -> Pending<'a, Vec<SecurityGroup>> {
-        Box::pin(ready(self.groups(group_ids)))
+    fn describe_security_groups<'a>(&'a self) -> Pending<'a, Directory> {
+        Box::pin(ready(Ok(self.vpc.directory.clone())))
+    }
+
+    fn describe_members<'a>(&'a self) -> Pending<'a, Members> {
+        let mut members = Members::default();
+        for interface in &self.vpc.network_interfaces {
+            let groups = interface.groups.iter().cloned();
+            members.insert(
+                &interface.network_interface_id,
+                groups,
+                interface.networks.iter().copied(),
+            );
+        }
+        Box::pin(ready(Ok(members)))
     }
 
     fn vpc_id(&self) -> &str {
@@ -250,16 +238,8 @@ mod tests {
                 .unwrap(),
             eni
         );
-        let groups = provider
-            .describe_security_groups(&eni.groups)
-            .await
-            .unwrap();
-        assert_eq!(groups[0].group_name, "web");
-        let unknown = provider
-            .describe_security_groups(&["sg-x".to_owned()])
-            .await
-            .unwrap_err();
-        assert!(matches!(unknown, ProviderError::Invalid(field) if field.field == "groups[0]"));
+        let directory = provider.describe_security_groups().await.unwrap();
+        assert_eq!(directory.groups["sg-web"].group_name, "web");
     }
 
     #[tokio::test]
