@@ -113,6 +113,7 @@ fn random_case(seed: u64) -> Case {
     .eni(3, &["egress all 0.0.0.0/0", "egress all ::/0"])
     .flags(0);
     case.is_strict = seed % 4 == 3;
+    case.fragment_seconds = HALF_HOUR;
     for eni in &mut case.enis {
         let timer = |state: State| (state, HALF_HOUR * (2 * (state as u32 % 3) + 1));
         eni.timeouts = State::ALL.into_iter().map(timer).collect();
@@ -124,10 +125,9 @@ fn random_case(seed: u64) -> Case {
 fn random_round(loaded: &mut Loaded, seed: u64) -> HashSet<Verdict> {
     let case = random_case(seed);
     let ticks = loaded.ticks_per_second();
-    let mut pure = Pure::new(ticks, HALF_HOUR * ticks);
+    let mut pure = Pure::new(ticks);
     pure.set_up(&case);
     loaded.set_up(&case);
-    loaded.control(|control| control.fragment_ticks = HALF_HOUR * ticks);
     let mut random = Random::new(seed);
     let mut verdicts = HashSet::new();
     for index in 0..FRAMES {
