@@ -13,7 +13,7 @@ use crate::{
         Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, is_ipv4, kind,
         mapped, ports,
     },
-    headers::{arp, ethernet, icmp, protocol},
+    headers::{arp, ethernet, icmp, protocol, tcp},
     maps::{Eni, FragmentFate, eni, fate, is_same},
     parse::{self, Bytes, Ethernet, Fragment, Packet},
     policy::{AUDITED, Policies, Policy, rule_port, scope},
@@ -413,6 +413,10 @@ fn ride<T: Tables>(
             tables.set_windows(entry, &slid.windows);
         }
         let flags = sequence::flags(tracking, &windows, packet, hook.direction);
+        // A forged RST is no answer either, which would make a flow that was picked up last.
+        if (packet.tcp_flags ^ flags) & tcp::RST != 0 {
+            return;
+        }
         step = (flags, slid.known);
     }
     if conntrack::advance(tracking, protocol, step, hook.direction, timeouts).is_some() {
