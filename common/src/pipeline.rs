@@ -11,8 +11,8 @@ use crate::{
     conntrack::{self, Opening, Timeouts, Tracking, is_bare_syn},
     exempt::{Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, service},
     flow::{
-        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error,
-        joined, kind, mapped, ports,
+        FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error, joined, kind,
+        mapped, ports,
     },
     headers::{arp, ethernet, icmp, protocol, tcp},
     maps::{Eni, FragmentFate, eni, fate, is_same},

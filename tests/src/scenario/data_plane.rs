@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     case::{Case, EniSpec, case},
+    loaded::{Loaded, chain},
     pure::Pure,
     world::World,
 };
@@ -53,6 +54,19 @@ pub struct DataPlane<W> {
 pub fn pure() -> DataPlane<Pure> {
     DataPlane::new("pure", |_| Ok(Pure::default()))
 }
+
+/// The loaded programs, which need root.
+#[must_use]
+pub fn program() -> DataPlane<Loaded> {
+    DataPlane::new("program", |limit| {
+        let connections = u32::try_from(limit.min(ROOM)).unwrap_or(u32::MAX);
+        Loaded::new(connections).map_err(|error| chain(&error))
+    })
+}
+
+/// More connections than a scenario has, so that it meets no other limit than its own. A larger
+/// table takes longer to be listed.
+const ROOM: usize = 1_024;
 
 impl<W: World> DataPlane<W> {
     /// The judge that works in what `make` makes for a number of connections: once for each number,

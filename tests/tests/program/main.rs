@@ -3,7 +3,7 @@
 
 mod fabric;
 
-mod loaded;
+mod golden;
 
 mod sweep;
 
@@ -19,13 +19,13 @@ use branchline_common::{
 use branchline_tests::{
     case::{Case, ROUTER_MAC, Step, case},
     frame::Frame,
+    loaded::{self, Loaded, chain, with_shared},
     packet,
     pure::Pure,
     random::Random,
     table,
     world::{Tables, World},
 };
-use loaded::{Loaded, with_shared};
 
 /// Runs a case in both worlds; both must say what it says and leave the same.
 fn run_in_both(case: &Case, loaded: &mut Loaded) -> Result<(), String> {
@@ -69,7 +69,8 @@ fn every_case_of_the_table_comes_out_as_it_says() {
         ordinary.into_iter().filter_map(run).collect()
     });
     for case in small {
-        let mut loaded = Loaded::new(case.max_connections as u32);
+        let loaded = Loaded::new(case.max_connections as u32);
+        let mut loaded = loaded.unwrap_or_else(|error| panic!("{}", chain(&error)));
         wrong.extend(run_in_both(case, &mut loaded).err());
     }
     assert!(
