@@ -25,9 +25,10 @@ fn assert_agreement(scenarios: impl IntoIterator<Item = Scenario>) {
 }
 
 #[test]
-fn scenarios_of_the_specification_come_out_as_it_says() {
+fn scenarios_of_the_specification_and_our_own_come_out_as_they_say() {
     let golden = format::parse(include_str!("../../fixtures/sg_cases.json")).unwrap();
-    assert_agreement(golden);
+    let own = format::parse(include_str!("../../fixtures/sg_own_cases.json")).unwrap();
+    assert_agreement(golden.into_iter().chain(own));
 }
 
 #[test]

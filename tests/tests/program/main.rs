@@ -83,6 +83,8 @@ fn every_case_of_the_table_comes_out_as_it_says() {
 
 /// Frames of one round of random ones.
 const FRAMES: usize = 20_000;
+/// Frames of all rounds of the long run.
+const LONG_FRAMES: u64 = 10_000_000;
 /// After so many frames both worlds are compared and time goes by.
 const BATCH: usize = 1_000;
 const HALF_HOUR: u32 = 1_800;
@@ -191,9 +193,9 @@ fn random_frames_get_the_verdict_and_leave_the_entries_of_the_pure_pipeline() {
 }
 
 #[test]
-#[ignore = "a million frames; `cargo xtask test program --long` runs it"]
-fn a_million_random_frames_get_the_verdicts_of_the_pure_pipeline() {
-    for seed in 2..52 {
+#[ignore = "ten million frames; `cargo xtask test program --long` runs it"]
+fn ten_million_random_frames_get_the_verdicts_of_the_pure_pipeline() {
+    for seed in 2..2 + LONG_FRAMES / FRAMES as u64 {
         with_shared(|loaded| random_round(loaded, seed));
     }
 }

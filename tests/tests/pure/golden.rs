@@ -37,6 +37,11 @@ fn scenarios_of_the_specification_come_out_as_it_says() {
 }
 
 #[test]
+fn our_own_scenarios_come_out_as_they_say() {
+    assert_agreement(format::parse(include_str!("../../fixtures/sg_own_cases.json")).unwrap());
+}
+
+#[test]
 fn random_scenarios_come_out_as_the_oracle_says() {
     assert_agreement((0..SCENARIOS).map(|seed| random::scenario(seed, PACKETS)));
 }
