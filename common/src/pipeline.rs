@@ -14,7 +14,7 @@ use crate::{
         FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error, joined, kind,
         mapped, ports,
     },
-    headers::{arp, ethernet, icmp, protocol},
+    headers::{arp, ethernet, icmp, protocol, tcp},
     maps::{Eni, FragmentFate, eni, fate, is_same},
     parse::{self, Bytes, Ethernet, Fragment, Packet},
     policy::{AUDITED, Policies, rule_port},
@@ -184,12 +184,15 @@ fn inspect<T: Tables>(
     parse::packet(frame, link.payload, link.ether_type, &mut room.packet)?;
     // IPv4 and IPv6 meet here. Without this the compiler makes two programs of what follows.
     let packet = core::hint::black_box(&room.packet);
+    room.key = FlowKey::connection(packet, hook.direction, hook.slot);
+    let key = &mut room.key;
+    if hook.eni.has(eni::BLOCK_IMDS) && matches!(service(&key.remote), Some(Service::Imds)) {
+        return Err(DropReason::Imds);
+    }
     if is_neighbour(packet) {
         return judge_neighbour(hook, frame, packet).map(|()| Verdict::Exempt);
     }
     let traffic = Traffic::of(packet, segments);
-    room.key = FlowKey::connection(packet, hook.direction, hook.slot);
-    let key = &mut room.key;
     let mut row = ports(packet, hook.direction);
     let outcome = judge(
         tables,
@@ -251,8 +254,7 @@ fn judge<T: Tables>(
         return Ok(Outcome::Exempt);
     }
     check_address(hook, key)?;
-    let is_exempt = is_exempt(hook, key, row)?;
-    let outcome = match (is_exempt, packet.fragment) {
+    let outcome = match (is_exempt(hook, key, row), packet.fragment) {
         (true, Fragment::Later) => return Ok(Outcome::Exempt),
         (true, Fragment::Whole | Fragment::First) => Ok(Outcome::Exempt),
         (false, Fragment::Later) => {
@@ -287,19 +289,14 @@ const fn check_address(hook: &Hook<'_>, key: &FlowKey) -> Result<(), DropReason>
 }
 
 /// Whether the packet is of a service that is never filtered.
-///
-/// # Errors
-/// `Imds` if it is of the one that this ENI blocks.
 #[inline(always)]
-const fn is_exempt(hook: &Hook<'_>, key: &FlowKey, row: &Ports) -> Result<bool, DropReason> {
+const fn is_exempt(hook: &Hook<'_>, key: &FlowKey, row: &Ports) -> bool {
     let is_dns = is_dns(key.protocol, row.1);
     match service(&key.remote) {
-        Some(Service::Imds) if hook.eni.has(eni::BLOCK_IMDS) => return Err(DropReason::Imds),
-        Some(Service::Imds | Service::Other) => return Ok(true),
-        Some(Service::Resolver) => return Ok(is_dns),
-        None => {}
+        Some(Service::Imds | Service::Other) => true,
+        Some(Service::Resolver) => is_dns,
+        None => is_router(hook.eni, &key.remote) || (is_dns && is_resolver(hook.eni, &key.remote)),
     }
-    Ok(is_router(hook.eni, &key.remote) || (is_dns && is_resolver(hook.eni, &key.remote)))
 }
 
 /// A whole packet or a first fragment.
@@ -370,7 +367,8 @@ fn judge_start<T: Tables>(
 }
 
 /// Whether an ICMP error quotes a packet that this ENI sent on a live connection, in the other
-/// direction, or on an untracked flow. It neither refreshes nor changes the connection.
+/// direction, or on an untracked flow. It neither refreshes nor changes the connection. An ENI
+/// without the source/destination check also sends for others.
 #[inline(always)]
 fn is_related<T: Tables>(
     tables: &T,
@@ -451,6 +449,10 @@ fn ride<T: Tables>(
             tables.set_windows(entry, &slid.windows);
         }
         let flags = sequence::flags(tracking, &windows, packet, hook.direction);
+        // A forged RST is no answer either, which would make a flow that was picked up last.
+        if (packet.tcp_flags ^ flags) & tcp::RST != 0 {
+            return;
+        }
         step = (flags, slid.known);
     }
     if conntrack::advance(tracking, protocol, step, hook.direction, timeouts).is_some() {
@@ -534,11 +536,14 @@ fn later_fragment<T: Tables>(
         fate::AUDITED => Ok(Outcome::Audited),
         fate::TRACKED => {
             key.change(kind::CONNECTION, ports);
-            let Some(entry) = tables.find(key) else {
-                return Ok(Outcome::Allowed);
-            };
-            tables.touch(entry, hook.now);
-            Ok(Outcome::Tracked(entry))
+            // One that has died since stays dead.
+            match tables.find(key) {
+                Some(entry) if tables.tracking(entry).is_live(hook.now) => {
+                    tables.touch(entry, hook.now);
+                    Ok(Outcome::Tracked(entry))
+                }
+                Some(_) | None => Ok(Outcome::Allowed),
+            }
         }
         reason => Err(reason_of(reason)),
     }
