@@ -190,6 +190,15 @@ impl Tracking {
         now.wrapping_sub(self.last_seen) < self.timeout
     }
 
+    /// What [`advance`] changes besides the timeout, in two words, so that it is compared and stored
+    /// at once.
+    #[must_use]
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; 2] {
+        let [_, _, low, high, _]: [u32; 5] = zerocopy::transmute!(*self);
+        [low, high]
+    }
+
     /// Whether the sweeper may remove the entry, `grace` ticks after its death.
     #[must_use]
     #[inline(always)]

@@ -112,13 +112,23 @@ impl Tables for Memory {
         }
     }
 
-    fn update(&self, entry: FlowKey, step: impl FnOnce(&Tracking) -> Option<Tracking>) -> bool {
-        self.with(&entry, |connection| {
-            if let Some(next) = step(&connection.tracking) {
-                connection.tracking = next;
+    fn advance(&self, entry: FlowKey, from: &Tracking, to: &Tracking) -> bool {
+        let advanced = self.with(&entry, |connection| {
+            let is_same = connection.tracking.words() == from.words();
+            if is_same {
+                connection.tracking = Tracking {
+                    last_seen: connection.tracking.last_seen,
+                    ..*to
+                };
             }
-        })
-        .is_some()
+            is_same
+        });
+        advanced.unwrap_or(false)
+    }
+
+    fn reopen(&self, entry: FlowKey, tracking: &Tracking) -> bool {
+        self.with(&entry, |connection| connection.tracking = *tracking)
+            .is_some()
     }
 
     fn create(

@@ -102,9 +102,13 @@ pub trait Tables: Policies {
     /// Replaces the entry's TCP windows.
     fn set_windows(&self, entry: Self::Entry, windows: &Windows);
 
-    /// Replaces the state by `step` of it, undisturbed by other CPUs; `None` leaves it. Says
-    /// whether the entry is still in the table.
-    fn update(&self, entry: Self::Entry, step: impl FnOnce(&Tracking) -> Option<Tracking>) -> bool;
+    /// Replaces the state `from` by `to`, undisturbed by other CPUs. Says whether it did: another
+    /// CPU may have changed the state, or the entry may be on its way out of the table.
+    fn advance(&self, entry: Self::Entry, from: &Tracking, to: &Tracking) -> bool;
+
+    /// Replaces all that is known of a connection, undisturbed by other CPUs. Says whether the
+    /// entry is still in the table.
+    fn reopen(&self, entry: Self::Entry, tracking: &Tracking) -> bool;
 
     /// Enters a connection whose first packet is `traffic`.
     fn create(
@@ -358,7 +362,7 @@ fn judge_start<T: Tables>(
         None => create(tables, hook, key, &opened, traffic),
         Some(_) if is_live && !conntrack::replaces(packet) => Ok(Outcome::Allowed),
         // A dead entry may be on its way out of the table this very moment.
-        Some(entry) if tables.update(entry, |_| Some(opened.tracking)) => {
+        Some(entry) if tables.reopen(entry, &opened.tracking) => {
             tables.set_windows(entry, &opened.windows);
             Ok(Outcome::Tracked(entry))
         }
@@ -455,10 +459,15 @@ fn ride<T: Tables>(
         }
         step = (flags, slid.known);
     }
-    if conntrack::advance(tracking, protocol, step, hook.direction, timeouts).is_some() {
-        tables.update(entry, |current| {
-            conntrack::advance(current, protocol, step, hook.direction, timeouts)
-        });
+    let mut current = *tracking;
+    // A second time if another CPU was faster.
+    for _ in 0..2 {
+        let next = conntrack::advance(&current, protocol, step, hook.direction, timeouts);
+        let Some(next) = next else { break };
+        if tables.advance(entry, &current, &next) {
+            break;
+        }
+        current = tables.tracking(entry);
     }
 }
 

@@ -419,19 +419,36 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn update(
-        &self,
-        entry: *mut Connection,
-        step: impl FnOnce(&Tracking) -> Option<Tracking>,
-    ) -> bool {
-        // SAFETY: the entry stays mapped while the program runs; the lock keeps others out. `step`
-        // is inlined and calls nothing, as the verifier demands between lock and unlock.
+    fn advance(&self, entry: *mut Connection, from: &Tracking, to: &Tracking) -> bool {
+        let ([low, high], [next_low, next_high]) = (from.words(), to.words());
+        let timeout = to.timeout;
+        // SAFETY: the entry stays mapped while the program runs; the lock keeps others out. The
+        // words are the third and fourth of a tracking's five.
+        unsafe {
+            let words = (&raw mut (*entry).tracking).cast::<u32>();
+            let lock = lock_of(&raw mut (*entry).lock);
+            bpf_spin_lock(lock);
+            let is_same =
+                words.add(2).read_volatile() == low && words.add(3).read_volatile() == high;
+            if is_same {
+                (*entry).tracking.timeout = timeout;
+                words.add(2).write_volatile(next_low);
+                words.add(3).write_volatile(next_high);
+            }
+            bpf_spin_unlock(lock);
+            is_same
+        }
+    }
+
+    #[inline(always)]
+    fn reopen(&self, entry: *mut Connection, tracking: &Tracking) -> bool {
+        // SAFETY: the entry stays mapped while the program runs; the lock keeps others out.
         unsafe {
             let lock = lock_of(&raw mut (*entry).lock);
             bpf_spin_lock(lock);
             let is_there = (*entry).tracking.state != SWEPT;
-            if is_there && let Some(next) = step(&(*entry).tracking) {
-                (*entry).tracking = next;
+            if is_there {
+                (*entry).tracking = *tracking;
             }
             bpf_spin_unlock(lock);
             is_there
