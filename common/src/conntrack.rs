@@ -28,7 +28,7 @@ pub enum State {
     Fin = 3,
     /// TCP: both FINs are acknowledged.
     TimeWait = 4,
-    /// TCP: reset.
+    /// TCP: reset. Any protocol: ended, as its rule was revoked.
     Close = 5,
     /// TCP: picked up in the middle, one direction seen.
     Pickup = 6,
@@ -81,6 +81,10 @@ pub const SWEPT: u8 = 0xff;
 /// Seconds that the sweeper leaves an entry alone after it has died. A packet that found it alive
 /// is long through by then, so no packet is counted in an entry that is gone.
 pub const SWEEP_GRACE_SECONDS: u32 = 2;
+
+/// Seconds for which a connection that was ended stays closed: until then no packet in its middle
+/// opens it anew from the other side.
+pub const ENDED_SECONDS: u32 = 300;
 
 /// Ticks without a packet after which an entry is dead, indexed by [`State`]; 16 long, so that
 /// the index needs a mask only.
@@ -256,11 +260,8 @@ pub const fn rides(tracking: &Tracking, packet: &Packet, direction: Direction) -
     const TIME_WAIT: u8 = State::TimeWait as u8;
     const CLOSE: u8 = State::Close as u8;
     match packet.protocol {
-        protocol::TCP => match tracking.state {
-            CLOSE => false,
-            TIME_WAIT => !is_bare_syn(packet.tcp_flags),
-            _ => true,
-        },
+        _ if tracking.state == CLOSE => false,
+        protocol::TCP => tracking.state != TIME_WAIT || !is_bare_syn(packet.tcp_flags),
         // A key holds the request's direction, so only the pair of both can meet here.
         _ if is_icmp(packet.protocol) => match icmp_query(packet.protocol, packet.icmp_type) {
             Some((_, is_request)) => is_request == (direction as u8 == tracking.opener),

@@ -320,8 +320,8 @@ pub struct SweepRequest {
     pub keys: u32,
     /// The newest epoch whose records are safe in a file.
     pub written_epoch: u32,
-    /// 1 to end the connections instead of removing dead ones: each is dead at once, unless it was
-    /// opened under the policy that its ENI obeys now.
+    /// 1 to end the connections instead of removing dead ones: each is closed at once, unless it
+    /// was opened under the policy that its ENI obeys now.
     pub is_end: u32,
     #[doc(hidden)]
     pub _zero: u32,

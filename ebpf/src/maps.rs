@@ -14,7 +14,7 @@ use aya_ebpf::{
 use branchline_common::{
     account::{Account, Slot, Traffic, slot_index},
     admission::{DENIED, Question, answer},
-    conntrack::{Connection, SWEPT, Tracking},
+    conntrack::{Connection, SWEPT, State, Tracking},
     fabric::Route,
     flow::{Address, FlowKey},
     maps::{self, Control, Counters, Endpoint, Eni, FragmentFate, Row},
@@ -216,9 +216,10 @@ fn is_share_taken(hook: &Hook<'_>) -> bool {
     }
 }
 
-/// Ends a connection: it is dead at once, unless it was opened under the policy that its ENI obeys.
+/// Ends a connection: it is closed for `ticks`, unless it was opened under the policy that its ENI
+/// obeys.
 #[inline(always)]
-pub fn end_connection(key: &FlowKey) -> bool {
+pub fn end_connection(key: &FlowKey, now: u32, ticks: u32) -> bool {
     let Some(eni) = ENIS.get(u32::from(key.eni)) else {
         return false;
     };
@@ -233,9 +234,11 @@ pub fn end_connection(key: &FlowKey) -> bool {
     unsafe {
         let lock = lock_of(&raw mut (*entry).lock);
         bpf_spin_lock(lock);
-        let is_old = (*entry).tracking.generation != generation;
+        let is_old = (*entry).tracking.generation != generation && (*entry).tracking.state != SWEPT;
         if is_old {
-            (*entry).tracking.timeout = 0;
+            (*entry).tracking.state = State::Close as u8;
+            (*entry).tracking.last_seen = now;
+            (*entry).tracking.timeout = ticks;
         }
         bpf_spin_unlock(lock);
         is_old

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{helpers::bpf_jiffies64, programs::TcContext};
 use branchline_common::{
-    conntrack::SWEEP_GRACE_SECONDS,
+    conntrack::{ENDED_SECONDS, SWEEP_GRACE_SECONDS},
     flow::{FlowKey, kind},
     maps::{SWEEP_KEYS, SweepRequest},
 };
@@ -20,6 +20,7 @@ pub fn run(ctx: &TcContext) -> i32 {
         return 0;
     };
     let grace = SWEEP_GRACE_SECONDS * control.ticks_per_second;
+    let ended = ENDED_SECONDS * control.ticks_per_second;
     // SAFETY: the helper takes nothing and only reads the clock.
     let now = (unsafe { bpf_jiffies64() }) as u32;
     let Ok(Aligned(request)) = ctx.load::<Aligned<SweepRequest>>(0) else {
@@ -35,7 +36,7 @@ pub fn run(ctx: &TcContext) -> i32 {
             break;
         };
         let is_removed = if request.is_end != 0 {
-            key.kind == kind::CONNECTION && maps::end_connection(&key)
+            key.kind == kind::CONNECTION && maps::end_connection(&key, now, ended)
         } else if key.kind == kind::CONNECTION {
             maps::sweep_connection(&key, now, grace, request.written_epoch)
         } else {

@@ -10,6 +10,7 @@ mod flowlog;
 mod flows;
 mod ground;
 mod lifecycle;
+mod policies;
 mod restart;
 mod spoof;
 mod traffic;
