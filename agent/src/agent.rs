@@ -10,6 +10,8 @@ mod purge;
 
 mod requests;
 
+mod security_groups;
+
 pub use purge::purge;
 
 use std::{
@@ -50,7 +52,7 @@ pub struct Agent {
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<nat::HostNat>,
     started: Instant,
-    /// Held from the choice of an ENI until it is stored.
+    /// Held from the choice of an ENI until it is stored, and while groups change.
     allocation: AsyncMutex<()>,
     /// One request at a time for each task.
     busy: Mutex<HashMap<TaskId, Arc<AsyncMutex<()>>>>,

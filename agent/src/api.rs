@@ -2,6 +2,13 @@
 //!
 //! Both ends of the socket use these types. Pure.
 
+mod security_groups;
+
+pub use security_groups::{
+    ApplyRequest, MOST_FLOWS, PrefixListSummary, RuleDescription, SecurityGroupDescription,
+    SecurityGroupList, SecurityGroupSummary, SecurityGroupsApplied, SecurityGroupsDiff,
+};
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

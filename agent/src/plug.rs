@@ -275,14 +275,14 @@ fn or_none(address: Option<IpAddr>) -> Address {
 }
 
 /// The ENI's addresses, as its groups' members have them.
-fn networks(eni: &Eni) -> impl Iterator<Item = IpNet> {
+pub(crate) fn networks(eni: &Eni) -> impl Iterator<Item = IpNet> {
     let ipv4 = eni.ipv4.map(|net| IpNet::from(IpAddr::V4(net.addr())));
     let ipv6 = eni.ipv6.map(|net| IpNet::from(IpAddr::V6(net.addr())));
     ipv4.into_iter().chain(ipv6)
 }
 
 /// The link-local address that the kernel makes from a MAC address (RFC 4291 appendix A).
-fn link_local(mac: [u8; 6]) -> Address {
+pub(crate) fn link_local(mac: [u8; 6]) -> Address {
     let [a, b, c, d, e, f] = mac;
     [
         0xfe,

@@ -20,6 +20,7 @@ use crate::{
     datapath::{Datapath, DatapathError},
     policy::{self, CompileError, Policy, Resting, Trees},
     security_groups::{Directory, Members, Peer, SecurityGroup},
+    state::StateError,
 };
 
 /// Why ENIs cannot obey what they should; they go on obeying what they did.
@@ -37,6 +38,9 @@ pub enum PolicyError {
     /// All policies are taken.
     #[error("all {} compiled policies are taken; give tasks the same set of groups", POLICIES - 1)]
     Full,
+    /// The change could not be made to outlive the agent.
+    #[error("keep the security groups in the store")]
+    Store(#[from] StateError),
     /// A map refused.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -121,6 +125,12 @@ impl Policies {
             generation,
             reserved: generation,
         })
+    }
+
+    /// Whether the agent ends the connections of removed rules where no group says otherwise.
+    #[must_use]
+    pub fn cut_on_revoke(&self) -> bool {
+        self.cut_on_revoke
     }
 
     /// The groups and prefix lists in force.
@@ -229,18 +239,20 @@ impl Policies {
         }
     }
 
-    /// Puts other groups and prefix lists in force.
+    /// Puts other groups and prefix lists in force. `commit` is called when all is written and
+    /// before the first ENI obeys it: where the change is made to outlive the agent.
     ///
     /// # Errors
-    /// Each variant; nothing has changed then.
+    /// Each variant; nothing has changed then, but what `commit` did.
     pub fn set_directory(
         &mut self,
         datapath: &mut Datapath,
         directory: Directory,
+        commit: impl FnOnce() -> Result<(), PolicyError>,
     ) -> Result<Unsettled, PolicyError> {
         let changed = changed_ids(&self.directory, &directory);
         let members = self.members.clone();
-        self.change(datapath, Arc::new(directory), members, &changed)
+        self.change(datapath, Arc::new(directory), members, &changed, commit)
     }
 
     /// Lets `edit` change who is member of which group, and puts that in force.
@@ -255,7 +267,7 @@ impl Policies {
         let mut members = self.members.clone();
         let changed = edit(&mut members);
         let directory = Arc::clone(&self.directory);
-        self.change(datapath, directory, members, &changed)
+        self.change(datapath, directory, members, &changed, || Ok(()))
     }
 
     /// Puts `directory` and `members` in force, which differ from what is in the groups and lists
@@ -266,6 +278,7 @@ impl Policies {
         directory: Arc<Directory>,
         members: Members,
         changed: &BTreeSet<String>,
+        commit: impl FnOnce() -> Result<(), PolicyError>,
     ) -> Result<Unsettled, PolicyError> {
         let mut prepared: Vec<Prepared> = Vec::new();
         let affected: Vec<GroupSet> = self
@@ -295,6 +308,11 @@ impl Policies {
                     return Err(error);
                 }
             }
+        }
+        if let Err(error) = commit() {
+            self.abandon(&prepared);
+            self.resting.extend(entered);
+            return Err(error);
         }
         let unsettled = self.switch(datapath, prepared, &entered, &directory)?;
         self.directory = directory;
@@ -438,7 +456,7 @@ impl Policies {
 
 /// Whether a change of what a set of groups allows ends the connections that it would not let be
 /// opened: if one of its groups asks for it, or the agent does and not every group forbids it.
-fn cuts(set: &[String], directory: &Directory, by_default: bool) -> bool {
+pub(crate) fn cuts(set: &[String], directory: &Directory, by_default: bool) -> bool {
     let of_group = |id: &String| {
         let group = directory.groups.get(id);
         group.and_then(|group| group.cut_on_revoke)
@@ -466,7 +484,7 @@ fn groups_of<'a>(
 }
 
 /// Whether the policy of a set of groups can differ when the groups and lists in `changed` do.
-fn depends(set: &[String], directory: &Directory, changed: &BTreeSet<String>) -> bool {
+pub(crate) fn depends(set: &[String], directory: &Directory, changed: &BTreeSet<String>) -> bool {
     let groups = set.iter().filter_map(|id| directory.groups.get(id));
     let refers = |peer: &Peer| match peer {
         Peer::Cidr(_) => false,
@@ -480,7 +498,7 @@ fn depends(set: &[String], directory: &Directory, changed: &BTreeSet<String>) ->
 }
 
 /// Groups and prefix lists that are not the same in both.
-fn changed_ids(old: &Directory, new: &Directory) -> BTreeSet<String> {
+pub(crate) fn changed_ids(old: &Directory, new: &Directory) -> BTreeSet<String> {
     let mut changed = BTreeSet::new();
     differing(&old.groups, &new.groups, &mut changed);
     differing(&old.prefix_lists, &new.prefix_lists, &mut changed);

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use branchline::api::{Attachment, KeyValuePair, Status, TaskDescription, TaskStatus};
+use branchline::api::{
+    ApplyRequest, Attachment, KeyValuePair, SecurityGroupDescription, SecurityGroupList,
+    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskStatus,
+};
 use branchline::config::ConntrackConfig;
 use branchline::eni_settings::EniSettings;
 use branchline::field_error::FieldError;
@@ -91,6 +94,46 @@ impl Control for Memory {
             .get(&id)
             .cloned()
             .ok_or(ControlError::Unknown(id))
+    }
+
+    async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
+        Ok(SecurityGroupList::default())
+    }
+
+    async fn security_group(&self, id: String) -> Result<SecurityGroupDescription, ControlError> {
+        Err(ControlError::UnknownGroup(id))
+    }
+
+    /// Refuses a group of another VPC; says as a note whether it is to prune.
+    async fn apply_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> Result<SecurityGroupsApplied, ControlError> {
+        if let Some(vpc_id) = &request.file.security_groups[0].vpc_id {
+            let field = "security_groups[0].vpc_id";
+            return Err(ControlError::Invalid(FieldError::new(
+                field,
+                format!("{vpc_id} is another"),
+                "leave it out",
+            )));
+        }
+        Ok(SecurityGroupsApplied {
+            notes: vec![format!("prune {}", request.prune)],
+            network_interfaces: request.file.security_groups.len(),
+            ..SecurityGroupsApplied::default()
+        })
+    }
+
+    async fn diff_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> Result<SecurityGroupsDiff, ControlError> {
+        let applied = self.apply_security_groups(request).await?;
+        Ok(SecurityGroupsDiff {
+            notes: applied.notes,
+            flow_count: 7,
+            ..SecurityGroupsDiff::default()
+        })
     }
 
     async fn status(&self) -> Result<Status, ControlError> {
@@ -335,4 +378,90 @@ fn doctor_reports_on_this_host_and_fails_when_something_is_missing() {
     assert_eq!(check("VPC file").unwrap()["outcome"], "missing");
     let text_output = agent.run(&["doctor", "--config", config.to_str().unwrap()]);
     assert!(text(&text_output.stdout).ends_with("something required is missing\n"));
+}
+
+const GROUP: &str = "[[security_groups]]\ngroup_id = 'sg-a'\ngroup_name = 'a'\n";
+
+#[test]
+fn security_groups_are_applied_and_compared() {
+    let agent = Agent::start("sg");
+    let file = agent.folder.join("groups.toml");
+    std::fs::write(&file, GROUP).unwrap();
+    let path = file.to_str().unwrap();
+    assert_eq!(
+        succeeds(&agent.run(&["sg", "apply", path])),
+        "note: prune false\nnothing differs\n"
+    );
+    let json = agent.run_with_input(&["sg", "apply", "-", "--prune", "--json"], GROUP);
+    let answer: SecurityGroupsApplied = serde_json::from_str(succeeds(&json)).unwrap();
+    assert_eq!(answer.notes, ["prune true"]);
+    let diff = agent.run(&["sg", "diff", path, "--json"]);
+    let answer: SecurityGroupsDiff = serde_json::from_str(succeeds(&diff)).unwrap();
+    assert_eq!(answer.flow_count, 7);
+    assert!(succeeds(&agent.run(&["sg", "ls"])).starts_with("GROUP ID  NAME"));
+    assert_eq!(
+        failure(&agent.run(&["sg", "show", "sg-x"])),
+        "there is no security group sg-x; `branchline sg ls` lists them"
+    );
+    assert_eq!(
+        failure(&agent.run(&["sg", "show", "../tasks"])),
+        "security groups id: id: \"../tasks\" is no id of this kind; \
+         write sg- and 1 to 64 letters, digits or dashes"
+    );
+    std::fs::write(&file, format!("{GROUP}vpc_id = 'vpc-2'")).unwrap();
+    assert_eq!(
+        failure(&agent.run(&["sg", "apply", path])),
+        format!(
+            "security groups {path}: security_groups[0].vpc_id: vpc-2 is another; leave it out"
+        )
+    );
+    std::fs::write(&file, format!("{GROUP}colour = 'red'")).unwrap();
+    let unknown = agent.run(&["sg", "diff", path]);
+    assert!(
+        failure(&unknown).starts_with(&format!("security groups {path}: security_groups[0]")),
+        "{}",
+        failure(&unknown)
+    );
+}
+
+#[test]
+fn awss_output_becomes_a_file_without_an_agent() {
+    let folder = std::env::temp_dir().join(format!("branchline-import-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let aws = folder.join("groups.json");
+    std::fs::write(
+        &aws,
+        r#"{"SecurityGroups": [{"GroupId": "sg-1", "GroupName": "web", "OwnerId": "123456789012",
+            "VpcId": "vpc-1", "Description": "", "IpPermissionsEgress": [], "IpPermissions": [
+              {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]}],
+            "NextToken": "more"}"#,
+    )
+    .unwrap();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_branchline"))
+            .args(["--socket", "/nowhere/agent.sock", "sg", "import"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let path = aws.to_str().unwrap();
+    let output = run(&[path]);
+    assert!(succeeds(&output).starts_with("[[security_groups]]\ngroup_id = \"sg-1\"\n"));
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "note: {path}: NextToken: this is one page of several; without the others rules are missing\n"
+        )
+    );
+    let json: serde_json::Value = serde_json::from_str(succeeds(&run(&[path, "--json"]))).unwrap();
+    let range = &json["security_groups"][0]["ip_permissions"][0]["ip_ranges"][0];
+    assert_eq!(range["cidr_ip"], "10.0.0.0/8");
+    std::fs::write(&aws, "{\"Vpcs\": []}").unwrap();
+    let nothing = run(&[path]);
+    assert!(
+        failure(&nothing).starts_with(&format!("{path}: has none of SecurityGroups")),
+        "{}",
+        failure(&nothing)
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -14,7 +14,9 @@ use branchline_common::{
 use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Agent, FORWARDING_FACT, fabric_plan, pins, previous_forwarding};
+use super::{
+    Agent, FORWARDING_FACT, fabric_plan, pins, previous_forwarding, security_groups::applied,
+};
 use crate::{
     address::{address, prefix},
     cli::HostError,
@@ -59,11 +61,22 @@ impl Agent {
             fabric: fabric.trunk,
         };
         let tasks = store.tasks()?;
+        let directory = provider.describe_security_groups().await?;
+        let directory = match applied(&store)? {
+            None => directory,
+            Some(applied) => {
+                let (directory, ignored) = applied.over(directory);
+                for id in ignored {
+                    tracing::warn!(id, "the VPC file has it otherwise; what was applied stays");
+                }
+                directory
+            }
+        };
         let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
         let start = Start {
             trunk,
             vpc_cidrs: provider.vpc_cidrs(),
-            directory: provider.describe_security_groups().await?,
+            directory,
             members: provider.describe_members().await?,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,

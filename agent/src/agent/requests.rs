@@ -11,7 +11,10 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Agent, previous_forwarding};
 use crate::{
-    api::{DropCount, HostChange, Status, TaskCounts, TaskDescription},
+    api::{
+        ApplyRequest, DropCount, HostChange, SecurityGroupDescription, SecurityGroupList,
+        SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCounts, TaskDescription,
+    },
     datapath::lock,
     eni_settings::{self, EniSettings},
     field_error::FieldError,
@@ -77,6 +80,28 @@ impl Control for Agent {
             Some(task) => Ok(self.describe(&task)),
             None => Err(ControlError::Unknown(id)),
         }
+    }
+
+    async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
+        Ok(self.list_security_groups())
+    }
+
+    async fn security_group(&self, id: String) -> Result<SecurityGroupDescription, ControlError> {
+        self.show_security_group(&id)
+    }
+
+    async fn apply_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> Result<SecurityGroupsApplied, ControlError> {
+        self.apply(&request).await
+    }
+
+    async fn diff_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> Result<SecurityGroupsDiff, ControlError> {
+        self.diff(&request).await
     }
 
     async fn status(&self) -> Result<Status, ControlError> {
@@ -152,10 +177,11 @@ impl Agent {
             subnets: awsvpc.subnets.clone(),
             security_groups: awsvpc.security_groups.clone(),
         };
+        let directory = self.host.plugs().policies().directory().clone();
         let eni = self
             .host
             .provider
-            .allocate(&request, &enis)
+            .allocate(&request, &directory, &enis)
             .await
             .map_err(refused)?;
         let handed_in = spec.network_namespace.as_ref();
@@ -280,7 +306,7 @@ fn all(errors: &[task::TearDownError]) -> Option<Several> {
     Some(Several(texts.join("; ")))
 }
 
-fn failed(source: impl std::error::Error + Send + Sync + 'static) -> ControlError {
+pub(super) fn failed(source: impl std::error::Error + Send + Sync + 'static) -> ControlError {
     ControlError::Failed {
         source: Box::new(source),
     }

@@ -8,10 +8,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{ApiError, ErrorBody, Status, TaskDescription, TaskList};
+use crate::api::{
+    ApiError, ApplyRequest, ErrorBody, SecurityGroupDescription, SecurityGroupList,
+    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskList,
+};
 use crate::spec::TaskId;
 
 /// Talks to the agent at one socket.
@@ -100,6 +104,44 @@ impl Client {
         self.get(&format!("/v1/tasks/{id}")).await
     }
 
+    /// Every group and prefix list in force.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn security_groups(&self) -> Result<SecurityGroupList, ClientError> {
+        self.get("/v1/security-groups").await
+    }
+
+    /// One group; `id` is `sg-` and letters, digits and dashes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn security_group(&self, id: &str) -> Result<SecurityGroupDescription, ClientError> {
+        self.get(&format!("/v1/security-groups/{id}")).await
+    }
+
+    /// Puts groups and prefix lists in force.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn apply_security_groups(
+        &self,
+        request: &ApplyRequest,
+    ) -> Result<SecurityGroupsApplied, ClientError> {
+        self.post("/v1/security-groups", request).await
+    }
+
+    /// What an apply would do.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn diff_security_groups(
+        &self,
+        request: &ApplyRequest,
+    ) -> Result<SecurityGroupsDiff, ClientError> {
+        self.post("/v1/security-groups/diff", request).await
+    }
+
     /// The agent as it runs.
     ///
     /// # Errors
@@ -111,6 +153,16 @@ impl Client {
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let (_, body) = self.send(Method::GET, path, Vec::new()).await?;
         parse(&format!("GET {path}"), &body)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).expect("requests are JSON");
+        let (_, body) = self.send(Method::POST, path, body).await?;
+        parse(&format!("POST {path}"), &body)
     }
 
     /// Sends one request; an answer that is not success becomes `Refused`.

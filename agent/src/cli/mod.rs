@@ -4,6 +4,7 @@
 
 pub mod client;
 mod exec;
+mod security_groups;
 mod text;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use self::client::{Client, ClientError};
 use self::exec::ExecError;
+use self::security_groups::{FormError, SecurityGroupCommand};
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::field_error::FieldError;
@@ -63,6 +65,9 @@ enum Command {
     /// Add, remove, list, show tasks, or run a command in one's network.
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Apply, list, show, compare or import security groups.
+    #[command(subcommand)]
+    Sg(SecurityGroupCommand),
     /// Show the agent as it runs, and what it changed on the host.
     Status(Output),
     /// Check whether this host can run the agent, and say what is missing.
@@ -138,13 +143,22 @@ enum CommandError {
     Exec(#[from] ExecError),
     #[error(transparent)]
     Host(HostError),
-    #[error("read task specification {spec}")]
-    ReadSpec {
-        spec: String,
+    #[error("read {what} {name}")]
+    Read {
+        what: &'static str,
+        name: String,
         source: std::io::Error,
     },
-    #[error("task specification {spec}: {problem}")]
-    Spec { spec: String, problem: String },
+    #[error("{what} {name}: {problem}")]
+    Input {
+        what: &'static str,
+        name: String,
+        problem: String,
+    },
+    #[error("{0}")]
+    Import(FieldError),
+    #[error(transparent)]
+    Form(#[from] FormError),
     #[error("an agent answers at {}; stop it first", .0.display())]
     AgentRuns(PathBuf),
     #[error("start the async runtime")]
@@ -176,6 +190,7 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
     match arguments.command {
         Command::Agent(file) => agent(&file.config, host)?,
         Command::Task(command) => task(command, &client)?,
+        Command::Sg(command) => security_groups::run(command, &client)?,
         Command::Status(output) => {
             let status = wait(client.status())??;
             print(&status, output, text::status)?;
@@ -241,9 +256,11 @@ fn task(command: TaskCommand, client: &Client) -> Result<(), CommandError> {
 }
 
 fn add(spec: &Path, output: Output, client: &Client) -> Result<(), CommandError> {
-    let (name, json) = read_spec(spec)?;
-    let wrong = |problem: &dyn std::fmt::Display| CommandError::Spec {
-        spec: name.clone(),
+    const WHAT: &str = "task specification";
+    let (name, json) = read_input(spec, WHAT)?;
+    let wrong = |problem: &dyn std::fmt::Display| CommandError::Input {
+        what: WHAT,
+        name: name.clone(),
         problem: problem.to_string(),
     };
     TaskSpec::parse(&json).map_err(|error: FieldError| wrong(&error))?;
@@ -263,22 +280,23 @@ fn add(spec: &Path, output: Output, client: &Client) -> Result<(), CommandError>
     })
 }
 
-fn read_spec(spec: &Path) -> Result<(String, Vec<u8>), CommandError> {
-    let stdin = spec == Path::new("-");
+/// The name and content of a file, or of standard input for `-`.
+fn read_input(path: &Path, what: &'static str) -> Result<(String, Vec<u8>), CommandError> {
+    let stdin = path == Path::new("-");
     let name = if stdin {
         "standard input".to_owned()
     } else {
-        spec.display().to_string()
+        path.display().to_string()
     };
-    let mut json = Vec::new();
+    let mut bytes = Vec::new();
     let read = if stdin {
-        std::io::stdin().lock().read_to_end(&mut json)
+        std::io::stdin().lock().read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(spec).and_then(|mut file| file.read_to_end(&mut json))
+        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     match read {
-        Ok(_) => Ok((name, json)),
-        Err(source) => Err(CommandError::ReadSpec { spec: name, source }),
+        Ok(_) => Ok((name, bytes)),
+        Err(source) => Err(CommandError::Read { what, name, source }),
     }
 }
 

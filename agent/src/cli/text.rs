@@ -1,5 +1,7 @@
 //! Answers as tables for people. Pure: values in, text out.
 
+pub(super) mod security_groups;
+
 use comfy_table::{Table, presets::NOTHING};
 
 use crate::api::{Status, TaskDescription, TaskList, TaskStatus};

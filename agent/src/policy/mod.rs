@@ -5,6 +5,7 @@
 //! network and every block of ports that a rule names becomes a prefix of a tree. Trees are shared
 //! (`trees`), so that a change makes few new nodes, and who obeys what is `policies`'.
 
+pub mod affected;
 mod pool;
 mod tree;
 mod trees;

@@ -62,13 +62,19 @@ pub enum ProviderError {
 ///
 /// Every method is idempotent, so that a task interrupted anywhere can be resumed.
 pub trait Provider: Send + Sync {
-    /// Makes an ENI that differs from all of `existing`, the ENIs the store has for this host.
+    /// Makes an ENI that differs from all of `existing`, the ENIs the store has for this host. Its groups are of
+    /// `directory`, which is in force.
     ///
     /// The caller allocates one at a time and stores the answer before the next call.
     ///
     /// # Errors
     /// `Invalid` for an unknown subnet or group, `Exhausted` when subnets or the trunk are full.
-    fn allocate<'a>(&'a self, request: &'a EniRequest, existing: &'a [Eni]) -> Pending<'a, Eni>;
+    fn allocate<'a>(
+        &'a self,
+        request: &'a EniRequest,
+        directory: &'a Directory,
+        existing: &'a [Eni],
+    ) -> Pending<'a, Eni>;
 
     /// Connects `eni` to this host's trunk, and returns when frames can flow.
     ///
@@ -88,7 +94,7 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the ENI may still exist.
     fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
 
-    /// Every group and prefix list of the VPC.
+    /// The groups and prefix lists that the VPC has before any are applied on this host.
     ///
     /// # Errors
     /// `Failed` if the provider cannot tell.

@@ -11,6 +11,8 @@ mod members;
 
 mod default_group;
 
+mod applied;
+
 pub mod file;
 
 pub mod network_interface;
@@ -38,6 +40,7 @@ pub mod quotas;
 #[cfg(test)]
 mod random;
 
+pub use applied::Applied;
 pub use default_group::DEFAULT_GROUP_ID;
 pub use directory::{
     DEFAULT_GROUP_NAME, Directory, PrefixList, PrefixListEntry, SecurityGroup, UnresolvedReason,

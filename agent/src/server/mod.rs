@@ -2,6 +2,7 @@
 //!
 //! Turns requests into calls of `Control` and its answers into status codes. Knows nothing of networks.
 
+mod security_groups;
 mod socket;
 
 pub use socket::{SocketError, bind};
@@ -22,7 +23,10 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use tokio::net::UnixListener;
 
-use crate::api::{ApiError, ErrorBody, ErrorCode, Status, TaskDescription, TaskList};
+use crate::api::{
+    ApiError, ApplyRequest, ErrorBody, ErrorCode, SecurityGroupDescription, SecurityGroupList,
+    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskList,
+};
 use crate::field_error::FieldError;
 use crate::spec::{TaskId, TaskSpec};
 
@@ -47,6 +51,29 @@ pub trait Control: Send + Sync + 'static {
         &self,
         id: TaskId,
     ) -> impl Future<Output = Result<TaskDescription, ControlError>> + Send;
+
+    /// Every group and prefix list in force.
+    fn security_groups(
+        &self,
+    ) -> impl Future<Output = Result<SecurityGroupList, ControlError>> + Send;
+
+    /// One group.
+    fn security_group(
+        &self,
+        id: String,
+    ) -> impl Future<Output = Result<SecurityGroupDescription, ControlError>> + Send;
+
+    /// Puts the groups and prefix lists of a file in force, all of them or none.
+    fn apply_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> impl Future<Output = Result<SecurityGroupsApplied, ControlError>> + Send;
+
+    /// What an apply would do.
+    fn diff_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> impl Future<Output = Result<SecurityGroupsDiff, ControlError>> + Send;
 
     /// The agent as it runs.
     fn status(&self) -> impl Future<Output = Result<Status, ControlError>> + Send;
@@ -73,6 +100,9 @@ pub enum ControlError {
     /// There is no such task.
     #[error("there is no task {0}; `branchline task ls` lists them")]
     Unknown(TaskId),
+    /// There is no such group.
+    #[error("there is no security group {0}; `branchline sg ls` lists them")]
+    UnknownGroup(String),
     /// Nothing is left to hand out.
     #[error("{0}")]
     Exhausted(String),
@@ -169,6 +199,7 @@ fn router<C: Control>(control: Arc<C>, owner: u32) -> Router {
             "/v1/tasks/{id}",
             get(show_task::<C>).delete(remove_task::<C>),
         )
+        .merge(security_groups::routes())
         .route("/v1/status", get(status::<C>))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_such_path)
@@ -292,7 +323,9 @@ impl IntoResponse for ControlError {
                 (StatusCode::BAD_REQUEST, Json(ErrorBody { error })).into_response()
             }
             Self::Conflict(_) => error(StatusCode::CONFLICT, ErrorCode::Conflict, &message),
-            Self::Unknown(_) => error(StatusCode::NOT_FOUND, ErrorCode::NotFound, &message),
+            Self::Unknown(_) | Self::UnknownGroup(_) => {
+                error(StatusCode::NOT_FOUND, ErrorCode::NotFound, &message)
+            }
             Self::Exhausted(_) => error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorCode::Exhausted,

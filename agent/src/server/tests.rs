@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::*;
 use crate::api::tests::describe;
 use crate::cli::client::{Client, ClientError};
+use crate::security_groups::file::SecurityGroupFile;
 use crate::state::TaskRecord;
 use crate::state::tests::record;
 use crate::test_dir::TestDir;
@@ -93,6 +94,45 @@ impl Control for Memory {
             .get(&id)
             .map(description)
             .ok_or(ControlError::Unknown(id))
+    }
+
+    async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
+        Ok(SecurityGroupList::default())
+    }
+
+    async fn security_group(&self, id: String) -> Result<SecurityGroupDescription, ControlError> {
+        Err(ControlError::UnknownGroup(id))
+    }
+
+    /// Refuses a file without groups; says as a note whether it is to prune.
+    async fn apply_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> Result<SecurityGroupsApplied, ControlError> {
+        if request.file.security_groups.is_empty() {
+            return Err(ControlError::Invalid(FieldError::new(
+                "security_groups",
+                "is empty",
+                "add one",
+            )));
+        }
+        Ok(SecurityGroupsApplied {
+            notes: vec![format!("prune {}", request.prune)],
+            network_interfaces: request.file.security_groups.len(),
+            ..SecurityGroupsApplied::default()
+        })
+    }
+
+    async fn diff_security_groups(
+        &self,
+        request: ApplyRequest,
+    ) -> Result<SecurityGroupsDiff, ControlError> {
+        let applied = self.apply_security_groups(request).await?;
+        Ok(SecurityGroupsDiff {
+            notes: applied.notes,
+            flow_count: 7,
+            ..SecurityGroupsDiff::default()
+        })
     }
 
     async fn status(&self) -> Result<Status, ControlError> {
@@ -284,6 +324,21 @@ async fn every_path_has_its_status_code() {
             "400",
             "\"field\":\"taskId\"",
         ),
+        (
+            "GET /v1/security-groups HTTP/1.1",
+            "200",
+            "{\"security_groups\":[],\"prefix_lists\":[]}",
+        ),
+        (
+            "GET /v1/security-groups/sg-x HTTP/1.1",
+            "404",
+            "there is no security group sg-x",
+        ),
+        (
+            "DELETE /v1/security-groups HTTP/1.1",
+            "405",
+            "DELETE is not for",
+        ),
         ("DELETE /v1/tasks/web HTTP/1.1", "204", ""),
         (
             "DELETE /v1/tasks/web HTTP/1.1",
@@ -301,6 +356,32 @@ async fn every_path_has_its_status_code() {
         );
         assert!(answer.contains(says), "{request}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn security_groups_are_applied_and_compared() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    let text = "[[security_groups]]\ngroup_id = 'sg-a'\ngroup_name = 'a'";
+    let mut request = ApplyRequest {
+        prune: true,
+        file: SecurityGroupFile::parse(text).unwrap(),
+    };
+    let applied = client.apply_security_groups(&request).await.unwrap();
+    assert_eq!(applied.notes, ["prune true"]);
+    let diff = client.diff_security_groups(&request).await.unwrap();
+    assert_eq!((diff.flow_count, diff.notes), (7, applied.notes));
+    // Larger than what a server takes unless it is told otherwise.
+    let group = request.file.security_groups[0].clone();
+    request.file.security_groups = vec![group; 100_000];
+    let applied = client.apply_security_groups(&request).await.unwrap();
+    assert_eq!(applied.network_interfaces, 100_000);
+    request.file.security_groups.clear();
+    let (code, _, field) = refusal(client.apply_security_groups(&request).await);
+    assert_eq!(
+        (code, field.as_deref()),
+        (ErrorCode::InvalidRequest, Some("security_groups"))
+    );
 }
 
 #[tokio::test]

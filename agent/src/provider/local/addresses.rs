@@ -10,6 +10,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::vpc::{Subnet, Vpc};
 use crate::field_error::FieldError;
 use crate::provider::{Eni, EniRequest, MacAddress, ProviderError, VlanId};
+use crate::security_groups::Directory;
 
 /// The MAC address of the VPC's router, on the fabric's end of the trunk.
 ///
@@ -58,18 +59,20 @@ impl From<AllocateError> for ProviderError {
 }
 
 /// The ENI `eni_id` for `request`: in the first listed subnet that has free addresses, the lowest of each family.
+/// Its groups are of `directory`, what is in force.
 ///
 /// # Errors
 /// See [`AllocateError`]; unknown names are found before anything is counted.
 pub fn allocate(
     vpc: &Vpc,
+    directory: &Directory,
     existing: &[Eni],
     request: &EniRequest,
     eni_id: &str,
     max_enis: usize,
 ) -> Result<Eni, AllocateError> {
     let subnets = subnets(vpc, &request.subnets)?;
-    let groups = group_ids(vpc, &request.security_groups)?;
+    let groups = group_ids(&vpc.vpc_id, directory, &request.security_groups)?;
     let vlan = free_vlan(existing, max_enis)?;
     let Some((subnet, ipv4, ipv6)) = subnets
         .iter()
@@ -129,25 +132,22 @@ fn subnets<'a>(vpc: &'a Vpc, ids: &[String]) -> Result<Vec<&'a Subnet>, Allocate
     ids.iter().enumerate().map(find).collect()
 }
 
-fn group_ids(vpc: &Vpc, ids: &[String]) -> Result<Vec<String>, AllocateError> {
+fn group_ids(
+    vpc_id: &str,
+    directory: &Directory,
+    ids: &[String],
+) -> Result<Vec<String>, AllocateError> {
     if ids.is_empty() {
-        let default = vpc.default_group().ok_or_else(|| {
-            let problem = format!("is empty, and {} has no default group", vpc.vpc_id);
+        let default = directory.default_group().ok_or_else(|| {
+            let problem = format!("is empty, and {vpc_id} has no default group");
             AllocateError::Invalid(FieldError::new(GROUPS, problem, "name a group"))
         })?;
         return Ok(vec![default.group_id.clone()]);
     }
     let find = |(index, id): (usize, &String)| {
-        let group = vpc.security_group(id).ok_or_else(|| {
-            let known = vpc.directory.groups.keys().map(String::as_str);
-            AllocateError::Invalid(unknown(
-                GROUPS,
-                index,
-                id,
-                "security group",
-                &vpc.vpc_id,
-                known,
-            ))
+        let group = directory.groups.get(id).ok_or_else(|| {
+            let known = directory.groups.keys().map(String::as_str);
+            AllocateError::Invalid(unknown(GROUPS, index, id, "security group", vpc_id, known))
         })?;
         Ok(group.group_id.clone())
     };
@@ -163,7 +163,7 @@ fn unknown<'a>(
     known: impl Iterator<Item = &'a str>,
 ) -> FieldError {
     let some: Vec<&str> = known.take(10).collect();
-    let fix = format!("write one of the VPC file's, as {}", some.join(", "));
+    let fix = format!("write one that there is, as {}", some.join(", "));
     FieldError::new(
         format!("{field}[{index}]"),
         format!("{id:?} is no {kind} of {vpc_id}"),

@@ -29,7 +29,14 @@ fn request(subnets: &[&str], groups: &[&str]) -> EniRequest {
 
 fn next(vpc: &Vpc, existing: &mut Vec<Eni>, subnets: &[&str]) -> Result<Eni, AllocateError> {
     let eni_id = format!("eni-{:017x}", existing.len());
-    let eni = allocate(vpc, existing, &request(subnets, &[]), &eni_id, 4095)?;
+    let eni = allocate(
+        vpc,
+        &vpc.directory,
+        existing,
+        &request(subnets, &[]),
+        &eni_id,
+        4095,
+    )?;
     existing.push(eni.clone());
     Ok(eni)
 }
@@ -38,6 +45,7 @@ fn next(vpc: &Vpc, existing: &mut Vec<Eni>, subnets: &[&str]) -> Result<Eni, All
 fn the_first_eni_has_the_lowest_of_everything() {
     let eni = allocate(
         &vpc(),
+        &vpc().directory,
         &[],
         &request(&["subnet-a"], &["sg-web"]),
         "eni-0123456789abcdef0",
@@ -71,14 +79,30 @@ fn the_first_eni_has_the_lowest_of_everything() {
 
 #[test]
 fn a_subnet_without_a_family_gives_none() {
-    let six = allocate(&vpc(), &[], &request(&["subnet-six"], &[]), "eni-1", 4095).unwrap();
+    let six = allocate(
+        &vpc(),
+        &vpc().directory,
+        &[],
+        &request(&["subnet-six"], &[]),
+        "eni-1",
+        4095,
+    )
+    .unwrap();
     assert_eq!(
         (six.ipv4, six.router_ipv4, six.private_dns_name),
         (None, None, None)
     );
     assert_eq!(six.ipv6.unwrap().to_string(), "fd00:10:0:6::4/64");
     assert_eq!(six.groups, ["sg-default"]);
-    let four = allocate(&vpc(), &[], &request(&["subnet-b"], &[]), "eni-1", 4095).unwrap();
+    let four = allocate(
+        &vpc(),
+        &vpc().directory,
+        &[],
+        &request(&["subnet-b"], &[]),
+        "eni-1",
+        4095,
+    )
+    .unwrap();
     assert_eq!((four.ipv6, four.router_ipv6), (None, None));
     assert_eq!(
         four.private_dns_name.as_deref(),
@@ -130,6 +154,7 @@ fn full_subnets_are_passed_over_and_then_named() {
 fn unknown_names_are_errors_of_their_field() {
     let subnet = allocate(
         &vpc(),
+        &vpc().directory,
         &[],
         &request(&["subnet-a", "subnet-x"], &[]),
         "eni-1",
@@ -139,10 +164,11 @@ fn unknown_names_are_errors_of_their_field() {
     assert_eq!(
         subnet.to_string(),
         "networkConfiguration.awsvpcConfiguration.subnets[1]: \"subnet-x\" is no subnet of vpc-1; \
-         write one of the VPC file's, as subnet-a, subnet-b, subnet-six, subnet-big"
+         write one that there is, as subnet-a, subnet-b, subnet-six, subnet-big"
     );
     let group = allocate(
         &vpc(),
+        &vpc().directory,
         &[],
         &request(&["subnet-a"], &["sg-x"]),
         "eni-1",
@@ -152,14 +178,22 @@ fn unknown_names_are_errors_of_their_field() {
     assert_eq!(
         group.to_string(),
         "networkConfiguration.awsvpcConfiguration.securityGroups[0]: \"sg-x\" is no security group of vpc-1; \
-         write one of the VPC file's, as sg-default, sg-web"
+         write one that there is, as sg-default, sg-web"
     );
 }
 
 #[test]
 fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     let vpc = vpc();
-    let template = allocate(&vpc, &[], &request(&["subnet-big"], &[]), "eni-1", 4095).unwrap();
+    let template = allocate(
+        &vpc,
+        &vpc.directory,
+        &[],
+        &request(&["subnet-big"], &[]),
+        "eni-1",
+        4095,
+    )
+    .unwrap();
     let mut existing: Vec<Eni> = VlanId::all()
         .map(|vlan| Eni {
             vlan: Some(vlan),
@@ -170,6 +204,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
         .collect();
     let full = allocate(
         &vpc,
+        &vpc.directory,
         &existing,
         &request(&["subnet-big"], &[]),
         "eni-1",
@@ -180,6 +215,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     existing.remove(99);
     let eni = allocate(
         &vpc,
+        &vpc.directory,
         &existing,
         &request(&["subnet-big"], &[]),
         "eni-1",
@@ -189,6 +225,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     assert_eq!(eni.vlan.unwrap().get(), 100);
     let limited = allocate(
         &vpc,
+        &vpc.directory,
         &existing[..10],
         &request(&["subnet-big"], &[]),
         "eni-1",
@@ -218,6 +255,7 @@ fn equal_id_ends_still_give_different_macs() {
     let vpc = vpc();
     let first = allocate(
         &vpc,
+        &vpc.directory,
         &[],
         &request(&["subnet-a"], &[]),
         "eni-0000000ffffffffff",
@@ -227,6 +265,7 @@ fn equal_id_ends_still_give_different_macs() {
     let ends_alike = "eni-1111111ffffffffff";
     let second = allocate(
         &vpc,
+        &vpc.directory,
         std::slice::from_ref(&first),
         &request(&["subnet-a"], &[]),
         ends_alike,
@@ -255,7 +294,7 @@ proptest! {
             let in_a = existing.iter().filter(|eni| eni.subnet_id == "subnet-a").count();
             let in_b = existing.len() - in_a;
             let eni_id = format!("eni-{random:017x}");
-            match allocate(&vpc, &existing, &request(&["subnet-a", "subnet-b"], &[]), &eni_id, 4095) {
+            match allocate(&vpc, &vpc.directory, &existing, &request(&["subnet-a", "subnet-b"], &[]), &eni_id, 4095) {
                 Err(error) => {
                     prop_assert_eq!((in_a, in_b), (11, 27), "refused too early: {}", error);
                 }

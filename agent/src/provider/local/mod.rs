@@ -51,7 +51,12 @@ impl LocalProvider {
         &self.vpc
     }
 
-    fn new_eni(&self, request: &EniRequest, existing: &[Eni]) -> Result<Eni, ProviderError> {
+    fn new_eni(
+        &self,
+        request: &EniRequest,
+        directory: &Directory,
+        existing: &[Eni],
+    ) -> Result<Eni, ProviderError> {
         if let Some(eni) = existing
             .iter()
             .find(|eni| eni.attachment_id == request.attachment_id)
@@ -64,6 +69,7 @@ impl LocalProvider {
         })?;
         Ok(allocate(
             &self.vpc,
+            directory,
             existing,
             request,
             &eni_id(random),
@@ -71,7 +77,8 @@ impl LocalProvider {
         )?)
     }
 
-    /// An ENI outlives edits of the VPC file only if its subnet, addresses and groups are still there.
+    /// An ENI outlives edits of the VPC file only if its subnet and addresses are still there. Its groups need not be
+    /// in the file: they may have been applied.
     fn state_of(&self, eni: &Eni) -> EniState {
         let Some(subnet) = self.vpc.subnet(&eni.subnet_id) else {
             return EniState::Gone(format!("{} is no longer in the VPC file", eni.subnet_id));
@@ -81,20 +88,18 @@ impl LocalProvider {
         {
             return EniState::Gone(format!("{} has other networks now", eni.subnet_id));
         }
-        match eni
-            .groups
-            .iter()
-            .find(|id| self.vpc.security_group(id).is_none())
-        {
-            Some(id) => EniState::Gone(format!("{id} is no longer in the VPC file")),
-            None => EniState::Attached,
-        }
+        EniState::Attached
     }
 }
 
 impl Provider for LocalProvider {
-    fn allocate<'a>(&'a self, request: &'a EniRequest, existing: &'a [Eni]) -> Pending<'a, Eni> {
-        Box::pin(ready(self.new_eni(request, existing)))
+    fn allocate<'a>(
+        &'a self,
+        request: &'a EniRequest,
+        directory: &'a Directory,
+        existing: &'a [Eni],
+    ) -> Pending<'a, Eni> {
+        Box::pin(ready(self.new_eni(request, directory, existing)))
     }
 
     /// The fabric learns of an ENI from the maps that the data plane fills: nothing is left to attach.
@@ -229,23 +234,28 @@ mod tests {
     #[tokio::test]
     async fn a_repeated_request_gets_the_same_eni() {
         let provider: Box<dyn Provider> = Box::new(provider(FILE));
+        let directory = provider.describe_security_groups().await.unwrap();
         let request = request(&["sg-web"]);
-        let eni = provider.allocate(&request, &[]).await.unwrap();
+        let eni = provider.allocate(&request, &directory, &[]).await.unwrap();
         assert_eq!(
             provider
-                .allocate(&request, std::slice::from_ref(&eni))
+                .allocate(&request, &directory, std::slice::from_ref(&eni))
                 .await
                 .unwrap(),
             eni
         );
-        let directory = provider.describe_security_groups().await.unwrap();
         assert_eq!(directory.groups["sg-web"].group_name, "web");
     }
 
     #[tokio::test]
     async fn edits_of_the_vpc_file_show_in_describe() {
-        let eni = provider(FILE)
-            .allocate(&request(&["sg-web"]), &[])
+        let provider_of_file = provider(FILE);
+        let eni = provider_of_file
+            .allocate(
+                &request(&["sg-web"]),
+                &provider_of_file.vpc().directory,
+                &[],
+            )
             .await
             .unwrap();
         let rows = [
@@ -258,10 +268,7 @@ mod tests {
                 FILE.replace("10.0.1.0", "10.0.2.0"),
                 EniState::Gone("subnet-a has other networks now".into()),
             ),
-            (
-                FILE.replace("sg-web", "sg-db"),
-                EniState::Gone("sg-web is no longer in the VPC file".into()),
-            ),
+            (FILE.replace("sg-web", "sg-db"), EniState::Attached),
         ];
         for (file, state) in rows {
             assert_eq!(provider(&file).describe(&eni).await.unwrap(), state);

@@ -50,11 +50,6 @@ impl Vpc {
             .find(|subnet| subnet.subnet_id == subnet_id)
     }
 
-    /// The group with this id.
-    pub fn security_group(&self, group_id: &str) -> Option<&SecurityGroup> {
-        self.directory.groups.get(group_id)
-    }
-
     /// The group named `default`.
     pub fn default_group(&self) -> Option<&SecurityGroup> {
         self.directory.default_group()
