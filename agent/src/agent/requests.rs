@@ -17,6 +17,7 @@ use crate::{
     },
     datapath::lock,
     eni_settings::{self, EniSettings},
+    explain::{ExplainRequest, Explanation},
     field_error::FieldError,
     nat::TableState,
     netns::Netns,
@@ -102,6 +103,10 @@ impl Control for Agent {
         request: ApplyRequest,
     ) -> Result<SecurityGroupsDiff, ControlError> {
         self.diff(&request).await
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
+        self.explain_packet(&request)
     }
 
     async fn status(&self) -> Result<Status, ControlError> {

@@ -1,5 +1,6 @@
 //! Answers as tables for people. Pure: values in, text out.
 
+pub(super) mod explain;
 pub(super) mod security_groups;
 
 use comfy_table::{Table, presets::NOTHING};
