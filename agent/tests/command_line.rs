@@ -63,6 +63,7 @@ impl Control for Memory {
             network_namespace: self.netns.clone(),
             host_link: "bl0".into(),
             vlan_id: Some(1),
+            counters: None,
         };
         match self
             .tasks
