@@ -104,6 +104,13 @@ group_id = 'sg-audit'
 group_name = 'audit'
 audit = true
 ip_permissions_egress = []
+[[security_groups]]
+group_id = 'sg-dns'
+group_name = 'dns'
+security_group_rules = [
+  {security_group_rule_id = 'sgr-udp', is_egress = false, ip_protocol = 'udp', from_port = 0, to_port = 65535, cidr_ipv4 = '0.0.0.0/0'},
+  {security_group_rule_id = 'sgr-back', is_egress = true, ip_protocol = 'udp', from_port = 50000, to_port = 50000, cidr_ipv4 = '0.0.0.0/0'},
+]
 [[prefix_lists]]
 prefix_list_id = 'pl-a'
 entries = [{cidr = '192.0.2.0/24'}]
@@ -158,6 +165,7 @@ fn each_packet_has_its_rule_its_step_and_its_tracking() {
         (Ingress, "192.0.2.1", "udp", 54, "ALLOW sgr-list 192.0.2.0/24", Some(true), "no rule for 0.0.0.0/0 allows it"),
         (Ingress, "192.0.2.1", "udp", 55, "DENY no rule of any group allows it", None, ""),
         (Ingress, "10.9.9.9", "icmp", echo, "ALLOW sgr-ping 10.0.0.0/8", Some(true), "only flows of TCP and UDP are ever untracked"),
+        (Ingress, "10.9.9.9", "icmp", 8 << 8 | 3, "ALLOW sgr-ping 10.0.0.0/8", Some(true), "only flows of TCP and UDP are ever untracked"),
         (Ingress, "10.9.9.9", "icmp", 3 << 8 | 4, "ALLOW sgr-mtu 10.0.0.0/8", Some(false), "only flows of TCP and UDP are ever untracked"),
         (Ingress, "10.9.9.9", "icmp", 3 << 8 | 5, "DENY no rule of any group allows it", None, ""),
         (Egress, "203.0.113.9", "tcp", 443, "ALLOW sgr-out 0.0.0.0/0", Some(true), "no ingress rule for 0.0.0.0/0 allows all ports"),
@@ -198,6 +206,23 @@ fn each_packet_has_its_rule_its_step_and_its_tracking() {
             "{expected}"
         );
     }
+}
+
+#[test]
+fn udp_that_may_be_an_answer_is_untracked() {
+    let directory = directory();
+    let eni = eni(&["sg-dns"]);
+    let mut packet = packet(Direction::Ingress, "203.0.113.9", "udp", 53);
+    let mut tracked = |source_port| {
+        packet.source_port = source_port;
+        let asked = (Direction::Ingress, &packet);
+        let judgement = judged(&directory, &eni, &[], asked, None).unwrap();
+        (judgement.tracked, judgement.tracking_reason.unwrap())
+    };
+    let answer = "it may be the answer of an untracked flow".to_owned();
+    assert_eq!(tracked(50_000), (Some(false), answer));
+    let asks = "no egress rule for 0.0.0.0/0 allows all ports".to_owned();
+    assert_eq!(tracked(50_001), (Some(true), asks));
 }
 
 #[test]

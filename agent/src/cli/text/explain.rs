@@ -87,3 +87,7 @@ fn matches_text(found: &AllowingRule) -> String {
         None => found.network.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;
