@@ -22,6 +22,8 @@ pub mod exempt;
 
 pub mod policy;
 
+pub mod admission;
+
 pub mod account;
 
 pub mod pipeline;

@@ -340,6 +340,9 @@ pub struct SwitchRequest {
     pub slots: u32,
     /// Index of the policy that they obey from now on.
     pub policy: u32,
+    /// The kernel takes what lies here for the EtherType of its test packet.
+    #[doc(hidden)]
+    pub _zero: [u32; 2],
 }
 
 /// Most slots in one [`SwitchRequest`].

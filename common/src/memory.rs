@@ -7,6 +7,7 @@ use std::{boxed::Box, collections::HashMap, vec::Vec};
 
 use crate::{
     account::{Account, Traffic},
+    admission::{DENIED, Question, answer},
     conntrack::{Connection, Tracking},
     flow::{Address, FlowKey},
     maps::{FragmentFate, Row},
@@ -104,13 +105,11 @@ impl Tables for Memory {
         self.with(&entry, |connection| connection.windows = *windows);
     }
 
-    fn is_auto_tracked(&self, peer: &Address) -> bool {
-        let peer = u128::from_be_bytes(*peer);
-        let covers = |(bits, network): &(u32, Address)| {
-            let differs = peer ^ u128::from_be_bytes(*network);
-            differs.checked_shr(128 - bits).unwrap_or(0) == 0
-        };
-        self.auto_track.iter().any(covers)
+    fn ask(&self, policy: u32, question: &Question) -> u32 {
+        match self.policy(policy) {
+            Some(policy) => answer(self, policy, question),
+            None => DENIED,
+        }
     }
 
     fn update(&self, entry: FlowKey, step: impl FnOnce(&Tracking) -> Option<Tracking>) -> bool {
@@ -191,5 +190,14 @@ impl Policies for Memory {
 
     fn rule_set(&self, index: u32) -> Option<&RuleSet> {
         self.compiled.rule_sets.get(&index)
+    }
+
+    fn is_auto_tracked(&self, peer: &Address) -> bool {
+        let peer = u128::from_be_bytes(*peer);
+        let covers = |(bits, network): &(u32, Address)| {
+            let differs = peer ^ u128::from_be_bytes(*network);
+            differs.checked_shr(128 - bits).unwrap_or(0) == 0
+        };
+        self.auto_track.iter().any(covers)
     }
 }

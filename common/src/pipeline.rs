@@ -7,16 +7,17 @@
 
 use crate::{
     account::{Segments, Traffic},
+    admission::{DENIED, Question, UNTRACKED, ask},
     conntrack::{self, Opening, Timeouts, Tracking, is_bare_syn},
     exempt::{Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, service},
     flow::{
-        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, is_icmp, is_icmp_error, is_ipv4, kind,
+        FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error, joined, kind,
         mapped, ports,
     },
-    headers::{arp, ethernet, icmp, protocol},
+    headers::{arp, ethernet, icmp, protocol, tcp},
     maps::{Eni, FragmentFate, eni, fate, is_same},
     parse::{self, Bytes, Ethernet, Fragment, Packet},
-    policy::{AUDITED, Policies, Policy, rule_port, scope},
+    policy::{AUDITED, Policies, rule_port},
     sequence::{self, Windows},
     verdict::{Action, Direction, DropReason, Verdict},
 };
@@ -52,6 +53,16 @@ pub struct Room {
     packet: Packet,
     quoted: Packet,
     key: FlowKey,
+    question: Question,
+}
+
+impl Room {
+    /// What was asked last.
+    #[must_use]
+    #[inline(always)]
+    pub const fn question(&self) -> &Question {
+        &self.question
+    }
 }
 
 /// What became of an attempt to enter a connection.
@@ -76,8 +87,8 @@ pub trait Tables: Policies {
     /// The entry of the connection that a packet quoted in an ICMP error belongs to.
     fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<Self::Entry>;
 
-    /// Whether flows with `peer` are always tracked.
-    fn is_auto_tracked(&self, peer: &Address) -> bool;
+    /// What a policy says ([`answer`](crate::admission::answer)).
+    fn ask(&self, policy: u32, question: &Question) -> u32;
 
     /// The entry's state.
     fn tracking(&self, entry: Self::Entry) -> Tracking;
@@ -173,19 +184,22 @@ fn inspect<T: Tables>(
     parse::packet(frame, link.payload, link.ether_type, &mut room.packet)?;
     // IPv4 and IPv6 meet here. Without this the compiler makes two programs of what follows.
     let packet = core::hint::black_box(&room.packet);
+    room.key = FlowKey::connection(packet, hook.direction, hook.slot);
+    let key = &mut room.key;
+    if hook.eni.has(eni::BLOCK_IMDS) && matches!(service(&key.remote), Some(Service::Imds)) {
+        return Err(DropReason::Imds);
+    }
     if is_neighbour(packet) {
         return judge_neighbour(hook, frame, packet).map(|()| Verdict::Exempt);
     }
     let traffic = Traffic::of(packet, segments);
-    room.key = FlowKey::connection(packet, hook.direction, hook.slot);
-    let key = &mut room.key;
     let mut row = ports(packet, hook.direction);
     let outcome = judge(
         tables,
         hook,
         frame,
         packet,
-        &mut room.quoted,
+        (&mut room.quoted, &mut room.question),
         key,
         &mut row,
         &traffic,
@@ -231,7 +245,7 @@ fn judge<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     packet: &Packet,
-    quoted: &mut Packet,
+    (quoted, question): (&mut Packet, &mut Question),
     key: &mut FlowKey,
     row: &mut Ports,
     traffic: &Traffic,
@@ -240,14 +254,21 @@ fn judge<T: Tables>(
         return Ok(Outcome::Exempt);
     }
     check_address(hook, key)?;
-    let is_exempt = is_exempt(hook, key, row)?;
-    let outcome = match (is_exempt, packet.fragment) {
+    let outcome = match (is_exempt(hook, key, row), packet.fragment) {
         (true, Fragment::Later) => return Ok(Outcome::Exempt),
         (true, Fragment::Whole | Fragment::First) => Ok(Outcome::Exempt),
-        (false, Fragment::Later) => return later_fragment(tables, hook, packet, key, row),
-        (false, Fragment::Whole | Fragment::First) => {
-            judge_start(tables, hook, frame, packet, quoted, key, traffic)
+        (false, Fragment::Later) => {
+            return later_fragment(tables, hook, packet, key, row, question);
         }
+        (false, Fragment::Whole | Fragment::First) => judge_start(
+            tables,
+            hook,
+            frame,
+            packet,
+            (quoted, question),
+            key,
+            traffic,
+        ),
     };
     if packet.fragment == Fragment::First {
         remember(tables, hook, packet, key, *row, &outcome);
@@ -268,19 +289,14 @@ const fn check_address(hook: &Hook<'_>, key: &FlowKey) -> Result<(), DropReason>
 }
 
 /// Whether the packet is of a service that is never filtered.
-///
-/// # Errors
-/// `Imds` if it is of the one that this ENI blocks.
 #[inline(always)]
-const fn is_exempt(hook: &Hook<'_>, key: &FlowKey, row: &Ports) -> Result<bool, DropReason> {
+const fn is_exempt(hook: &Hook<'_>, key: &FlowKey, row: &Ports) -> bool {
     let is_dns = is_dns(key.protocol, row.1);
     match service(&key.remote) {
-        Some(Service::Imds) if hook.eni.has(eni::BLOCK_IMDS) => return Err(DropReason::Imds),
-        Some(Service::Imds | Service::Other) => return Ok(true),
-        Some(Service::Resolver) => return Ok(is_dns),
-        None => {}
+        Some(Service::Imds | Service::Other) => true,
+        Some(Service::Resolver) => is_dns,
+        None => is_router(hook.eni, &key.remote) || (is_dns && is_resolver(hook.eni, &key.remote)),
     }
-    Ok(is_router(hook.eni, &key.remote) || (is_dns && is_resolver(hook.eni, &key.remote)))
 }
 
 /// A whole packet or a first fragment.
@@ -290,12 +306,12 @@ fn judge_start<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     packet: &Packet,
-    quoted: &mut Packet,
+    (quoted, question): (&mut Packet, &mut Question),
     key: &FlowKey,
     traffic: &Traffic,
 ) -> Result<Outcome<T::Entry>, DropReason> {
     if is_icmp_error(packet.protocol, packet.icmp_type)
-        && is_related(tables, hook, frame, packet, quoted)
+        && is_related(tables, hook, frame, packet, (quoted, question))
     {
         return Ok(Outcome::Allowed);
     }
@@ -310,11 +326,15 @@ fn judge_start<T: Tables>(
         }
     }
     let policy = tables.policy(hook.policy).ok_or(DropReason::NoRule)?;
-    let rule = match admit(tables, hook, policy, packet, key) {
+    *question = question_of(hook, packet, key);
+    let rule = match tables.ask(hook.policy, question) {
         UNTRACKED => return Ok(Outcome::Allowed),
         DENIED => return Err(DropReason::NoRule),
         rule => rule as u16,
     };
+    if rule == AUDITED {
+        tables.count_audited(hook);
+    }
     let state = match conntrack::open(packet, hook.tcp_strict) {
         Opening::Refuse => return Err(DropReason::NoRule),
         Opening::Pass if rule == AUDITED => return Ok(Outcome::Audited),
@@ -347,14 +367,15 @@ fn judge_start<T: Tables>(
 }
 
 /// Whether an ICMP error quotes a packet that this ENI sent on a live connection, in the other
-/// direction, or on an untracked flow. It neither refreshes nor changes the connection.
+/// direction, or on an untracked flow. It neither refreshes nor changes the connection. An ENI
+/// without the source/destination check also sends for others.
 #[inline(always)]
 fn is_related<T: Tables>(
     tables: &T,
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     error: &Packet,
-    quoted: &mut Packet,
+    (quoted, question): (&mut Packet, &mut Question),
 ) -> bool {
     if parse::quoted(frame, error, quoted).is_none() {
         return false;
@@ -369,29 +390,43 @@ fn is_related<T: Tables>(
         Direction::Ingress => (&quoted.source, &quoted.destination),
         Direction::Egress => (&quoted.destination, &quoted.source),
     };
-    let Some(policy) = tables.policy(hook.policy) else {
-        return false;
-    };
-    if !matches!(quoted.protocol, protocol::TCP | protocol::UDP) || !hook.eni.owns(local) {
+    if hook.eni.has(eni::SOURCE_DEST_CHECK) && !hook.eni.owns(local) {
         return false;
     }
-    let sent = hook.direction.opposite();
-    let protocol = quoted.protocol;
-    (is_untracked(
-        tables,
-        policy,
-        sent,
-        remote,
-        protocol,
-        quoted.destination_port,
-    ) || is_untracked(
-        tables,
-        policy,
-        hook.direction,
-        remote,
-        protocol,
-        quoted.source_port,
-    )) && !is_auto_tracked(tables, hook, remote)
+    *question = Question {
+        peer: joined(halves(remote)),
+        port: quoted.destination_port,
+        answered_port: quoted.source_port,
+        protocol: quoted.protocol,
+        direction: hook.direction.opposite() as u8,
+        ask: ask::IS_UNTRACKED | ask::ANSWERS | auto_track(hook),
+        _pad: 0,
+    };
+    tables.ask(hook.policy, question) == UNTRACKED
+}
+
+#[inline(always)]
+const fn auto_track(hook: &Hook<'_>) -> u8 {
+    if hook.has_auto_track {
+        ask::AUTO_TRACK
+    } else {
+        0
+    }
+}
+
+/// What is asked about a packet that opens a flow or belongs to none.
+#[inline(always)]
+fn question_of(hook: &Hook<'_>, packet: &Packet, key: &FlowKey) -> Question {
+    let is_opener = packet.protocol == protocol::TCP && is_bare_syn(packet.tcp_flags);
+    Question {
+        peer: joined(halves(&key.remote)),
+        port: rule_port(packet),
+        answered_port: packet.source_port,
+        protocol: packet.protocol,
+        direction: hook.direction as u8,
+        ask: auto_track(hook) | if is_opener { 0 } else { ask::ANSWERS },
+        _pad: 0,
+    }
 }
 
 /// A packet of a live connection.
@@ -414,6 +449,10 @@ fn ride<T: Tables>(
             tables.set_windows(entry, &slid.windows);
         }
         let flags = sequence::flags(tracking, &windows, packet, hook.direction);
+        // A forged RST is no answer either, which would make a flow that was picked up last.
+        if (packet.tcp_flags ^ flags) & tcp::RST != 0 {
+            return;
+        }
         step = (flags, slid.known);
     }
     if conntrack::advance(tracking, protocol, step, hook.direction, timeouts).is_some() {
@@ -421,90 +460,6 @@ fn ride<T: Tables>(
             conntrack::advance(current, protocol, step, hook.direction, timeouts)
         });
     }
-}
-
-/// The rules allow the packet, and its flow needs no connection (`spec/security-groups.md`
-/// section 4).
-const UNTRACKED: u32 = 0x1_0000;
-/// No rule allows the packet.
-const DENIED: u32 = 0x1_0001;
-
-/// Asks the rules about a packet that rides no connection: the number of the rule by which it may
-/// open one, [`AUDITED`] among them; or [`UNTRACKED`], or [`DENIED`]. (One word, as an enum would
-/// lie on the stack where the kernel's machine cannot write it.)
-#[inline(always)]
-fn admit<T: Tables>(
-    tables: &T,
-    hook: &Hook<'_>,
-    policy: &Policy,
-    packet: &Packet,
-    key: &FlowKey,
-) -> u32 {
-    let (direction, peer, protocol) = (hook.direction, &key.remote, key.protocol);
-    let own = scope(direction, is_ipv4(peer));
-    let rule = match policy.rule(tables, own, peer, protocol, Some(rule_port(packet))) {
-        Some(rule) => u32::from(rule),
-        None => DENIED,
-    };
-    if is_free(tables, hook, policy, packet, key, rule) && !is_auto_tracked(tables, hook, peer) {
-        return UNTRACKED;
-    }
-    if rule == DENIED && policy.audits() {
-        tables.count_audited(hook);
-        return u32::from(AUDITED);
-    }
-    rule
-}
-
-/// Whether the packet's flow would be untracked, opened by this packet, which `rule` allows, or by
-/// one of the opposite direction that this one answers. A bare SYN answers nothing.
-#[inline(always)]
-fn is_free<T: Tables>(
-    tables: &T,
-    hook: &Hook<'_>,
-    policy: &Policy,
-    packet: &Packet,
-    key: &FlowKey,
-    rule: u32,
-) -> bool {
-    let (direction, peer, protocol) = (hook.direction, &key.remote, key.protocol);
-    if !matches!(protocol, protocol::TCP | protocol::UDP) {
-        return false;
-    }
-    let (own, opposite) = (direction, direction.opposite());
-    let is_ipv4 = is_ipv4(peer);
-    if rule != DENIED
-        && policy.is_open(scope(own, is_ipv4), rule as u16)
-        && policy.admits_all(scope(opposite, is_ipv4), protocol)
-    {
-        return true;
-    }
-    let is_answer = protocol == protocol::UDP || !is_bare_syn(packet.tcp_flags);
-    is_answer && is_untracked(tables, policy, opposite, peer, protocol, packet.source_port)
-}
-
-/// Whether a flow with `peer` to `port`, opened in `direction`, would be untracked
-/// (`spec/security-groups.md` section 4): an open rule admits it, and in the opposite direction an
-/// open rule admits all ports.
-#[inline(always)]
-fn is_untracked(
-    policies: &impl Policies,
-    policy: &Policy,
-    direction: Direction,
-    peer: &Address,
-    protocol: u8,
-    port: u16,
-) -> bool {
-    let (own, opposite) = (
-        scope(direction, is_ipv4(peer)),
-        scope(direction.opposite(), is_ipv4(peer)),
-    );
-    policy.admits_all(opposite, protocol) && policy.opens(policies, own, protocol, port)
-}
-
-#[inline(always)]
-fn is_auto_tracked<T: Tables>(tables: &T, hook: &Hook<'_>, peer: &Address) -> bool {
-    hook.has_auto_track && tables.is_auto_tracked(peer)
 }
 
 #[inline(always)]
@@ -563,12 +518,13 @@ fn later_fragment<T: Tables>(
     packet: &Packet,
     key: &mut FlowKey,
     row: &mut Ports,
+    question: &mut Question,
 ) -> Result<Outcome<T::Entry>, DropReason> {
     key.change(kind::fragment(hook.direction), fragment_ports(packet));
     let known = tables.first_fragment(key);
     let Some(known) = known.filter(|known| hook.now.wrapping_sub(known.seen) < hook.fragment_ticks)
     else {
-        return orphan(tables, hook, key);
+        return orphan(tables, hook, key, question);
     };
     let ports = (known.local_port, known.remote_port);
     if !is_icmp(key.protocol) {
@@ -580,11 +536,14 @@ fn later_fragment<T: Tables>(
         fate::AUDITED => Ok(Outcome::Audited),
         fate::TRACKED => {
             key.change(kind::CONNECTION, ports);
-            let Some(entry) = tables.find(key) else {
-                return Ok(Outcome::Allowed);
-            };
-            tables.touch(entry, hook.now);
-            Ok(Outcome::Tracked(entry))
+            // One that has died since stays dead.
+            match tables.find(key) {
+                Some(entry) if tables.tracking(entry).is_live(hook.now) => {
+                    tables.touch(entry, hook.now);
+                    Ok(Outcome::Tracked(entry))
+                }
+                Some(_) | None => Ok(Outcome::Allowed),
+            }
         }
         reason => Err(reason_of(reason)),
     }
@@ -596,18 +555,22 @@ fn orphan<T: Tables>(
     tables: &T,
     hook: &Hook<'_>,
     key: &FlowKey,
+    question: &mut Question,
 ) -> Result<Outcome<T::Entry>, DropReason> {
-    let policy = tables
-        .policy(hook.policy)
-        .ok_or(DropReason::OrphanFragment)?;
-    let scope = scope(hook.direction, is_ipv4(&key.remote));
-    match policy.rule(tables, scope, &key.remote, key.protocol, None) {
-        Some(_) => Ok(Outcome::Allowed),
-        None if policy.audits() => {
+    *question = Question {
+        peer: joined(halves(&key.remote)),
+        protocol: key.protocol,
+        direction: hook.direction as u8,
+        ask: ask::PORTLESS,
+        ..Question::default()
+    };
+    match tables.ask(hook.policy, question) {
+        DENIED => Err(DropReason::OrphanFragment),
+        rule if rule as u16 == AUDITED => {
             tables.count_audited(hook);
             Ok(Outcome::Audited)
         }
-        None => Err(DropReason::OrphanFragment),
+        _ => Ok(Outcome::Allowed),
     }
 }
 

@@ -164,6 +164,9 @@ pub trait Policies {
     /// A rule set.
     fn rule_set(&self, index: u32) -> Option<&RuleSet>;
 
+    /// Whether flows with `peer` are always tracked.
+    fn is_auto_tracked(&self, peer: &Address) -> bool;
+
     /// The same number, of which a verifier knows nothing: else it would follow each of the
     /// thousand rules that a packet may meet by itself. `None` never happens.
     #[inline(always)]

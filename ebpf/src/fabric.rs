@@ -26,6 +26,9 @@ use crate::{
 pub fn route(ctx: &TcContext) -> Result<i32, Drop> {
     let frame = Frame::new(ctx);
     let link = parse::ethernet(&frame, frame.tag())?;
+    // Before any branch: else the compiler carries along what an empty option leaves undefined,
+    // which the verifier refuses.
+    let vlan = core::hint::black_box(u64::from(link.vlan.unwrap_or(0))) as u16;
     if link.ether_type == ethernet::ARP {
         return Ok(answer_arp(&frame, &link)?);
     }
@@ -39,7 +42,7 @@ pub fn route(ctx: &TcContext) -> Result<i32, Drop> {
         Some(ROUTER) => Err(DropReason::NoRoute.into()),
         Some(slot) => {
             let eni = maps::eni(slot).ok_or(DropReason::NoRoute)?;
-            Ok(forward(&frame, &link, eni)?)
+            Ok(forward(&frame, &link, vlan, eni)?)
         }
         None => Ok(leave(&frame, &link, &packet.destination)?),
     }
@@ -81,7 +84,7 @@ pub fn from_gateway(ctx: &TcContext) -> Result<i32, Drop> {
 /// Sends the frame on to an ENI. Between subnets the router's address becomes the source; within
 /// one the peer's own stays.
 #[inline(always)]
-fn forward(frame: &Frame, link: &Ethernet, eni: &Eni) -> Result<i32, DropReason> {
+fn forward(frame: &Frame, link: &Ethernet, vlan: u16, eni: &Eni) -> Result<i32, DropReason> {
     let router = maps::eni(ROUTER).ok_or(DropReason::NoRoute)?;
     let source = if link.destination == router.mac {
         router.mac
@@ -89,7 +92,7 @@ fn forward(frame: &Frame, link: &Ethernet, eni: &Eni) -> Result<i32, DropReason>
         link.source
     };
     frame.set_macs(eni.mac, source)?;
-    if link.vlan.unwrap_or(0) != eni.vlan {
+    if vlan != eni.vlan {
         if link.vlan.is_some() {
             frame.pop_vlan()?;
         }

@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use branchline_common::{
     account::{Account, Slot, Traffic, slot_index},
+    admission::{DENIED, Question, answer},
     conntrack::{Connection, SWEPT, Tracking},
     fabric::Route,
     flow::{Address, FlowKey},
@@ -379,14 +380,9 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn is_auto_tracked(&self, peer: &Address) -> bool {
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-            return true;
-        };
-        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
-        let scratch = unsafe { &mut *scratch };
-        scratch.peer = lpm_trie::Key::new(128, *peer);
-        AUTO_TRACK.get(&scratch.peer).is_some()
+    fn ask(&self, policy: u32, _question: &Question) -> u32 {
+        // The question lies in the room, where the function reads it.
+        ask(policy)
     }
 
     #[inline(always)]
@@ -583,6 +579,17 @@ impl Policies for Kernel {
     }
 
     #[inline(always)]
+    fn is_auto_tracked(&self, peer: &Address) -> bool {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+            return true;
+        };
+        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+        let scratch = unsafe { &mut *scratch };
+        scratch.peer = lpm_trie::Key::new(128, *peer);
+        AUTO_TRACK.get(&scratch.peer).is_some()
+    }
+
+    #[inline(always)]
     fn opaque(&self, number: u16) -> Option<u16> {
         let scratch = SCRATCH.get_ptr_mut(0)?;
         // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
@@ -594,8 +601,26 @@ impl Policies for Kernel {
     }
 }
 
-/// Not inlined: a program looks in several trees, and the verifier walks each loop anew.
+/// What a policy says to the question in [`room`]. A global function, which the verifier walks once
+/// and by itself, not for each way that leads there.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn leaf(root: u32, high: u64, low: u64) -> u32 {
+extern "C" fn ask(policy: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr(0) else {
+        return DENIED;
+    };
+    let Some(policy) = POLICIES.get(policy) else {
+        return DENIED;
+    };
+    // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+    let question = unsafe { (*scratch).room.question() };
+    answer(&Kernel, policy, question)
+}
+
+/// The leaf of a tree. A global function, which the verifier walks once and by itself, not for each
+/// tree that a program looks in and each way that leads there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn leaf(root: u32, high: u64, low: u64) -> u32 {
     policy::descend(root, (high, low), |index| NODES.get(index))
 }

@@ -11,6 +11,7 @@ use branchline_common::{
     verdict::{Direction, Verdict},
 };
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use crate::{
     frame::{Frame, Mac},
@@ -41,6 +42,12 @@ pub struct EniSpec {
     pub timeouts: Vec<(State, u32)>,
     /// Its share of the connection table; 0 for no bound of its own.
     pub max_connections: u32,
+    /// The subnet's router, as `ipv4`.
+    pub router_ipv4: String,
+    /// See `router_ipv4`.
+    pub router_ipv6: String,
+    /// The VPC's resolvers, at most four.
+    pub resolvers: Vec<String>,
 }
 
 impl EniSpec {
@@ -55,13 +62,17 @@ impl EniSpec {
             rules: rules(lines),
             timeouts: Vec::new(),
             max_connections: 0,
+            router_ipv4: "10.0.1.1".to_owned(),
+            router_ipv6: "2001:db8:1:1::1".to_owned(),
+            resolvers: vec!["10.0.0.2".to_owned()],
         }
     }
 
     /// Its MAC address.
     #[must_use]
     pub fn mac(&self) -> Mac {
-        [2, 0, 0, 0, 0, self.slot as u8]
+        let [high, low] = self.slot.to_be_bytes();
+        [2, 0, 0, 0, high, low]
     }
 
     /// Its VLAN id.
@@ -77,6 +88,10 @@ impl EniSpec {
         for (state, seconds) in &self.timeouts {
             timeouts[*state as usize] = seconds * ticks_per_second;
         }
+        let mut resolvers = [NO_ADDRESS; 4];
+        for (place, resolver) in resolvers.iter_mut().zip(&self.resolvers) {
+            *place = mapped_address(resolver);
+        }
         Eni {
             trunk_ifindex: LINK,
             branch_ifindex: LINK,
@@ -87,15 +102,10 @@ impl EniSpec {
             mac: self.mac(),
             ipv4: mapped_address(&self.ipv4),
             ipv6: mapped_address(&self.ipv6),
-            link_local: mapped_address(&format!("fe80::ff:fe00:{}", self.slot)),
-            router_ipv4: mapped_address("10.0.1.1"),
-            router_ipv6: mapped_address("2001:db8:1:1::1"),
-            resolvers: [
-                mapped_address("10.0.0.2"),
-                NO_ADDRESS,
-                NO_ADDRESS,
-                NO_ADDRESS,
-            ],
+            link_local: mapped_address(&format!("fe80::ff:fe00:{:x}", self.slot)),
+            router_ipv4: mapped_address(&self.router_ipv4),
+            router_ipv6: mapped_address(&self.router_ipv6),
+            resolvers,
             timeouts,
             max_connections: self.max_connections,
         }
@@ -123,6 +133,16 @@ pub fn mapped_address(text: &str) -> Address {
         std::net::IpAddr::V4(address) => mapped(address.octets()),
         std::net::IpAddr::V6(address) => address.octets(),
     }
+}
+
+/// A network as the tables of networks have it: bits of the mapped address, and the address.
+#[must_use]
+pub fn mapped_network(network: &IpNet) -> (u32, Address) {
+    let bits = match network {
+        IpNet::V4(_) => 96 + u32::from(network.prefix_len()),
+        IpNet::V6(_) => network.prefix_len().into(),
+    };
+    (bits, mapped_address(&network.network().to_string()))
 }
 
 /// One thing that happens in a case.
@@ -160,6 +180,10 @@ pub struct Case {
     pub is_strict: bool,
     /// Most connections; 0 for no bound of the case's own.
     pub max_connections: usize,
+    /// Seconds for which a first fragment is remembered.
+    pub fragment_seconds: u32,
+    /// Peers whose flows are always tracked.
+    pub auto_track: Vec<IpNet>,
     /// What happens.
     pub steps: Vec<Step>,
     /// All that is left in the end, if the case says so.
@@ -176,6 +200,8 @@ pub fn case(name: &str, rules: &[&str]) -> Case {
         enis: vec![EniSpec::new(1, rules)],
         is_strict: false,
         max_connections: 0,
+        fragment_seconds: 30,
+        auto_track: Vec::new(),
         steps: Vec::new(),
         left: None,
         current: 0,

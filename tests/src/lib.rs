@@ -19,6 +19,8 @@ pub mod table;
 
 pub mod pure;
 
+pub mod loaded;
+
 pub mod random;
 
 pub mod scenario;

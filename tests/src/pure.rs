@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use branchline::policy::Trees;
 use branchline_common::{
     account::Segments,
+    conntrack::Connection,
+    flow::FlowKey,
     link,
     maps::{COUNTERS, Endpoint, Eni},
     memory::Memory,
@@ -15,14 +17,12 @@ use branchline_common::{
 };
 
 use crate::{
-    case::{Case, EniSpec, LINK},
-    rules::{self, Rule},
+    case::{Case, EniSpec, LINK, mapped_network},
     world::{Tables, World},
 };
 
 /// Ticks per second, as far as this world is concerned.
 pub const TICKS_PER_SECOND: u32 = 100;
-const FRAGMENT_SECONDS: u32 = 30;
 
 /// The pipeline over memory.
 #[derive(Debug)]
@@ -42,14 +42,14 @@ pub struct Pure {
 
 impl Default for Pure {
     fn default() -> Self {
-        Self::new(TICKS_PER_SECOND, FRAGMENT_SECONDS * TICKS_PER_SECOND)
+        Self::new(TICKS_PER_SECOND)
     }
 }
 
 impl Pure {
-    /// A world whose clock runs so fast and that remembers first fragments so long.
+    /// A world whose clock runs so fast.
     #[must_use]
-    pub fn new(ticks_per_second: u32, fragment_ticks: u32) -> Self {
+    pub fn new(ticks_per_second: u32) -> Self {
         Self {
             memory: Memory::default(),
             enis: HashMap::new(),
@@ -62,7 +62,7 @@ impl Pure {
             epoch: 1,
             is_strict: false,
             ticks_per_second,
-            fragment_ticks,
+            fragment_ticks: 0,
         }
     }
 
@@ -151,14 +151,23 @@ pub fn endpoints(eni: &EniSpec) -> [Endpoint; 2] {
     [eni.mac(), [0xff; 6]].map(|mac| Endpoint::of(LINK, Some(eni.vlan()), mac))
 }
 
-impl Pure {
-    /// The trees that policies for [`Pure::obey`] are compiled into.
-    pub fn trees(&mut self) -> &mut Trees {
+impl World for Pure {
+    fn set_up(&mut self, case: &Case) {
+        *self = Self::new(self.ticks_per_second);
+        self.is_strict = case.is_strict;
+        self.fragment_ticks = case.fragment_seconds * self.ticks_per_second;
+        self.memory.max_connections = case.max_connections;
+        self.memory.auto_track = case.auto_track.iter().map(mapped_network).collect();
+        for eni in &case.enis {
+            self.set_rules(eni, &eni.rules);
+        }
+    }
+
+    fn trees(&mut self) -> &mut Trees {
         &mut self.trees
     }
 
-    /// Lets an ENI obey a policy.
-    pub fn obey(&mut self, eni: &EniSpec, policy: &Policy) {
+    fn obey(&mut self, eni: &EniSpec, policy: &Policy) {
         let writes = self.trees.unwritten();
         let compiled = &mut self.memory.compiled;
         compiled.rule_sets.extend(writes.rule_sets.iter().copied());
@@ -173,25 +182,26 @@ impl Pure {
         compiled.policies.insert(index, policy);
         self.enis
             .insert(eni.slot, eni.eni(index, self.ticks_per_second));
-    }
-}
-
-impl World for Pure {
-    fn set_up(&mut self, case: &Case) {
-        *self = Self::new(self.ticks_per_second, self.fragment_ticks);
-        self.is_strict = case.is_strict;
-        self.memory.max_connections = case.max_connections;
-        for eni in &case.enis {
-            self.set_rules(eni, &eni.rules);
-            for endpoint in endpoints(eni) {
-                self.endpoints.insert(endpoint, eni.slot);
-            }
+        for endpoint in endpoints(eni) {
+            self.endpoints.insert(endpoint, eni.slot);
         }
     }
 
-    fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]) {
-        let policy = rules::compile(&mut self.trees, rules);
-        self.obey(eni, &policy.entry);
+    fn unplug(&mut self, eni: &EniSpec) {
+        let slot = eni.slot;
+        self.endpoints.retain(|_, of| *of != slot);
+        self.enis.remove(&slot);
+        self.counters.remove(&slot);
+        let memory = &self.memory;
+        memory
+            .connections
+            .borrow_mut()
+            .retain(|key, _| key.eni != slot);
+        memory.rows.borrow_mut().retain(|key, _| key.eni != slot);
+        memory
+            .fragments
+            .borrow_mut()
+            .retain(|key, _| key.eni != slot);
     }
 
     fn frame(
@@ -218,6 +228,14 @@ impl World for Pure {
 
     fn next_epoch(&mut self) {
         self.epoch += 1;
+    }
+
+    fn connections(&self) -> Vec<(FlowKey, Connection)> {
+        let connections = self.memory.connections.borrow();
+        connections
+            .iter()
+            .map(|(key, connection)| (*key, **connection))
+            .collect()
     }
 
     fn tables(&self) -> Tables {

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use branchline::policy::Trees;
 use branchline_common::{
     account::{Account, Segments},
     conntrack::{Connection, State, Tracking},
     flow::{FlowKey, kind},
     maps::{COUNTERS, Row},
+    policy::Policy,
     sequence::Windows,
     verdict::{Action, Direction, Verdict},
 };
 
 use crate::{
     case::{Case, EniSpec},
-    rules::Rule,
+    rules::{self, Rule},
 };
 
 /// Packets, bytes and TCP flags as the flow log reports them, over all intervals.
@@ -128,8 +130,20 @@ pub trait World {
     /// Forgets everything and sets up the ENIs of a case.
     fn set_up(&mut self, case: &Case);
 
-    /// Replaces an ENI's rules; the index is that in the case.
-    fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]);
+    /// The trees that policies for [`World::obey`] are compiled into.
+    fn trees(&mut self) -> &mut Trees;
+
+    /// Adds an ENI, or changes it, and lets it obey a policy.
+    fn obey(&mut self, eni: &EniSpec, policy: &Policy);
+
+    /// Removes an ENI and all that its packets have left.
+    fn unplug(&mut self, eni: &EniSpec);
+
+    /// Adds an ENI, or changes it, and gives it these rules.
+    fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]) {
+        let policy = rules::compile(self.trees(), rules);
+        self.obey(eni, &policy.entry);
+    }
 
     /// Hands a frame to the hook of an ENI.
     fn frame(
@@ -148,6 +162,9 @@ pub trait World {
 
     /// Starts the next interval.
     fn next_epoch(&mut self);
+
+    /// The connections that are not swept.
+    fn connections(&self) -> Vec<(FlowKey, Connection)>;
 
     /// What packets have left.
     fn tables(&self) -> Tables;

@@ -121,6 +121,10 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         "--test",
         tier.name(),
     ]);
+    if args.long {
+        // Unoptimised, the oracle and the pure core take longer than the kernel.
+        cargo.arg("--release");
+    }
     for test in build::tests(&mut cargo)? {
         let mut command = sandbox::command(&test.path);
         command

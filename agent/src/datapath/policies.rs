@@ -101,6 +101,7 @@ impl Datapath {
             let request = SwitchRequest {
                 slots: slots.len() as u32,
                 policy: index,
+                ..SwitchRequest::default()
             };
             let mut data = request.as_bytes().to_vec();
             data.extend_from_slice(slots.as_bytes());

@@ -2,7 +2,7 @@
 
 use branchline_common::{
     conntrack::Tracking,
-    flow::{FlowKey, is_icmp, is_ipv4},
+    flow::{Address, FlowKey, is_icmp, is_ipv4},
     policy::{AUDITED, Key, Policies, Policy, RuleSet, descend, scope},
     verdict::Direction,
 };
@@ -21,6 +21,11 @@ impl Policies for Trees {
 
     fn rule_set(&self, index: u32) -> Option<&RuleSet> {
         self.sets.get(index)
+    }
+
+    /// Whether a flow is tracked does not matter to those who ask the trees.
+    fn is_auto_tracked(&self, _peer: &Address) -> bool {
+        false
     }
 }
 

@@ -1,4 +1,5 @@
-//! Runs files of scenarios through every judge and prints where they disagree.
+//! Runs files of scenarios through every judge and prints where they disagree: the oracle, the pure
+//! core, and the loaded programs, which need root.
 //!
 //! Exits with 1 if there is a mismatch, with 2 if a file cannot be read.
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use branchline_tests::scenario::{
+    data_plane,
     format::{self, Scenario},
     oracle::Oracle,
     runner::{self, Judge, Mismatch},
@@ -38,7 +40,8 @@ fn run(files: &[PathBuf], out: &mut impl Write) -> Result<bool> {
     }
     // The first is the measure of the others where a case says nothing.
     let mut oracle = Oracle::default();
-    let judges: &mut [&mut dyn Judge] = &mut [&mut oracle];
+    let (mut pure, mut program) = (data_plane::pure(), data_plane::program());
+    let judges: &mut [&mut dyn Judge] = &mut [&mut oracle, &mut pure, &mut program];
     let mut mismatches = Vec::new();
     for scenario in &scenarios {
         mismatches.extend(runner::run(scenario, judges));

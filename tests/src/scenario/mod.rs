@@ -15,4 +15,6 @@ pub mod runner;
 
 pub mod oracle;
 
+pub mod data_plane;
+
 pub mod random;

@@ -34,6 +34,17 @@ pub struct Plugged {
 }
 
 impl Plugged {
+    /// Whether an address is one of its own: primary, secondary or of a delegated prefix.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        let eni = &self.eni;
+        let is_one = match address {
+            IpAddr::V4(address) => eni.ipv4.contains(&address),
+            IpAddr::V6(address) => eni.ipv6.contains(&address),
+        };
+        is_one || eni.prefixes.iter().any(|prefix| prefix.contains(&address))
+    }
+
     /// The IPv6 link-local address of the MAC address 02:00:00:00:00:slot (RFC 4291 appendix A).
     #[must_use]
     pub fn link_local(&self) -> Ipv6Addr {

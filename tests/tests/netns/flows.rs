@@ -93,7 +93,7 @@ impl Host {
     }
 
     fn map<V: aya::Pod>(&self, name: &str) -> HashMap<MapData, FlowKey, V> {
-        let pin = self.pins.join("maps-v1").join(name);
+        let pin = self.pins.join("maps-v2").join(name);
         Map::HashMap(MapData::from_pin(pin).unwrap())
             .try_into()
             .unwrap()

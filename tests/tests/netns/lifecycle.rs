@@ -86,7 +86,6 @@ fn a_removed_task_leaves_nothing() {
             "CONNECTIONS",
             "ROWS",
             "FRAGMENTS",
-            "PEERS",
             "ENIS",
             "COUNTERS",
         ] {

@@ -15,7 +15,7 @@ use branchline_tests::{
     world::World,
 };
 
-use crate::loaded::{DROPPED, Loaded, Output, PASSED, REDIRECTED, plug, with_shared};
+use branchline_tests::loaded::{DROPPED, Loaded, Output, PASSED, REDIRECTED, plug, with_shared};
 
 const A: Mac = [2, 0, 0, 0, 0, 1];
 const B: Mac = [2, 0, 0, 0, 0, 2];

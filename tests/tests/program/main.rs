@@ -3,7 +3,7 @@
 
 mod fabric;
 
-mod loaded;
+mod golden;
 
 mod sweep;
 
@@ -19,13 +19,13 @@ use branchline_common::{
 use branchline_tests::{
     case::{Case, ROUTER_MAC, Step, case},
     frame::Frame,
+    loaded::{self, Loaded, chain, with_shared},
     packet,
     pure::Pure,
     random::Random,
     table,
     world::{Tables, World},
 };
-use loaded::{Loaded, with_shared};
 
 /// Runs a case in both worlds; both must say what it says and leave the same.
 fn run_in_both(case: &Case, loaded: &mut Loaded) -> Result<(), String> {
@@ -69,7 +69,8 @@ fn every_case_of_the_table_comes_out_as_it_says() {
         ordinary.into_iter().filter_map(run).collect()
     });
     for case in small {
-        let mut loaded = Loaded::new(case.max_connections as u32);
+        let loaded = Loaded::new(case.max_connections as u32);
+        let mut loaded = loaded.unwrap_or_else(|error| panic!("{}", chain(&error)));
         wrong.extend(run_in_both(case, &mut loaded).err());
     }
     assert!(
@@ -82,6 +83,8 @@ fn every_case_of_the_table_comes_out_as_it_says() {
 
 /// Frames of one round of random ones.
 const FRAMES: usize = 20_000;
+/// Frames of all rounds of the long run.
+const LONG_FRAMES: u64 = 10_000_000;
 /// After so many frames both worlds are compared and time goes by.
 const BATCH: usize = 1_000;
 const HALF_HOUR: u32 = 1_800;
@@ -113,6 +116,7 @@ fn random_case(seed: u64) -> Case {
     .eni(3, &["egress all 0.0.0.0/0", "egress all ::/0"])
     .flags(0);
     case.is_strict = seed % 4 == 3;
+    case.fragment_seconds = HALF_HOUR;
     for eni in &mut case.enis {
         let timer = |state: State| (state, HALF_HOUR * (2 * (state as u32 % 3) + 1));
         eni.timeouts = State::ALL.into_iter().map(timer).collect();
@@ -124,10 +128,9 @@ fn random_case(seed: u64) -> Case {
 fn random_round(loaded: &mut Loaded, seed: u64) -> HashSet<Verdict> {
     let case = random_case(seed);
     let ticks = loaded.ticks_per_second();
-    let mut pure = Pure::new(ticks, HALF_HOUR * ticks);
+    let mut pure = Pure::new(ticks);
     pure.set_up(&case);
     loaded.set_up(&case);
-    loaded.control(|control| control.fragment_ticks = HALF_HOUR * ticks);
     let mut random = Random::new(seed);
     let mut verdicts = HashSet::new();
     for index in 0..FRAMES {
@@ -190,9 +193,9 @@ fn random_frames_get_the_verdict_and_leave_the_entries_of_the_pure_pipeline() {
 }
 
 #[test]
-#[ignore = "a million frames; `cargo xtask test program --long` runs it"]
-fn a_million_random_frames_get_the_verdicts_of_the_pure_pipeline() {
-    for seed in 2..52 {
+#[ignore = "ten million frames; `cargo xtask test program --long` runs it"]
+fn ten_million_random_frames_get_the_verdicts_of_the_pure_pipeline() {
+    for seed in 2..2 + LONG_FRAMES / FRAMES as u64 {
         with_shared(|loaded| random_round(loaded, seed));
     }
 }

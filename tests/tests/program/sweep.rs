@@ -13,7 +13,7 @@ use branchline_tests::{
     world::World,
 };
 
-use crate::loaded::{Loaded, with_shared};
+use branchline_tests::loaded::{Loaded, with_shared};
 
 /// Runs a test with an ENI that may send UDP.
 fn with_sender(test: impl FnOnce(&mut Loaded, &Case)) {

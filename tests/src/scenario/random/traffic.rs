@@ -83,6 +83,7 @@ impl Generator {
         };
         let is_ipv4 = quoted.src.is_ipv4();
         let own = self.own(&flow.eni, is_ipv4);
+        self.quote_primary(&flow.eni, dir, &mut quoted);
         let peer = self.peer(is_ipv4);
         let (src, dst) = ends(dir, own, peer);
         let mut pkt = IpPkt::new(src, dst, icmp_of(is_ipv4));
@@ -95,6 +96,18 @@ impl Generator {
         };
         pkt.inner = Some(Box::new(quoted));
         (flow.eni, dir, pkt)
+    }
+
+    /// Puts the ENI's primary address in place of another of its own where an error that goes `dir`
+    /// quotes it as the local end: the data plane knows no other.
+    fn quote_primary(&self, eni: &str, dir: Direction, quoted: &mut IpPkt) {
+        let local = match dir {
+            Direction::Ingress => &mut quoted.src,
+            Direction::Egress => &mut quoted.dst,
+        };
+        if self.setting.enis[eni].has(*local) {
+            *local = self.own(eni, local.is_ipv4());
+        }
     }
 
     /// A part of a datagram, of few datagrams: first or later, in any order.

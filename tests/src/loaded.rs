@@ -1,17 +1,27 @@
-//! The [`World`] of the program tier: the loaded programs under BPF_PROG_TEST_RUN.
+//! The [`World`] of the program tier: the loaded programs under BPF_PROG_TEST_RUN. Needs root.
 //!
 //! The kernel's clock cannot be moved, so time goes by in the maps: all time stamps are moved into
 //! the past.
 
-use std::sync::{Mutex, PoisonError};
+#![expect(clippy::unwrap_used, reason = "a map that refuses ends the test")]
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{
+    case::{Case, EniSpec, LINK, mapped_network},
+    pure,
+    world::{Tables, World},
+};
 use aya::{
     TestRunOptions,
     maps::{HashMap, Map, MapData, MapInfo},
     programs::TestRun,
 };
 use branchline::{
-    datapath::{Datapath, Settings, program},
+    datapath::{Datapath, DatapathError, Settings, program},
     policy::Trees,
 };
 use branchline_common::{
@@ -22,21 +32,15 @@ use branchline_common::{
     policy::Policy,
     verdict::{Direction, DropReason, Verdict},
 };
-use branchline_tests::{
-    case::{Case, EniSpec, LINK},
-    pure,
-    rules::{self, Rule},
-    world::{Tables, World},
-};
 use zerocopy::IntoBytes;
 
 /// `TC_ACT_OK`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT` (`include/uapi/linux/pkt_cls.h`).
-pub(crate) const PASSED: u32 = 0;
-pub(crate) const DROPPED: u32 = 2;
-pub(crate) const REDIRECTED: u32 = 7;
+pub const PASSED: u32 = 0;
+/// See [`PASSED`].
+pub const DROPPED: u32 = 2;
+/// See [`PASSED`].
+pub const REDIRECTED: u32 = 7;
 
-/// Highest slot that a case uses.
-const SLOTS: u32 = 3;
 /// Offsets in `struct __sk_buff`, and its length (`include/uapi/linux/bpf.h`).
 const SKB_GSO_SEGS: usize = 164;
 const SKB_GSO_SIZE: usize = 176;
@@ -44,73 +48,87 @@ const SKB_LEN: usize = 192;
 
 /// What a program made of a frame.
 #[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) code: u32,
-    pub(crate) frame: Vec<u8>,
+pub struct Output {
+    /// The TC code.
+    pub code: u32,
+    /// The frame that it is now.
+    pub frame: Vec<u8>,
 }
 
 /// The loaded programs and their maps.
-pub(crate) struct Loaded {
-    pub(crate) datapath: Datapath,
+pub struct Loaded {
+    /// The programs and maps.
+    pub datapath: Datapath,
     connections: HashMap<MapData, FlowKey, Connection>,
     fragments: HashMap<MapData, FlowKey, FragmentFate>,
     trees: Trees,
     policies: u32,
     branch: Option<u32>,
+    /// Slots of ENIs that are there, and 0.
+    slots: BTreeSet<u32>,
     /// Frame that the last packet became.
-    pub(crate) output: Vec<u8>,
-    /// All counters after the last packet.
-    counted: Vec<[u64; COUNTERS]>,
+    pub output: Vec<u8>,
+    /// Counters of all slots after the last packet.
+    counted: BTreeMap<u32, [u64; COUNTERS]>,
 }
 
 /// The programs that most tests share, as loading takes longer than a test.
 static SHARED: Mutex<Option<Loaded>> = Mutex::new(None);
 
+/// Rows that fit.
+const ROWS: u32 = 65_536;
 /// Connections that fit into the shared programs' table.
 const CONNECTIONS: u32 = 65_536;
 
 /// Runs a test with the shared programs, as the test before left them: it sets up what it needs.
-pub(crate) fn with_shared<R>(test: impl FnOnce(&mut Loaded) -> R) -> R {
+pub fn with_shared<R>(test: impl FnOnce(&mut Loaded) -> R) -> R {
     require_privilege();
     // A test that failed leaves nothing that the next one's set-up does not clear.
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    test(shared.get_or_insert_with(|| Loaded::new(CONNECTIONS)))
+    test(shared.get_or_insert_with(|| {
+        Loaded::new(CONNECTIONS).unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }))
 }
 
 impl Loaded {
     /// Loads the programs, with room for so many connections.
-    pub(crate) fn new(connections: u32) -> Self {
+    ///
+    /// # Errors
+    /// The kernel does not take them.
+    pub fn new(connections: u32) -> Result<Self, DatapathError> {
         let settings = Settings {
             pins: None,
             connections,
-            rows: 65_536,
+            rows: ROWS,
             log_drops: false,
             tcp_strict: false,
         };
-        let mut datapath =
-            Datapath::load(&settings).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut datapath = Datapath::load(&settings)?;
         let (connections, fragments) = (
             hash_map(&mut datapath, name::CONNECTIONS),
             hash_map(&mut datapath, name::FRAGMENTS),
         );
-        Self {
+        Ok(Self {
             datapath,
             connections,
             fragments,
             trees: Trees::default(),
             policies: 0,
             branch: None,
+            slots: BTreeSet::from([0]),
             output: Vec::new(),
-            counted: Vec::new(),
-        }
+            counted: BTreeMap::new(),
+        })
     }
 
-    pub(crate) fn ticks_per_second(&self) -> u32 {
+    /// Ticks of the kernel's clock in a second.
+    #[must_use]
+    pub fn ticks_per_second(&self) -> u32 {
         self.datapath.clock().ticks_per_second()
     }
 
     /// Moves all time stamps so many ticks into the past.
-    pub(crate) fn age(&mut self, ticks: u32) {
+    pub fn age(&mut self, ticks: u32) {
         for (key, mut connection) in self.datapath.connections().unwrap() {
             let seen = &mut connection.tracking.last_seen;
             *seen = seen.wrapping_sub(ticks);
@@ -124,19 +142,14 @@ impl Loaded {
     }
 
     /// Changes what the programs are told.
-    pub(crate) fn control(&mut self, change: impl FnOnce(&mut Control)) {
+    pub fn control(&mut self, change: impl FnOnce(&mut Control)) {
         let mut control = self.datapath.control().unwrap();
         change(&mut control);
         self.datapath.set_control(control).unwrap();
     }
 
     /// Runs a program on a frame.
-    pub(crate) fn run(
-        &mut self,
-        program: &'static str,
-        frame: &[u8],
-        segments: Segments,
-    ) -> Output {
+    pub fn run(&mut self, program: &'static str, frame: &[u8], segments: Segments) -> Output {
         let mut context = [0; SKB_LEN];
         context[SKB_GSO_SEGS..SKB_GSO_SEGS + 4].copy_from_slice(segments.count.as_bytes());
         context[SKB_GSO_SIZE..SKB_GSO_SIZE + 4].copy_from_slice(segments.size.as_bytes());
@@ -158,42 +171,28 @@ impl Loaded {
     }
 
     /// The counters of a slot.
-    pub(crate) fn counters(&self, slot: u32) -> [u64; COUNTERS] {
+    #[must_use]
+    pub fn counters(&self, slot: u32) -> [u64; COUNTERS] {
         self.datapath.counters(slot).unwrap().packets
     }
 
-    fn all_counters(&self) -> Vec<[u64; COUNTERS]> {
-        (0..=SLOTS).map(|slot| self.counters(slot)).collect()
-    }
-}
-
-impl Loaded {
-    /// The trees that policies for [`Loaded::obey`] are compiled into.
-    pub(crate) fn trees(&mut self) -> &mut Trees {
-        &mut self.trees
+    fn all_counters(&self) -> BTreeMap<u32, [u64; COUNTERS]> {
+        let slots = self.slots.iter();
+        slots.map(|slot| (*slot, self.counters(*slot))).collect()
     }
 
-    /// Lets an ENI obey a policy.
-    pub(crate) fn obey(&mut self, eni: &EniSpec, policy: &Policy) {
-        let writes = self.trees.unwritten();
-        self.datapath.write_trees(&writes).unwrap();
-        self.trees.written(&writes);
-        self.policies = self.policies % (maps::POLICIES - 1) + 1;
-        let index = self.policies;
-        let policy = Policy {
-            generation: index,
-            ..*policy
-        };
-        self.datapath.write_policy(index, &policy).unwrap();
-        let slot = u32::from(eni.slot);
-        let value = eni.eni(index, self.ticks_per_second());
-        self.datapath.set_eni(slot, &value).unwrap();
+    /// Takes an ENI out, with all that its packets have left.
+    fn forget(&mut self, slot: u32) {
+        self.datapath.unplug_eni(slot).unwrap();
+        self.datapath.forget_eni(slot).unwrap();
+        self.counted.remove(&slot);
     }
 }
 
 /// Whether BPF_PROG_TEST_RUN takes the frame on every kernel: newer ones refuse an untagged frame
 /// that is too short for the IP header that it announces. Those have their verdict in the pure tier.
-pub(crate) fn is_runnable(frame: &[u8]) -> bool {
+#[must_use]
+pub fn is_runnable(frame: &[u8]) -> bool {
     match frame[12..14] {
         [0x08, 0x00] => frame.len() >= 14 + 20,
         [0x86, 0xdd] => frame.len() >= 14 + 40,
@@ -202,7 +201,8 @@ pub(crate) fn is_runnable(frame: &[u8]) -> bool {
 }
 
 /// An error and its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let texts: Vec<_> = causes.map(ToString::to_string).collect();
     texts.join(": ")
@@ -242,9 +242,8 @@ fn hash_map<V: aya::Pod>(datapath: &mut Datapath, name: &str) -> HashMap<MapData
 
 impl World for Loaded {
     fn set_up(&mut self, case: &Case) {
-        for slot in 0..=SLOTS {
-            self.datapath.unplug_eni(slot).unwrap();
-            self.datapath.forget_eni(slot).unwrap();
+        for slot in std::mem::replace(&mut self.slots, BTreeSet::from([0])) {
+            self.forget(slot);
         }
         self.trees = Trees::default();
         self.policies = 0;
@@ -257,20 +256,49 @@ impl World for Loaded {
             } else {
                 0
             };
+            control.fragment_ticks = case.fragment_seconds * control.ticks_per_second;
         });
+        let networks: Vec<_> = case.auto_track.iter().map(mapped_network).collect();
+        let networks: Vec<_> = networks.iter().map(|(bits, of)| (*of, *bits)).collect();
+        self.datapath.set_auto_track(&networks).unwrap();
         for eni in &case.enis {
             self.set_rules(eni, &eni.rules);
+        }
+    }
+
+    fn trees(&mut self) -> &mut Trees {
+        &mut self.trees
+    }
+
+    fn obey(&mut self, eni: &EniSpec, policy: &Policy) {
+        let writes = self.trees.unwritten();
+        self.datapath.write_trees(&writes).unwrap();
+        self.trees.written(&writes);
+        self.policies = self.policies % (maps::POLICIES - 1) + 1;
+        let index = self.policies;
+        let policy = Policy {
+            generation: index,
+            ..*policy
+        };
+        self.datapath.write_policy(index, &policy).unwrap();
+        let slot = u32::from(eni.slot);
+        let value = eni.eni(index, self.ticks_per_second());
+        self.datapath.set_eni(slot, &value).unwrap();
+        if self.slots.insert(slot) {
+            self.counted.insert(slot, self.counters(slot));
             for endpoint in pure::endpoints(eni) {
-                self.datapath
-                    .set_endpoint(endpoint, u32::from(eni.slot))
-                    .unwrap();
+                self.datapath.set_endpoint(endpoint, slot).unwrap();
             }
         }
     }
 
-    fn set_rules(&mut self, eni: &EniSpec, rules: &[Rule]) {
-        let policy = rules::compile(&mut self.trees, rules);
-        self.obey(eni, &policy.entry);
+    fn unplug(&mut self, eni: &EniSpec) {
+        let slot = u32::from(eni.slot);
+        self.forget(slot);
+        self.slots.remove(&slot);
+        if self.branch == Some(slot) {
+            self.branch = None;
+        }
     }
 
     fn frame(
@@ -293,13 +321,20 @@ impl World for Loaded {
         self.output = output.frame;
         let after = self.all_counters();
         let before = std::mem::replace(&mut self.counted, after);
-        let counted: Vec<usize> = before
+        let none = [0; COUNTERS];
+        let counted: Vec<usize> = self
+            .counted
             .iter()
-            .flatten()
-            .zip(self.counted.iter().flatten())
-            .enumerate()
+            .flat_map(|(slot, after)| {
+                before
+                    .get(slot)
+                    .unwrap_or(&none)
+                    .iter()
+                    .zip(after)
+                    .enumerate()
+            })
             .filter(|(_, (before, after))| after > before)
-            .map(|(index, _)| index % COUNTERS)
+            .map(|(index, _)| index)
             .collect();
         match (output.code, &counted[..]) {
             (REDIRECTED, []) => Verdict::Allow,
@@ -316,17 +351,27 @@ impl World for Loaded {
     }
 
     fn sweep(&mut self) {
-        let connections = self.datapath.connections().unwrap();
         let grace = SWEEP_GRACE_SECONDS * self.ticks_per_second();
-        // What is dead by now may go at once: no packet is on its way.
-        let keys: Vec<_> = connections.iter().map(|(key, _)| *key).collect();
-        self.age(grace);
-        self.datapath.sweep(&keys, u32::MAX).unwrap();
-        self.age(grace.wrapping_neg());
+        let now = self.datapath.ticks().unwrap();
+        let mut dead = Vec::new();
+        for (key, mut connection) in self.connections() {
+            if !connection.tracking.is_live(now) {
+                // What is dead by now may go at once: no packet is on its way.
+                let seen = &mut connection.tracking.last_seen;
+                *seen = seen.wrapping_sub(grace);
+                self.connections.insert(key, connection, 0).unwrap();
+                dead.push(key);
+            }
+        }
+        self.datapath.sweep(&dead, u32::MAX).unwrap();
     }
 
     fn next_epoch(&mut self) {
         self.control(|control| control.epoch += 1);
+    }
+
+    fn connections(&self) -> Vec<(FlowKey, Connection)> {
+        self.datapath.connections().unwrap()
     }
 
     fn tables(&self) -> Tables {
@@ -337,8 +382,7 @@ impl World for Loaded {
         for (key, row) in self.datapath.rows().unwrap() {
             tables.add_row(key, &row);
         }
-        for slot in 0..=SLOTS {
-            let counters = self.counters(slot);
+        for (slot, counters) in self.all_counters() {
             if counters.iter().any(|count| *count > 0) {
                 tables.counters.insert(slot as u16, counters);
             }
@@ -348,7 +392,8 @@ impl World for Loaded {
 }
 
 /// An ENI's entries besides its rules, for tests of the fabric.
-pub(crate) fn plug(loaded: &mut Loaded, slot: u32, eni: &Eni) {
+pub fn plug(loaded: &mut Loaded, slot: u32, eni: &Eni) {
+    loaded.slots.insert(slot);
     loaded.datapath.set_eni(slot, eni).unwrap();
     let endpoint = Endpoint::of(eni.trunk_ifindex, Some(eni.vlan), eni.mac);
     loaded.datapath.set_endpoint(endpoint, slot).unwrap();
