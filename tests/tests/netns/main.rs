@@ -11,6 +11,7 @@ mod flows;
 mod ground;
 mod lifecycle;
 mod restart;
+mod security_groups;
 mod spoof;
 mod traffic;
 mod vm;
