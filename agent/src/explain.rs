@@ -147,10 +147,10 @@ pub fn judge(
             .rule
             .as_ref()
             .and_then(|rule| world::allowing(scene, rule)),
-        tracked: match said.step {
-            _ if audited => Some(packet.opens_connection()),
-            _ if is_asked && allowed => said.tracked,
-            _ => None,
+        tracked: if audited {
+            Some(packet.opens_connection())
+        } else {
+            said.tracked.filter(|_| is_asked && allowed)
         },
         tracking_reason: None,
         loaded: None,
@@ -179,7 +179,7 @@ pub fn judge(
     Ok(judgement)
 }
 
-/// The address of an ENI in the family of `like`.
+/// The address of an ENI in one family.
 #[must_use]
 pub fn address_of(eni: &Eni, is_ipv6: bool) -> Option<IpAddr> {
     if is_ipv6 {
