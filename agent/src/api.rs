@@ -47,6 +47,46 @@ pub struct TaskDescription {
     /// The ENI's id on the trunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan_id: Option<u16>,
+    /// What its ENI has counted; only where one task is asked for, and while its ENI is in the data plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<EniCounters>,
+}
+
+/// What an ENI has counted since it was put into the data plane. The first two have the names of EC2's metrics of the
+/// ENA driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EniCounters {
+    /// Packets of new connections that were refused because the ENI's share or the host's table was full.
+    pub conntrack_allowance_exceeded: u64,
+    /// Connections that it may still open now: what is left of its share, and at most what the table has left.
+    pub conntrack_allowance_available: u64,
+    /// Packets that passed only because a group is in audit mode.
+    pub would_be_denials: u64,
+}
+
+impl EniCounters {
+    /// By what the data plane counts of an ENI: `exceeded` and `audited` packets, `tracked` connections of its `share`,
+    /// and `left`, what the host's table has room for.
+    #[must_use]
+    pub fn of(exceeded: u64, audited: u64, tracked: u64, share: u32, left: u64) -> Self {
+        Self {
+            conntrack_allowance_exceeded: exceeded,
+            conntrack_allowance_available: u64::from(share).saturating_sub(tracked).min(left),
+            would_be_denials: audited,
+        }
+    }
+}
+
+/// What the ENI of one task has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskCounters {
+    /// The task.
+    pub task_id: String,
+    /// Its ENI.
+    pub network_interface_id: String,
+    /// What the ENI has counted.
+    pub counters: EniCounters,
 }
 
 /// ECS's names for where a task is; those that a host's network can be in.
@@ -119,6 +159,9 @@ pub struct Status {
     pub conntrack_max_entries: u32,
     /// New connections refused because the table was full.
     pub conntrack_allowance_exceeded: u64,
+    /// What each ENI in the data plane has counted, by task.
+    #[serde(default)]
+    pub network_interfaces: Vec<TaskCounters>,
     /// Dropped packets by reason, reasons that occurred only.
     pub drops: Vec<DropCount>,
     /// Flow-log files.
@@ -237,6 +280,7 @@ impl TaskDescription {
             network_namespace: record.netns.clone(),
             host_link: record.host_link.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
+            counters: None,
         }
     }
 
@@ -331,6 +375,17 @@ pub(crate) mod tests {
             "vlanId": 7,
         });
         assert_eq!(serde_json::to_value(describe(&record)).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_available_ends_with_the_share_or_the_table() {
+        let available = |tracked, share, left| {
+            EniCounters::of(3, 4, tracked, share, left).conntrack_allowance_available
+        };
+        assert_eq!(available(10, 100, 1_000), 90);
+        assert_eq!(available(10, 100, 50), 50);
+        // A share that was lowered under a running task.
+        assert_eq!(available(200, 100, 50), 0);
     }
 
     #[test]

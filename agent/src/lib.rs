@@ -52,6 +52,8 @@ pub mod security_groups;
 
 pub mod policy;
 
+pub mod explain;
+
 pub mod flows;
 
 pub mod state;

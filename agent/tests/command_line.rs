@@ -15,6 +15,7 @@ use branchline::api::{
 };
 use branchline::config::ConntrackConfig;
 use branchline::eni_settings::EniSettings;
+use branchline::explain::{ExplainRequest, Explanation};
 use branchline::field_error::FieldError;
 use branchline::server::{Added, Control, ControlError, bind, serve};
 use branchline::spec::{TaskId, TaskSpec};
@@ -62,6 +63,7 @@ impl Control for Memory {
             network_namespace: self.netns.clone(),
             host_link: "bl0".into(),
             vlan_id: Some(1),
+            counters: None,
         };
         match self
             .tasks
@@ -133,6 +135,18 @@ impl Control for Memory {
             notes: applied.notes,
             flow_count: 7,
             ..SecurityGroupsDiff::default()
+        })
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
+        let source = "10.0.0.1".parse().unwrap();
+        let to = request.to.parse();
+        let to = to.map_err(|_| ControlError::Conflict(format!("{} is no address", request.to)))?;
+        let packet = request.opening(source, to).map_err(ControlError::Invalid)?;
+        Ok(Explanation {
+            allowed: packet.destination_port == 443,
+            packet,
+            judgements: Vec::new(),
         })
     }
 
@@ -464,4 +478,27 @@ fn awss_output_becomes_a_file_without_an_agent() {
         failure(&nothing)
     );
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn explain_answers_with_its_exit_code() {
+    let agent = Agent::start("explain");
+    let run = |to: &str, more: &[&str]| {
+        let arguments = ["explain", "--from", "web", "--to", to, "--proto", "tcp"];
+        let output = agent.run(&[&arguments, more].concat());
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    assert_eq!(
+        run("10.0.0.2", &["--port", "443"]),
+        (Some(0), String::new())
+    );
+    assert_eq!(run("10.0.0.2", &["--port", "80"]), (Some(1), String::new()));
+    let (code, error) = run("10.0.0.2", &[]);
+    assert_eq!(code, Some(2));
+    assert!(error.starts_with("error: port: is missing"), "{error}");
+    let (code, error) = run("nobody", &["--port", "80"]);
+    assert_eq!(
+        (code, error.as_str()),
+        (Some(2), "error: nobody is no address\n")
+    );
 }

@@ -1,6 +1,7 @@
 //! What the agent does on request.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -12,11 +13,13 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{Agent, previous_forwarding};
 use crate::{
     api::{
-        ApplyRequest, DropCount, HostChange, SecurityGroupDescription, SecurityGroupList,
-        SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCounts, TaskDescription,
+        ApplyRequest, DropCount, EniCounters, HostChange, SecurityGroupDescription,
+        SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCounters,
+        TaskCounts, TaskDescription,
     },
-    datapath::lock,
+    datapath::{DatapathError, lock},
     eni_settings::{self, EniSettings},
+    explain::{ExplainRequest, Explanation},
     field_error::FieldError,
     nat::TableState,
     netns::Netns,
@@ -77,7 +80,14 @@ impl Control for Agent {
 
     async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
         match self.store.task(&id).map_err(failed)? {
-            Some(task) => Ok(self.describe(&task)),
+            Some(task) => {
+                let counters = self.eni_counters(std::slice::from_ref(&task));
+                let counters = counters.map_err(failed)?.into_iter().next();
+                Ok(TaskDescription {
+                    counters: counters.map(|each| each.counters),
+                    ..self.describe(&task)
+                })
+            }
             None => Err(ControlError::Unknown(id)),
         }
     }
@@ -104,6 +114,10 @@ impl Control for Agent {
         self.diff(&request).await
     }
 
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
+        self.explain_packet(&request)
+    }
+
     async fn status(&self) -> Result<Status, ControlError> {
         let tasks = self.store.tasks().map_err(failed)?;
         let in_phase = |phase| tasks.iter().filter(|task| task.phase == phase).count();
@@ -124,6 +138,7 @@ impl Control for Agent {
             conntrack_entries: connections,
             conntrack_max_entries: self.config.conntrack.max_entries,
             conntrack_allowance_exceeded: exceeded,
+            network_interfaces: self.eni_counters(&tasks).map_err(failed)?,
             drops,
             flow_log: self.host.exporter.status(),
             host_changes: self
@@ -162,6 +177,38 @@ impl Agent {
         let attributes = task.spec.network_interface_attributes();
         let settings = EniSettings::resolve(&self.config.conntrack, attributes);
         TaskDescription::of(task, settings)
+    }
+
+    /// What the ENIs of `tasks` have counted, of those that are in the data plane.
+    fn eni_counters(&self, tasks: &[TaskRecord]) -> Result<Vec<TaskCounters>, DatapathError> {
+        let plugs = self.host.plugs();
+        let datapath = lock(&self.host.datapath);
+        let mut tracked = BTreeMap::new();
+        for slot in plugs.slots().keys() {
+            tracked.insert(*slot, datapath.tracked(*slot)?);
+        }
+        let table = u64::from(self.config.conntrack.max_entries);
+        let left = table.saturating_sub(tracked.values().sum());
+        let mut found = Vec::new();
+        for task in tasks {
+            let Some(slot) = plugs.slot(&task.eni.eni_id) else {
+                continue;
+            };
+            let attributes = task.spec.network_interface_attributes();
+            let share = EniSettings::resolve(&self.config.conntrack, attributes).max_connections;
+            let counters = datapath.counters(slot)?;
+            let [exceeded, audited] = [
+                counters.packets[DropReason::ConntrackFull as usize],
+                counters.audited,
+            ];
+            let own = tracked.get(&slot).copied().unwrap_or_default();
+            found.push(TaskCounters {
+                task_id: task.spec.task_id.to_string(),
+                network_interface_id: task.eni.eni_id.clone(),
+                counters: EniCounters::of(exceeded, audited, own, share, left),
+            });
+        }
+        Ok(found)
     }
 
     /// Chooses an ENI for a task and stores both before anything is done on the host.
@@ -217,7 +264,7 @@ impl Agent {
         }
     }
 
-    fn counts(&self) -> Result<(Vec<DropCount>, u64, u64), crate::datapath::DatapathError> {
+    fn counts(&self) -> Result<(Vec<DropCount>, u64, u64), DatapathError> {
         let plugs = self.host.plugs();
         let datapath = lock(&self.host.datapath);
         let mut tracked = 0;

@@ -16,6 +16,7 @@ use crate::api::{
     ApiError, ApplyRequest, ErrorBody, SecurityGroupDescription, SecurityGroupList,
     SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskList,
 };
+use crate::explain::{ExplainRequest, Explanation};
 use crate::spec::TaskId;
 
 /// Talks to the agent at one socket.
@@ -140,6 +141,14 @@ impl Client {
         request: &ApplyRequest,
     ) -> Result<SecurityGroupsDiff, ClientError> {
         self.post("/v1/security-groups/diff", request).await
+    }
+
+    /// What becomes of a packet.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
+        self.post("/v1/explain", request).await
     }
 
     /// The agent as it runs.

@@ -4,6 +4,7 @@
 
 pub mod client;
 mod exec;
+mod explain;
 mod security_groups;
 mod text;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use self::client::{Client, ClientError};
 use self::exec::ExecError;
+use self::explain::ExplainArguments;
 use self::security_groups::{FormError, SecurityGroupCommand};
 use crate::config::{Config, ConfigError};
 use crate::doctor;
@@ -68,6 +70,8 @@ enum Command {
     /// Apply, list, show, compare or import security groups.
     #[command(subcommand)]
     Sg(SecurityGroupCommand),
+    /// Say whether a packet that opens a flow is allowed, and which rule of which group decides.
+    Explain(ExplainArguments),
     /// Show the agent as it runs, and what it changed on the host.
     Status(Output),
     /// Check whether this host can run the agent, and say what is missing.
@@ -170,6 +174,7 @@ enum CommandError {
 /// Runs the command; what `agent` and `purge` do is `host`'s.
 ///
 /// Exit codes: 0 done, 1 failed (said in one line on standard error), 2 wrong usage (by clap, before this).
+/// `explain` exits with 0 for allowed, 1 for denied and 2 for failed.
 /// `task exec` replaces the process, whose exit code is then the command's.
 pub fn run(arguments: Arguments, host: &impl Host) -> ExitCode {
     match command(arguments, host) {
@@ -190,6 +195,7 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
     match arguments.command {
         Command::Agent(file) => agent(&file.config, host)?,
         Command::Task(command) => task(command, &client)?,
+        Command::Explain(arguments) => return explained(explain::run(arguments, &client)),
         Command::Sg(command) => security_groups::run(command, &client)?,
         Command::Status(output) => {
             let status = wait(client.status())??;
@@ -211,6 +217,19 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
         Command::Purge(file) => purge(&file.config, host)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a packet is allowed is the answer, so that what cannot be said has a code of its own.
+fn explained(allowed: Result<bool, CommandError>) -> Result<ExitCode, CommandError> {
+    match allowed {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error @ CommandError::Print(_)) => Err(error),
+        Err(error) => {
+            eprintln!("error: {}", causes(&error));
+            Ok(ExitCode::from(2))
+        }
+    }
 }
 
 fn agent(config: &Path, host: &impl Host) -> Result<(), CommandError> {

@@ -31,6 +31,8 @@ fn commands_are_read() {
         "branchline sg show sg-web --json",
         "branchline sg diff groups.toml --prune",
         "branchline sg import a.json b.json --json",
+        "branchline explain --from web --to 10.0.0.9 --proto tcp --port 443",
+        "branchline explain --from fd00::9 --to web --proto icmpv6 --type 128 --code 0 --json",
         "branchline doctor",
         "branchline doctor --config /etc/b.toml --json",
         "branchline purge --config /etc/b.toml",

@@ -1,10 +1,11 @@
 //! Answers as tables for people. Pure: values in, text out.
 
+pub(super) mod explain;
 pub(super) mod security_groups;
 
 use comfy_table::{Table, presets::NOTHING};
 
-use crate::api::{Status, TaskDescription, TaskList, TaskStatus};
+use crate::api::{Status, TaskCounters, TaskDescription, TaskList, TaskStatus};
 use crate::doctor::Report;
 
 /// What stands where there is nothing.
@@ -92,6 +93,20 @@ pub(super) fn task(task: &TaskDescription) -> String {
         ),
     ];
     rows.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(counters) = &task.counters {
+        let counters = [
+            (
+                "conntrack_allowance_exceeded",
+                counters.conntrack_allowance_exceeded,
+            ),
+            (
+                "conntrack_allowance_available",
+                counters.conntrack_allowance_available,
+            ),
+            ("would_be_denials", counters.would_be_denials),
+        ];
+        rows.extend(counters.map(|(name, count)| (name.to_owned(), count.to_string())));
+    }
     rows.push((
         "networkNamespace".to_owned(),
         task.network_namespace.display().to_string(),
@@ -166,11 +181,33 @@ pub(super) fn status(status: &Status) -> String {
     if status.host_changes.is_empty() {
         rows.push(("changed on host", "nothing".to_owned()));
     }
-    pairs(
+    let lines = pairs(
         rows.into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
-    )
+    );
+    if status.network_interfaces.is_empty() {
+        return lines;
+    }
+    let header = [
+        "TASK ID",
+        "ENI",
+        "CONNTRACK EXCEEDED",
+        "CONNTRACK AVAILABLE",
+        "WOULD-BE DENIALS",
+    ];
+    let row = |each: &TaskCounters| {
+        let counters = &each.counters;
+        vec![
+            each.task_id.clone(),
+            each.network_interface_id.clone(),
+            counters.conntrack_allowance_exceeded.to_string(),
+            counters.conntrack_allowance_available.to_string(),
+            counters.would_be_denials.to_string(),
+        ]
+    };
+    let counted = status.network_interfaces.iter().map(row);
+    format!("{lines}\n{}", table(Some(&header), counted))
 }
 
 /// A row for each check, and whether the agent can run.
@@ -229,7 +266,7 @@ fn table(header: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>) -> St
 mod tests {
     use super::*;
     use crate::api::tests::describe;
-    use crate::api::{DropCount, HostChange};
+    use crate::api::{DropCount, EniCounters, HostChange};
     use crate::state::tests::record;
 
     #[test]
@@ -268,6 +305,36 @@ db       PROVISIONING  10.0.1.10  -            subnet-a  eni-0123456789abcdef0  
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn counters_are_a_tasks_lines_and_the_statuss_columns() {
+        let counters = EniCounters::of(3, 4, 10, 100, 1_000);
+        let described = TaskDescription {
+            counters: Some(counters.clone()),
+            ..describe(&record("web"))
+        };
+        let text = task(&described);
+        for line in [
+            "conntrack_allowance_exceeded   3",
+            "conntrack_allowance_available  90",
+            "would_be_denials               4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        let text = status(&Status {
+            network_interfaces: vec![TaskCounters {
+                task_id: "web".into(),
+                network_interface_id: "eni-1".into(),
+                counters,
+            }],
+            ..Status::default()
+        });
+        let expected = "
+TASK ID  ENI    CONNTRACK EXCEEDED  CONNTRACK AVAILABLE  WOULD-BE DENIALS
+web      eni-1  3                   90                   4
+";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use branchline_common::{
     maps::{SWITCH_SLOTS, SwitchRequest, name},
+    memory::Compiled,
     policy::{LEAF, Policy},
 };
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -62,6 +63,28 @@ impl Datapath {
         self.policies
             .get(&index, 0)
             .map_err(|source| map_error("read", name::POLICIES, source))
+    }
+
+    /// The policy at `index` with all that it refers to.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn compiled(&self, index: u32) -> Result<Compiled, DatapathError> {
+        let taken = self.taken_by(&BTreeSet::from([index]))?;
+        let mut compiled = Compiled::default();
+        compiled.policies.insert(index, self.policy(index)?);
+        for node in taken.nodes {
+            let read = self.nodes.get(&node, 0);
+            let read = read.map_err(|source| map_error("read", name::NODES, source))?;
+            compiled.nodes.insert(node, read);
+        }
+        // 0 is the empty set, which is in no table.
+        for set in taken.rule_sets.into_iter().filter(|set| *set != 0) {
+            let read = self.rule_sets.get(&set, 0);
+            let read = read.map_err(|source| map_error("read", name::RULE_SETS, source))?;
+            compiled.rule_sets.insert(set, read);
+        }
+        Ok(compiled)
     }
 
     /// Lets the ENIs in `slots` obey the policy at `index`, each from one packet to the next.

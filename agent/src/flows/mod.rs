@@ -13,6 +13,8 @@ mod drain;
 
 mod record;
 
+mod audit;
+
 mod file;
 
 mod sweep;

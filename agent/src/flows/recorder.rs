@@ -17,6 +17,7 @@ use branchline_common::flow::FlowKey;
 use branchline_common::maps::SWEEP_KEYS;
 
 use super::FlowLogError;
+use super::audit::{Audit, audit};
 use super::drain::{Drain, Reading};
 use super::identity::{Identities, Identity};
 use super::kernel::{Kernel, lock};
@@ -175,6 +176,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         self.shelf.settle(&settled)?;
         *ledger = settled;
         drop(ledger);
+        log_audit(&audit(&reports));
         let records = lines.iter().filter(|line| matches!(line, Line::Ok(_)));
         let mut written = lock(&self.written);
         written.records += records.count() as u64;
@@ -287,6 +289,17 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             is_skipped: before.has_skipped(&identity.eni_id, unlogged.unwrap_or(0)),
             is_whole,
         }
+    }
+}
+
+fn log_audit(audit: &Audit<'_>) {
+    for line in &audit.lines {
+        let (eni, packets) = (line.interface_id, line.packets);
+        tracing::info!(eni, packets, flow = %line, "would be denied");
+    }
+    if audit.tuples > 0 {
+        let (flows, packets) = (audit.tuples, audit.packets);
+        tracing::info!(flows, packets, "would be denied in this interval");
     }
 }
 

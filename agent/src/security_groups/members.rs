@@ -77,6 +77,12 @@ impl Members {
             .map(|(eni_id, _)| eni_id.as_str())
     }
 
+    /// Every ENI with its groups and its networks.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>, &BTreeSet<IpNet>)> {
+        let enis = self.enis.iter();
+        enis.map(|(eni_id, member)| (eni_id.as_str(), &member.groups, &member.networks))
+    }
+
     fn count(&mut self, member: &Member, changes: &mut BTreeMap<String, MemberChange>) {
         for group_id in &member.groups {
             let group = self.groups.entry(group_id.clone()).or_default();

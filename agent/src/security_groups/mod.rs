@@ -38,7 +38,7 @@ pub mod diff;
 pub mod quotas;
 
 #[cfg(test)]
-mod random;
+pub(crate) mod random;
 
 pub use applied::Applied;
 pub use default_group::DEFAULT_GROUP_ID;

@@ -15,7 +15,7 @@ const GROUPS: [&str; 4] = ["sg-a", "sg-b", "sg-0123456789abcdef0", "sg-d"];
 const LISTS: [&str; 2] = ["pl-a", "pl-0123456789abcdef0"];
 
 /// A directory whose references are all to groups and lists that it has, or abroad.
-pub(super) fn directory() -> impl Strategy<Value = Directory> {
+pub(crate) fn directory() -> impl Strategy<Value = Directory> {
     let rules = proptest::collection::vec(rule(), 0..6);
     let flags = (any::<bool>(), option::of(any::<bool>()), vpc());
     let groups = proptest::collection::vec(option::of((rules, description(), flags)), GROUPS.len());

@@ -17,7 +17,7 @@ use axum::extract::{ConnectInfo, Path as UrlPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -27,7 +27,8 @@ use crate::api::{
     ApiError, ApplyRequest, ErrorBody, ErrorCode, SecurityGroupDescription, SecurityGroupList,
     SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskList,
 };
-use crate::field_error::FieldError;
+use crate::explain::{ExplainRequest, Explanation};
+use crate::field_error::{FieldError, from_json};
 use crate::spec::{TaskId, TaskSpec};
 
 /// How long a shutdown waits for answers that are under way.
@@ -74,6 +75,12 @@ pub trait Control: Send + Sync + 'static {
         &self,
         request: ApplyRequest,
     ) -> impl Future<Output = Result<SecurityGroupsDiff, ControlError>> + Send;
+
+    /// What becomes of a packet that opens a flow, and which rule decides.
+    fn explain(
+        &self,
+        request: ExplainRequest,
+    ) -> impl Future<Output = Result<Explanation, ControlError>> + Send;
 
     /// The agent as it runs.
     fn status(&self) -> impl Future<Output = Result<Status, ControlError>> + Send;
@@ -200,6 +207,7 @@ fn router<C: Control>(control: Arc<C>, owner: u32) -> Router {
             get(show_task::<C>).delete(remove_task::<C>),
         )
         .merge(security_groups::routes())
+        .route("/v1/explain", post(explain::<C>))
         .route("/v1/status", get(status::<C>))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_such_path)
@@ -262,6 +270,13 @@ async fn show_task<C: Control>(
     match task_id(id) {
         Ok(id) => answer(control.task(id).await),
         Err(error) => error.into_response(),
+    }
+}
+
+async fn explain<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Response {
+    match from_json(&body) {
+        Ok(request) => answer(control.explain(request).await),
+        Err(field) => ControlError::Invalid(field).into_response(),
     }
 }
 

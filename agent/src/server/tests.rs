@@ -135,6 +135,18 @@ impl Control for Memory {
         })
     }
 
+    async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
+        let source = "10.0.0.1".parse().unwrap();
+        let to = request.to.parse();
+        let to = to.map_err(|_| ControlError::Conflict(format!("{} is no address", request.to)))?;
+        let packet = request.opening(source, to).map_err(ControlError::Invalid)?;
+        Ok(Explanation {
+            allowed: packet.destination_port == 443,
+            packet,
+            judgements: Vec::new(),
+        })
+    }
+
     async fn status(&self) -> Result<Status, ControlError> {
         Ok(Status {
             vpc_id: "vpc-1".into(),

@@ -12,6 +12,7 @@ mod ground;
 mod lifecycle;
 mod policies;
 mod restart;
+mod security_groups;
 mod spoof;
 mod traffic;
 mod vm;
