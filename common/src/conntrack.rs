@@ -100,8 +100,9 @@ pub fn default_timeouts(ticks_per_second: u32) -> Timeouts {
     timeouts
 }
 
+/// The timer of a state.
 #[inline(always)]
-fn timeout(timeouts: &Timeouts, state: u8) -> u32 {
+pub(crate) fn timeout(timeouts: &Timeouts, state: u8) -> u32 {
     timeouts[usize::from(state & 15)]
 }
 
@@ -279,43 +280,31 @@ pub const fn replaces(packet: &Packet) -> bool {
     packet.protocol == protocol::TCP && is_bare_syn(packet.tcp_flags)
 }
 
-/// The entry after a packet that rides it; `None` if only the time of the last packet changes,
-/// which is what nearly all packets of a connection do. `tcp_flags` are those that count
-/// ([`flags`](crate::sequence::flags)), `known` the windows that are known now.
-#[must_use]
+/// The entry after a packet that rides it; says whether more changes than the time of the last
+/// packet, which is all that nearly all packets of a connection do. `tcp_flags` are those that count
+/// ([`flags`](crate::sequence::flags)). The caller sets the timeout of the new state.
 #[inline(always)]
-pub fn advance(
-    tracking: &Tracking,
-    protocol: u8,
-    (tcp_flags, known): (u8, u8),
-    direction: Direction,
-    timeouts: &Timeouts,
-) -> Option<Tracking> {
-    let mut next = *tracking;
+pub fn advance(tracking: &mut Tracking, protocol: u8, tcp_flags: u8, direction: Direction) -> bool {
+    let before = tracking.words();
     match protocol {
         protocol::TCP => {
             if tcp_flags & tcp::FIN != 0 {
-                next.fins |= fin_bit(direction);
+                tracking.fins |= fin_bit(direction);
             }
-            next.known |= known;
-            next.state = tcp_state(&next, tcp_flags, direction);
+            tracking.state = tcp_state(tracking, tcp_flags, direction);
         }
         protocol::UDP if tracking.last_direction != direction as u8 => {
-            next.last_direction = direction as u8;
-            if next.turns < STREAM_TURNS {
-                next.turns += 1;
+            tracking.last_direction = direction as u8;
+            if tracking.turns < STREAM_TURNS {
+                tracking.turns += 1;
             }
-            if next.turns == STREAM_TURNS {
-                next.state = State::UdpStream as u8;
+            if tracking.turns == STREAM_TURNS {
+                tracking.state = State::UdpStream as u8;
             }
         }
         _ => {}
     }
-    if next == *tracking {
-        return None;
-    }
-    next.timeout = timeout(timeouts, next.state);
-    Some(next)
+    tracking.words() != before
 }
 
 /// The state after a segment. `tracking.fins` already has the segment's FIN.
@@ -373,9 +362,9 @@ mod tests {
         for (direction, flags) in segments {
             let packet = segment(*flags);
             entry = Some(match entry {
-                Some(entry) => {
-                    let step = (*flags, 0);
-                    advance(&entry, protocol::TCP, step, *direction, &timeouts()).unwrap_or(entry)
+                Some(mut entry) => {
+                    advance(&mut entry, protocol::TCP, *flags, *direction);
+                    entry
                 }
                 None => match open(&packet, false) {
                     Opening::Track(state) => Tracking::opened(state, *direction, 0, &timeouts()),
@@ -449,8 +438,9 @@ mod tests {
     fn a_packet_that_changes_nothing_needs_no_lock() {
         let entry = Tracking::opened(State::Established, Egress, 5, &timeouts());
         for (direction, flags) in [(Ingress, A), (Egress, A | 0x08)] {
-            let next = advance(&entry, protocol::TCP, (flags, 0), direction, &timeouts());
-            assert_eq!(next, None);
+            let mut next = entry;
+            assert!(!advance(&mut next, protocol::TCP, flags, direction));
+            assert_eq!(next, entry);
         }
     }
 
@@ -465,7 +455,8 @@ mod tests {
             (Ingress, State::UdpStream),
             (Egress, State::UdpStream),
         ] {
-            entry = advance(&entry, protocol::UDP, (0, 0), direction, &timeouts()).unwrap_or(entry);
+            advance(&mut entry, protocol::UDP, 0, direction);
+            entry.timeout = timeout(&timeouts(), entry.state);
             assert_eq!(entry.state, state as u8);
             assert_eq!(entry.timeout, state.idle_seconds());
         }

@@ -12,7 +12,7 @@ use crate::{
     flow::{Address, FlowKey},
     maps::{FragmentFate, Row},
     parse::Packet,
-    pipeline::{Created, Hook, Opened, Tables},
+    pipeline::{Created, Hook, Opened, Tables, step},
     policy::{Key, Node, Policies, Policy, RuleSet, descend},
     sequence::Windows,
     verdict::Direction,
@@ -112,9 +112,13 @@ impl Tables for Memory {
         }
     }
 
-    fn advance(&self, entry: FlowKey, from: &Tracking, to: &Tracking) -> bool {
+    fn step(&self, direction: Direction, packet: &Packet, flow: &mut Opened) -> u32 {
+        step(direction, packet, flow)
+    }
+
+    fn advance(&self, entry: FlowKey, from: [u32; 2], to: &Tracking) -> bool {
         let advanced = self.with(&entry, |connection| {
-            let is_same = connection.tracking.words() == from.words();
+            let is_same = connection.tracking.words() == from;
             if is_same {
                 connection.tracking = Tracking {
                     last_seen: connection.tracking.last_seen,

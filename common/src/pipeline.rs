@@ -8,7 +8,7 @@
 use crate::{
     account::{Segments, Traffic},
     admission::{DENIED, Question, UNTRACKED, ask},
-    conntrack::{self, Opening, Timeouts, Tracking, is_bare_syn},
+    conntrack::{self, Opening, Tracking, is_bare_syn, timeout},
     exempt::{Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, service},
     flow::{
         FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error, joined, kind,
@@ -54,9 +54,16 @@ pub struct Room {
     quoted: Packet,
     key: FlowKey,
     question: Question,
+    flow: Opened,
 }
 
 impl Room {
+    /// The packet and the state of its connection, for [`step`].
+    #[inline(always)]
+    pub const fn flow(&mut self) -> (&Packet, &mut Opened) {
+        (&self.packet, &mut self.flow)
+    }
+
     /// What was asked last.
     #[must_use]
     #[inline(always)]
@@ -102,9 +109,12 @@ pub trait Tables: Policies {
     /// Replaces the entry's TCP windows.
     fn set_windows(&self, entry: Self::Entry, windows: &Windows);
 
-    /// Replaces the state `from` by `to`, undisturbed by other CPUs. Says whether it did: another
+    /// Replaces the state with the words `from` by `to`, undisturbed by other CPUs. Says whether it did: another
     /// CPU may have changed the state, or the entry may be on its way out of the table.
-    fn advance(&self, entry: Self::Entry, from: &Tracking, to: &Tracking) -> bool;
+    fn advance(&self, entry: Self::Entry, from: [u32; 2], to: &Tracking) -> bool;
+
+    /// What a packet changes in `flow` ([`step`]).
+    fn step(&self, direction: Direction, packet: &Packet, flow: &mut Opened) -> u32;
 
     /// Replaces all that is known of a connection, undisturbed by other CPUs. Says whether the
     /// entry is still in the table.
@@ -167,7 +177,52 @@ pub fn run<T: Tables>(
     link: &Ethernet,
     segments: Segments,
 ) -> Verdict {
-    match inspect(tables, hook, room, frame, link, segments) {
+    match read(hook.eni, hook.direction, room, frame, link) {
+        Ok(Read::Packet) => decide(tables, hook, room, frame, segments),
+        Ok(Read::Arp) => Verdict::Exempt,
+        Err(reason) => Verdict::Deny(reason),
+    }
+}
+
+/// What [`read`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// An IP packet, which lies in the room now; [`decide`] comes next.
+    Packet,
+    /// ARP, which passes.
+    Arp,
+}
+
+/// Reads a frame of the ENI; the first half of [`run`].
+///
+/// # Errors
+/// What cannot be read, or ARP that speaks for another.
+#[inline(always)]
+pub fn read(
+    eni: &Eni,
+    direction: Direction,
+    room: &mut Room,
+    frame: &(impl Bytes + ?Sized),
+    link: &Ethernet,
+) -> Result<Read, DropReason> {
+    if link.ether_type == ethernet::ARP {
+        return judge_arp(eni, direction, frame, link.payload).map(|()| Read::Arp);
+    }
+    parse::packet(frame, link.payload, link.ether_type, &mut room.packet).map(|()| Read::Packet)
+}
+
+/// Judges the packet in the room and accounts for it; the second half of [`run`], where IPv4 and
+/// IPv6 meet. In the kernel it is a function of its own, which the verifier walks once, whatever
+/// headers a packet has.
+#[inline(always)]
+pub fn decide<T: Tables>(
+    tables: &T,
+    hook: &Hook<'_>,
+    room: &mut Room,
+    frame: &(impl Bytes + ?Sized),
+    segments: Segments,
+) -> Verdict {
+    match inspect(tables, hook, room, frame, segments) {
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Deny(reason),
     }
@@ -179,15 +234,9 @@ fn inspect<T: Tables>(
     hook: &Hook<'_>,
     room: &mut Room,
     frame: &(impl Bytes + ?Sized),
-    link: &Ethernet,
     segments: Segments,
 ) -> Result<Verdict, DropReason> {
-    if link.ether_type == ethernet::ARP {
-        return judge_arp(hook, frame, link.payload).map(|()| Verdict::Exempt);
-    }
-    parse::packet(frame, link.payload, link.ether_type, &mut room.packet)?;
-    // IPv4 and IPv6 meet here. Without this the compiler makes two programs of what follows.
-    let packet = core::hint::black_box(&room.packet);
+    let packet = &room.packet;
     room.key = FlowKey::connection(packet, hook.direction, hook.slot);
     let key = &mut room.key;
     if hook.eni.has(eni::BLOCK_IMDS) && matches!(service(&key.remote), Some(Service::Imds)) {
@@ -203,39 +252,29 @@ fn inspect<T: Tables>(
         hook,
         frame,
         packet,
-        (&mut room.quoted, &mut room.question),
+        (&mut room.quoted, &mut room.question, &mut room.flow),
         key,
         &mut row,
         &traffic,
     );
-    match outcome {
-        Ok(Outcome::Tracked(entry)) => tables.count(entry, hook, &traffic),
-        Ok(Outcome::Counted) => {}
-        Ok(Outcome::Exempt) => return Ok(Verdict::Exempt),
-        Ok(Outcome::Allowed) => count_row(tables, hook, key, row, Action::Accepted, &traffic),
-        Ok(Outcome::Audited) => count_row(tables, hook, key, row, Action::Audited, &traffic),
-        Err(reason) => {
-            if reason.is_logged() {
-                count_row(tables, hook, key, row, Action::Rejected, &traffic);
-            }
-            return Err(reason);
+    let action = match outcome {
+        Ok(Outcome::Tracked(entry)) => {
+            tables.count(entry, hook, &traffic);
+            return Ok(Verdict::Allow);
         }
-    }
-    Ok(Verdict::Allow)
-}
-
-/// Counts a packet that belongs to no connection.
-#[inline(always)]
-fn count_row<T: Tables>(
-    tables: &T,
-    hook: &Hook<'_>,
-    key: &mut FlowKey,
-    row: Ports,
-    action: Action,
-    traffic: &Traffic,
-) {
+        Ok(Outcome::Counted) => return Ok(Verdict::Allow),
+        Ok(Outcome::Exempt) => return Ok(Verdict::Exempt),
+        Err(reason) if !reason.is_logged() => return Err(reason),
+        Ok(Outcome::Allowed) => Action::Accepted,
+        Ok(Outcome::Audited) => Action::Audited,
+        Err(_) => Action::Rejected,
+    };
     key.change(kind::row(hook.direction, action), row);
-    tables.count_row(key, hook, traffic);
+    tables.count_row(key, hook, &traffic);
+    match outcome {
+        Err(reason) => Err(reason),
+        Ok(_) => Ok(Verdict::Allow),
+    }
 }
 
 /// Judges a packet by `key`, its connection's; `row` are the ports that a row shows.
@@ -249,7 +288,7 @@ fn judge<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     packet: &Packet,
-    (quoted, question): (&mut Packet, &mut Question),
+    (quoted, question, flow): (&mut Packet, &mut Question, &mut Opened),
     key: &mut FlowKey,
     row: &mut Ports,
     traffic: &Traffic,
@@ -269,7 +308,7 @@ fn judge<T: Tables>(
             hook,
             frame,
             packet,
-            (quoted, question),
+            (quoted, question, flow),
             key,
             traffic,
         ),
@@ -310,7 +349,7 @@ fn judge_start<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     packet: &Packet,
-    (quoted, question): (&mut Packet, &mut Question),
+    (quoted, question, flow): (&mut Packet, &mut Question, &mut Opened),
     key: &FlowKey,
     traffic: &Traffic,
 ) -> Result<Outcome<T::Entry>, DropReason> {
@@ -322,10 +361,10 @@ fn judge_start<T: Tables>(
     let found = tables.find(key);
     let mut is_live = false;
     if let Some(entry) = found {
-        let tracking = tables.tracking(entry);
-        is_live = tracking.is_live(hook.now);
-        if is_live && conntrack::rides(&tracking, packet, hook.direction) {
-            ride(tables, hook, packet, entry, &tracking);
+        flow.tracking = tables.tracking(entry);
+        is_live = flow.tracking.is_live(hook.now);
+        if is_live && conntrack::rides(&flow.tracking, packet, hook.direction) {
+            ride(tables, hook, packet, entry, flow);
             return Ok(Outcome::Tracked(entry));
         }
     }
@@ -345,25 +384,23 @@ fn judge_start<T: Tables>(
         Opening::Pass => return Ok(Outcome::Allowed),
         Opening::Track(state) => state,
     };
-    let mut opened = Opened {
-        tracking: Tracking {
-            rule,
-            generation: policy.generation,
-            ..Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts)
-        },
-        windows: Windows::default(),
+    flow.tracking = Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts);
+    flow.tracking.rule = rule;
+    flow.tracking.generation = policy.generation;
+    flow.windows = Windows::default();
+    // Its first packet is what its windows start from, and changes no more.
+    let first = flow.tracking;
+    tables.step(hook.direction, packet, flow);
+    flow.tracking = Tracking {
+        known: flow.tracking.known,
+        ..first
     };
-    if packet.protocol == protocol::TCP {
-        let slid = sequence::slide(&opened.tracking, &opened.windows, packet, hook.direction);
-        opened.windows = slid.windows;
-        opened.tracking.known = slid.known;
-    }
     match found {
-        None => create(tables, hook, key, &opened, traffic),
+        None => create(tables, hook, key, flow, traffic),
         Some(_) if is_live && !conntrack::replaces(packet) => Ok(Outcome::Allowed),
         // A dead entry may be on its way out of the table this very moment.
-        Some(entry) if tables.reopen(entry, &opened.tracking) => {
-            tables.set_windows(entry, &opened.windows);
+        Some(entry) if tables.reopen(entry, &flow.tracking) => {
+            tables.set_windows(entry, &flow.windows);
             Ok(Outcome::Tracked(entry))
         }
         Some(_) => Err(DropReason::ConntrackFull),
@@ -433,42 +470,67 @@ fn question_of(hook: &Hook<'_>, packet: &Packet, key: &FlowKey) -> Question {
     }
 }
 
-/// A packet of a live connection.
+/// A packet of a live connection, whose state `flow` holds.
 #[inline(always)]
 fn ride<T: Tables>(
     tables: &T,
     hook: &Hook<'_>,
     packet: &Packet,
     entry: T::Entry,
-    tracking: &Tracking,
+    flow: &mut Opened,
 ) {
-    let timeouts: &Timeouts = &hook.eni.timeouts;
-    let protocol = packet.protocol;
     tables.touch(entry, hook.now);
-    let mut step = (0, 0);
-    if protocol == protocol::TCP {
-        let windows = tables.windows(entry);
-        let slid = sequence::slide(tracking, &windows, packet, hook.direction);
-        if slid.windows != windows {
-            tables.set_windows(entry, &slid.windows);
-        }
-        let flags = sequence::flags(tracking, &windows, packet, hook.direction);
-        // A forged RST is no answer either, which would make a flow that was picked up last.
-        if (packet.tcp_flags ^ flags) & tcp::RST != 0 {
-            return;
-        }
-        step = (flags, slid.known);
-    }
-    let mut current = *tracking;
     // A second time if another CPU was faster.
     for _ in 0..2 {
-        let next = conntrack::advance(&current, protocol, step, hook.direction, timeouts);
-        let Some(next) = next else { break };
-        if tables.advance(entry, &current, &next) {
+        let before = flow.tracking.words();
+        flow.windows = tables.windows(entry);
+        let changed = tables.step(hook.direction, packet, flow);
+        if changed & changed::WINDOWS != 0 {
+            tables.set_windows(entry, &flow.windows);
+        }
+        if changed & changed::STATE == 0 {
             break;
         }
-        current = tables.tracking(entry);
+        flow.tracking.timeout = timeout(&hook.eni.timeouts, flow.tracking.state);
+        if tables.advance(entry, before, &flow.tracking) {
+            break;
+        }
+        flow.tracking = tables.tracking(entry);
     }
+}
+
+/// What [`step`] has changed, as bits.
+pub mod changed {
+    /// The windows.
+    pub const WINDOWS: u32 = 1;
+    /// The state.
+    pub const STATE: u32 = 2;
+}
+
+/// What a packet of a connection changes in `flow`, besides its timeout; returns bits of
+/// [`changed`]. In the kernel it is a function of its own, as the rules' answer is.
+#[inline(always)]
+pub fn step(direction: Direction, packet: &Packet, flow: &mut Opened) -> u32 {
+    let Opened { tracking, windows } = flow;
+    let (mut bits, mut flags) = (0, 0);
+    if packet.protocol == protocol::TCP {
+        flags = sequence::flags(tracking, windows, packet, direction);
+        let known = tracking.known;
+        if sequence::slide(tracking, windows, packet, direction) {
+            bits |= changed::WINDOWS;
+        }
+        if tracking.known != known {
+            bits |= changed::STATE;
+        }
+        // A forged RST is no answer either, which would make a flow that was picked up last.
+        if (packet.tcp_flags ^ flags) & tcp::RST != 0 {
+            return bits;
+        }
+    }
+    if conntrack::advance(tracking, packet.protocol, flags, direction) {
+        bits |= changed::STATE;
+    }
+    bits
 }
 
 #[inline(always)]
@@ -596,13 +658,18 @@ const fn reason_of(number: u32) -> DropReason {
 /// ARP is never filtered, but a task speaks for its own address only (RFC 826; a probe of RFC 5227
 /// has no sender address and asks for the address that it is going to use).
 #[inline(always)]
-fn judge_arp(hook: &Hook<'_>, frame: &(impl Bytes + ?Sized), at: usize) -> Result<(), DropReason> {
+fn judge_arp(
+    eni: &Eni,
+    direction: Direction,
+    frame: &(impl Bytes + ?Sized),
+    at: usize,
+) -> Result<(), DropReason> {
     let message: [u8; arp::LEN] = frame.read(at).ok_or(DropReason::Truncated)?;
     let [h0, h1, p0, p1, hl, pl, ..] = message;
     if [h0, h1, p0, p1, hl, pl] != arp::ETHERNET_IPV4 {
         return Err(DropReason::BadHeader);
     }
-    if matches!(hook.direction, Direction::Ingress) {
+    if matches!(direction, Direction::Ingress) {
         return Ok(());
     }
     let mut mac = [0; ethernet::MAC_LEN];
@@ -611,9 +678,9 @@ fn judge_arp(hook: &Hook<'_>, frame: &(impl Bytes + ?Sized), at: usize) -> Resul
     sender.copy_from_slice(&message[arp::SENDER_IP..arp::TARGET_MAC]);
     let mut target = [0; 4];
     target.copy_from_slice(&message[arp::TARGET_IP..arp::LEN]);
-    let is_own = |ipv4| is_same(&mapped(ipv4), &hook.eni.ipv4);
+    let is_own = |ipv4| is_same(&mapped(ipv4), &eni.ipv4);
     let is_probe = sender == [0; 4] && is_own(target);
-    if mac == hook.eni.mac && (is_own(sender) || is_probe) {
+    if mac == eni.mac && (is_own(sender) || is_probe) {
         Ok(())
     } else {
         Err(DropReason::ForeignNeighbour)

@@ -91,33 +91,24 @@ pub const fn flags(
     if counts { flags } else { flags & !ENDS }
 }
 
-/// What is known after a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slid {
-    /// The windows.
-    pub windows: Windows,
-    /// See [`Tracking::known`].
-    pub known: u8,
-}
-
-/// What is known after `packet`.
-#[must_use]
+/// Moves the windows by what `packet` says, and notes in `tracking` what is known of them. Says
+/// whether a window has changed.
 #[inline(always)]
-pub const fn slide(
-    tracking: &Tracking,
-    windows: &Windows,
+pub fn slide(
+    tracking: &mut Tracking,
+    windows: &mut Windows,
     packet: &Packet,
     direction: Direction,
-) -> Slid {
-    let (mut own, mut other) = sides(windows, direction);
-    let mut all = tracking.known;
+) -> bool {
     let flags = packet.tcp_flags;
     if flags & tcp::RST != 0 {
-        return Slid {
-            windows: *windows,
-            known: all,
-        };
+        return false;
     }
+    let [ingress, egress] = windows;
+    let (own, other) = match direction {
+        Direction::Ingress => (ingress, egress),
+        Direction::Egress => (egress, ingress),
+    };
     let sequence = packet.tcp_sequence;
     let end = sequence
         .wrapping_add(packet.length.wrapping_sub(packet.header_length))
@@ -126,30 +117,29 @@ pub const fn slide(
     let is_retry = tracking.state == State::SynSent as u8
         && tracking.opener == direction as u8
         && is_bare_syn(flags);
-    if all & known(direction) == 0 || is_retry {
-        own = Window::at(sequence, end);
-        all |= known(direction);
+    let mut has_changed = false;
+    if tracking.known & known(direction) == 0 || is_retry {
+        *own = Window::at(sequence, end);
+        tracking.known |= known(direction);
+        has_changed = true;
     } else if sequence.wrapping_sub(own.end).wrapping_add(GAP) <= 2 * GAP
         && (end.wrapping_sub(own.end) as i32) > 0
     {
         own.end = end;
+        has_changed = true;
     }
     if flags & tcp::ACK != 0 {
         let number = packet.tcp_acknowledgment;
-        if all & known(direction.opposite()) == 0 {
-            other = Window::at(number, number);
-            all |= known(direction.opposite());
-        } else if other.holds(number) {
+        if tracking.known & known(direction.opposite()) == 0 {
+            *other = Window::at(number, number);
+            tracking.known |= known(direction.opposite());
+            has_changed = true;
+        } else if other.holds(number) && other.floor != number {
             other.floor = number;
+            has_changed = true;
         }
     }
-    Slid {
-        windows: match direction {
-            Direction::Ingress => [own, other],
-            Direction::Egress => [other, own],
-        },
-        known: all,
-    }
+    has_changed
 }
 
 #[cfg(test)]
@@ -176,9 +166,7 @@ mod tests {
                 ..Packet::default()
             };
             let counted = super::flags(&self.tracking, &self.windows, &packet, direction);
-            let slid = slide(&self.tracking, &self.windows, &packet, direction);
-            self.tracking.known = slid.known;
-            self.windows = slid.windows;
+            slide(&mut self.tracking, &mut self.windows, &packet, direction);
             counted
         }
 

@@ -18,7 +18,7 @@ use crate::{
 pub fn egress(ctx: &TcContext) -> Result<i32, Drop> {
     let frame = Frame::new(ctx);
     let (slot, eni) = maps::branch(frame.ifindex()).ok_or(DropReason::UnknownEndpoint)?;
-    let failed = |reason| Drop { slot, reason };
+    let failed = |reason| Drop::of(slot, reason);
     let link = parse::ethernet(&frame, frame.tag()).map_err(failed)?;
     check_task(&link, eni).map_err(failed)?;
     hook::judge(&frame, &link, eni, slot, Direction::Egress)?;

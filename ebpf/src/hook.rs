@@ -1,7 +1,7 @@
 //! What every hook does around its own part: the clock, the verdict's TC code, drop counters.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT},
     helpers::bpf_jiffies64,
     programs::TcContext,
 };
@@ -9,7 +9,7 @@ use aya_log_ebpf::debug;
 use branchline_common::{
     maps::{Control, Eni, control},
     parse::Ethernet,
-    pipeline::{self, Hook},
+    pipeline::{self, Hook, Read},
     verdict::{Direction, DropReason, Verdict},
 };
 
@@ -23,14 +23,25 @@ use crate::{
 pub struct Drop {
     /// Slot of the ENI, 0 where none was found.
     pub slot: u32,
-    /// Why.
-    pub reason: DropReason,
+    /// Number of the [`DropReason`].
+    pub reason: u32,
+}
+
+impl Drop {
+    /// A drop of an ENI's packet.
+    #[inline(always)]
+    pub fn of(slot: u32, reason: DropReason) -> Self {
+        Self {
+            slot,
+            reason: reason as u32,
+        }
+    }
 }
 
 impl From<DropReason> for Drop {
     #[inline(always)]
     fn from(reason: DropReason) -> Self {
-        Self { slot: 0, reason }
+        Self::of(0, reason)
     }
 }
 
@@ -46,16 +57,47 @@ pub fn judge(
     slot: u32,
     direction: Direction,
 ) -> Result<(), Drop> {
-    let control = maps::control().ok_or(DropReason::UnknownEndpoint)?;
     let room = maps::room().ok_or(DropReason::UnknownEndpoint)?;
-    let hook = at(control, eni, slot, direction);
-    match pipeline::run(&Kernel, &hook, room, frame, link, frame.segments()) {
-        Verdict::Allow => Ok(()),
-        Verdict::Exempt => {
+    let read = pipeline::read(eni, direction, room, frame, link);
+    let verdict = match read.map_err(|reason| Drop::of(slot, reason))? {
+        Read::Arp => EXEMPT,
+        Read::Packet => decide(frame.skb, slot, direction as u32),
+    };
+    match verdict {
+        ALLOW => Ok(()),
+        EXEMPT => {
             maps::count_packet(slot, 0);
             Ok(())
         }
-        Verdict::Deny(reason) => Err(Drop { slot, reason }),
+        reason => Err(Drop { slot, reason }),
+    }
+}
+
+/// [`Verdict::Allow`] as a number; a denial is the number of its reason.
+const ALLOW: u32 = 0;
+/// [`Verdict::Exempt`] as a number.
+const EXEMPT: u32 = 0xff;
+
+/// The verdict on the packet in the room. A global function: see [`pipeline::decide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn decide(skb: *mut __sk_buff, slot: u32, direction: u32) -> u32 {
+    const NONE: u32 = DropReason::UnknownEndpoint as u32;
+    let frame = Frame { skb };
+    let Some(control) = maps::control() else {
+        return NONE;
+    };
+    let Some(room) = maps::room() else {
+        return NONE;
+    };
+    let Some(eni) = maps::eni(slot) else {
+        return NONE;
+    };
+    let hook = at(control, eni, slot, Direction::from_byte(direction as u8));
+    match pipeline::decide(&Kernel, &hook, room, &frame, frame.segments()) {
+        Verdict::Allow => ALLOW,
+        Verdict::Exempt => EXEMPT,
+        Verdict::Deny(reason) => reason as u32,
     }
 }
 
@@ -98,7 +140,7 @@ fn log_drop(ctx: &TcContext, drop: Drop) {
         let ifindex = Frame::new(ctx).ifindex();
         debug!(
             ctx,
-            "drop: eni slot {}, link {}, reason {}", drop.slot, ifindex, drop.reason as u8
+            "drop: eni slot {}, link {}, reason {}", drop.slot, ifindex, drop.reason
         );
     }
 }

@@ -19,7 +19,7 @@ use branchline_common::{
     flow::{Address, FlowKey},
     maps::{self, Control, Counters, Endpoint, Eni, FragmentFate, Row},
     parse::Packet,
-    pipeline::{Created, Hook, Opened, Room, Tables},
+    pipeline::{self, Created, Hook, Opened, Room, Tables},
     policy::{self, Key, Node, Policies, Policy, RuleSet},
     sequence::Windows,
     verdict::Direction,
@@ -422,8 +422,14 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn advance(&self, entry: *mut Connection, from: &Tracking, to: &Tracking) -> bool {
-        let ([low, high], [next_low, next_high]) = (from.words(), to.words());
+    fn step(&self, direction: Direction, _packet: &Packet, _flow: &mut Opened) -> u32 {
+        // Both lie in the room, where the function finds them.
+        step(direction as u32)
+    }
+
+    #[inline(always)]
+    fn advance(&self, entry: *mut Connection, [low, high]: [u32; 2], to: &Tracking) -> bool {
+        let [next_low, next_high] = to.words();
         let timeout = to.timeout;
         // SAFETY: the entry stays mapped while the program runs; the lock keeps others out. The
         // words are the third and fourth of a tracking's five.
@@ -635,6 +641,17 @@ extern "C" fn ask(policy: u32) -> u32 {
     // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
     let question = unsafe { (*scratch).room.question() };
     answer(&Kernel, policy, question)
+}
+
+/// What the packet in [`room`] changes in its connection. A global function, as [`ask`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn step(direction: u32) -> u32 {
+    let Some(room) = room() else {
+        return 0;
+    };
+    let (packet, flow) = room.flow();
+    pipeline::step(Direction::from_byte(direction as u8), packet, flow)
 }
 
 /// The leaf of a tree. A global function, which the verifier walks once and by itself, not for each

@@ -24,7 +24,8 @@ const PACKET_HOST: u32 = 0;
 /// A frame in the kernel's packet memory.
 #[derive(Clone, Copy)]
 pub struct Frame {
-    skb: *mut __sk_buff,
+    /// The context.
+    pub skb: *mut __sk_buff,
 }
 
 impl Frame {

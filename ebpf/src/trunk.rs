@@ -21,7 +21,7 @@ pub fn ingress(ctx: &TcContext) -> Result<i32, Drop> {
     let endpoint = Endpoint::of(frame.ifindex(), link.vlan, link.destination);
     let (slot, eni) = maps::endpoint(&endpoint).ok_or(DropReason::UnknownEndpoint)?;
     hook::judge(&frame, &link, eni, slot, Direction::Ingress)?;
-    let failed = |reason| Drop { slot, reason };
+    let failed = |reason| Drop::of(slot, reason);
     if link.vlan.is_some() {
         frame.pop_vlan().map_err(failed)?;
     }
