@@ -64,6 +64,12 @@ impl Room {
         (&self.packet, &mut self.flow)
     }
 
+    /// The packet, and room for the one that it quotes.
+    #[inline(always)]
+    pub const fn quote(&mut self) -> (&Packet, &mut Packet) {
+        (&self.packet, &mut self.quoted)
+    }
+
     /// What was asked last.
     #[must_use]
     #[inline(always)]
@@ -418,7 +424,7 @@ fn is_related<T: Tables>(
     error: &Packet,
     (quoted, question): (&mut Packet, &mut Question),
 ) -> bool {
-    if parse::quoted(frame, error, quoted).is_none() {
+    if !frame.quoted(error, quoted) {
         return false;
     }
     let quoted = core::hint::black_box(&*quoted);

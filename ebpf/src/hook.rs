@@ -8,7 +8,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use branchline_common::{
     maps::{Control, Eni, control},
-    parse::Ethernet,
+    parse::{self, Ethernet},
     pipeline::{self, Hook, Read},
     verdict::{Direction, DropReason, Verdict},
 };
@@ -99,6 +99,18 @@ extern "C" fn decide(skb: *mut __sk_buff, slot: u32, direction: u32) -> u32 {
         Verdict::Exempt => EXEMPT,
         Verdict::Deny(reason) => reason as u32,
     }
+}
+
+/// Reads what the ICMP error in the room quotes; 1 if it could. A global function: see
+/// [`Bytes::quoted`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn quoted(skb: *mut __sk_buff) -> u32 {
+    let Some(room) = maps::room() else {
+        return 0;
+    };
+    let (error, packet) = room.quote();
+    u32::from(parse::quoted(&Frame { skb }, error, packet).is_some())
 }
 
 #[inline(always)]
