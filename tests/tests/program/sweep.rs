@@ -14,7 +14,7 @@ use branchline_common::{
     account::Segments,
     conntrack::SWEEP_GRACE_SECONDS,
     flow::FlowKey,
-    maps::{SWEEP_KEYS, SweepRequest},
+    maps::{Eni, SWEEP_KEYS, SweepRequest},
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
@@ -23,7 +23,7 @@ use branchline_tests::{
     world::World,
 };
 
-use branchline_tests::loaded::{Loaded, with_shared};
+use branchline_tests::loaded::{Loaded, REDIRECTED, with_shared};
 use zerocopy::IntoBytes;
 
 /// Runs a test with an ENI that may send UDP.
@@ -137,8 +137,9 @@ fn more_keys_than_one_request_holds_are_all_swept() {
     });
 }
 
-/// Sweeps `key` all the time until then, as if everything that it counted were written.
-fn keep_sweeping(pin: &str, key: FlowKey, until: Instant) {
+/// Sweeps `key` all the time until then, as if everything that it counted were written; returns how
+/// often it went.
+fn keep_sweeping(pin: &str, key: FlowKey, until: Instant) -> u32 {
     let request = SweepRequest {
         keys: SWEEP_KEYS as u32,
         written_epoch: u32::MAX,
@@ -149,13 +150,15 @@ fn keep_sweeping(pin: &str, key: FlowKey, until: Instant) {
         data.extend_from_slice(key.as_bytes());
     }
     let sweep = SchedClassifier::from_pin(pin).unwrap();
+    let mut removed = 0;
     while Instant::now() < until {
         let options = TestRunOptions {
             data_in: Some(&data),
             ..TestRunOptions::default()
         };
-        sweep.test_run(options).unwrap();
+        removed += sweep.test_run(options).unwrap().return_value;
     }
+    removed
 }
 
 #[test]
@@ -170,6 +173,7 @@ fn no_packet_loses_its_flow_to_a_sweeper_on_another_cpu() {
         let until = Instant::now() + Duration::from_secs(3);
         let (mut packets, mut lost) = (0, 0);
         thread::scope(|scope| {
+            // It may take the flow before a packet comes, so what it took is not counted.
             scope.spawn(|| keep_sweeping(PIN, key, until));
             for round in 0.. {
                 if Instant::now() > until {
@@ -188,5 +192,40 @@ fn no_packet_loses_its_flow_to_a_sweeper_on_another_cpu() {
         });
         fs::remove_file(PIN).unwrap();
         assert_eq!(lost, 0, "of {packets} packets");
+    });
+}
+
+#[test]
+fn a_flow_that_always_has_packets_is_never_swept() {
+    const PIN: &str = "/sys/fs/bpf/sweep_busy";
+    with_sender(|loaded, case| {
+        send(loaded, case, &from(1));
+        let key = connections(loaded)[0];
+        let slot = u32::from(key.eni);
+        // Without VLAN a frame stays as it is, so that one run can send it many times.
+        let whole = Eni {
+            vlan: 0,
+            ..loaded.datapath.eni(slot).unwrap()
+        };
+        loaded.datapath.set_eni(slot, &whole).unwrap();
+        let frame = case.enis[0].frame(Direction::Egress, &from(1)).bytes();
+        let sweep = loaded.datapath.classifier(program::SWEEP).unwrap();
+        sweep.pin(PIN).unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        let removed = thread::scope(|scope| {
+            let sweeper = scope.spawn(|| keep_sweeping(PIN, key, until));
+            let sender = loaded.datapath.classifier(program::BRANCH_EGRESS).unwrap();
+            while Instant::now() < until {
+                let options = TestRunOptions {
+                    data_in: Some(&frame),
+                    repeat: 50_000,
+                    ..TestRunOptions::default()
+                };
+                assert_eq!(sender.test_run(options).unwrap().return_value, REDIRECTED);
+            }
+            sweeper.join().unwrap()
+        });
+        fs::remove_file(PIN).unwrap();
+        assert_eq!(removed, 0);
     });
 }
