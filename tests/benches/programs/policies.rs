@@ -198,7 +198,11 @@ fn group(group_id: &str, count: u32, seed: u32) -> SecurityGroup {
             2 => format!("fd00:{a:x}{b:02x}::{c:x}/128"),
             _ => format!("fd01:{a:x}{b:02x}:{c:x}::/64"),
         };
-        let transport = if number % 5 == 0 { "udp" } else { "tcp" };
+        let transport = if number.is_multiple_of(5) {
+            "udp"
+        } else {
+            "tcp"
+        };
         let direction = if number % 10 == 9 {
             "egress"
         } else {
