@@ -3,10 +3,16 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::headers::ethernet;
+use crate::{conntrack::Connection, flow::FlowKey, headers::ethernet};
 
 /// Low bits of a flow's number that go into its port; the rest goes into the address.
 pub const PORT_BITS: u32 = 14;
+
+/// Words of a key of `lookup`, as many bytes as a flow's key has.
+pub const KEY_WORDS: usize = size_of::<FlowKey>() / 8;
+
+/// Words of a value of `lookup`, as many bytes as a connection has.
+pub const VALUE_WORDS: usize = size_of::<Connection>() / 8;
 
 /// The two bits above [`PORT_BITS`] in every flow's port.
 pub const PORT_BASE: u16 = 0x4000;
@@ -31,6 +37,8 @@ pub struct Preparation {
     pub vlan: u16,
     /// The frame's destination, which the program measured may have changed.
     pub destination: [u8; ethernet::MAC_LEN],
+    /// The flow of the frame that was made last.
+    pub flow: u32,
 }
 
 /// Bits of [`Preparation::flags`].

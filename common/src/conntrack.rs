@@ -187,12 +187,18 @@ impl Tracking {
         }
     }
 
-    /// Whether a packet may still ride this entry. Ticks wrap; an entry is removed long before
-    /// half a turn.
+    /// Ticks since the last packet. Ticks wrap; an entry is removed long before half a turn. Below 0
+    /// if another CPU has seen a packet since `now` was read.
+    #[inline(always)]
+    const fn idle(&self, now: u32) -> i32 {
+        now.wrapping_sub(self.last_seen) as i32
+    }
+
+    /// Whether a packet may still ride this entry.
     #[must_use]
     #[inline(always)]
     pub const fn is_live(&self, now: u32) -> bool {
-        now.wrapping_sub(self.last_seen) < self.timeout
+        self.idle(now) < self.timeout as i32
     }
 
     /// What [`advance`] changes besides the timeout, in two words, so that it is compared and stored
@@ -208,7 +214,7 @@ impl Tracking {
     #[must_use]
     #[inline(always)]
     pub const fn is_sweepable(&self, now: u32, grace: u32) -> bool {
-        now.wrapping_sub(self.last_seen) >= self.timeout + grace
+        self.idle(now) >= (self.timeout + grace) as i32
     }
 }
 
@@ -470,6 +476,15 @@ mod tests {
         assert!(!entry.is_live(20));
         entry.last_seen = 100;
         assert!(entry.is_live(129) && !entry.is_live(130));
+    }
+
+    #[test]
+    fn a_packet_that_another_cpu_saw_a_tick_later_is_no_death() {
+        for now in [0, 1, 100, u32::MAX] {
+            let later = now.wrapping_add(1);
+            let entry = Tracking::opened(State::Udp, Egress, later, &timeouts());
+            assert!(entry.is_live(now) && !entry.is_sweepable(now, 0), "{now}");
+        }
     }
 
     #[test]

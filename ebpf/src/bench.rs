@@ -17,7 +17,10 @@ use aya_ebpf::{
     macros::{btf_map, classifier},
     programs::TcContext,
 };
-use branchline_common::bench::{PORT_BASE, PORT_BITS, Preparation, preparation};
+use branchline_common::{
+    bench::{KEY_WORDS, PORT_BASE, PORT_BITS, Preparation, VALUE_WORDS, preparation},
+    maps::CONNECTIONS,
+};
 
 use crate::skb::Frame;
 
@@ -34,6 +37,11 @@ static MEASURED: ProgramArray<1> = ProgramArray::new();
 #[btf_map]
 static FOUND: HashMap<[u64; 5], u64, 1_000> = HashMap::new();
 
+/// What `lookup` looks in: as large as the table of connections.
+#[btf_map]
+static FLOWS: HashMap<[u64; KEY_WORDS], [u64; VALUE_WORDS], { CONNECTIONS as usize }> =
+    HashMap::new();
+
 /// Makes the next frame and hands it to the program measured.
 #[classifier]
 pub fn prepare(ctx: TcContext) -> i32 {
@@ -43,6 +51,7 @@ pub fn prepare(ctx: TcContext) -> i32 {
     // SAFETY: one CPU runs the bench.
     let preparation = unsafe { &mut *preparation };
     let flow = next_flow(preparation);
+    preparation.flow = flow;
     let frame = Frame::new(&ctx);
     let port = PORT_BASE | (flow as u16 & ((1 << PORT_BITS) - 1));
     let address = (flow >> PORT_BITS) as u16;
@@ -91,6 +100,23 @@ fn next_flow(preparation: &mut Preparation) -> u32 {
 pub fn find(_ctx: TcContext) -> i32 {
     let key = [1; 5];
     if FOUND.get_ptr(key).is_some() {
+        0
+    } else {
+        TC_ACT_UNSPEC
+    }
+}
+
+/// Finds the flow that `prepare` has chosen, and touches nothing of it: the least that a table of
+/// connections costs.
+#[classifier]
+pub fn lookup(_ctx: TcContext) -> i32 {
+    let Some(preparation) = PREPARATION.get_ptr(0) else {
+        return TC_ACT_UNSPEC;
+    };
+    // SAFETY: one CPU runs the bench.
+    let flow = unsafe { (*preparation).flow };
+    let key = [u64::from(flow); KEY_WORDS];
+    if FLOWS.get_ptr(key).is_some() {
         0
     } else {
         TC_ACT_UNSPEC

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: nanoseconds per packet of each kernel program. Asserts nothing about time.
+//! `cargo xtask bench`: nanoseconds per packet of each kernel program, milliseconds of a change of
+//! policies, what a full table takes. Asserts nothing about time.
 //!
 //! Builds the agent's object, the bench's own programs and the bench itself, and runs it in namespaces of its own.
 
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     /// Rounds of each case, of which the median counts
     #[arg(long, default_value_t = 7)]
     rounds: u32,
-    /// Only cases whose program and name contain this
+    /// Only cases whose program and name contain this; `policies`, `table`
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -38,7 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     build::object()?;
     let object = object()?;
     let mut cargo = process::cargo("build");
-    cargo.args(["--package", "branchline-tests", "--bench", "programs"]);
+    cargo.args(["--release", "--package", "branchline-tests"]);
+    cargo.args(["--bench", "programs"]);
     let bench = executables(&mut cargo)?
         .pop()
         .context("cargo built no bench")?;

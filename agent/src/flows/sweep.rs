@@ -12,8 +12,8 @@ use crate::datapath::Entry;
 /// Shortest time between two sweeps.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 /// A sweep that takes this long is followed by a pause of so many times its length less one: at
-/// most 1/20 of the time is spent sweeping.
-const SHARE: u32 = 20;
+/// most 1/50 of the time is spent sweeping.
+const SHARE: u32 = 50;
 
 /// The clock of the maps, and what must be left alone.
 #[derive(Debug, Clone, Copy)]
@@ -111,8 +111,8 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_takes_a_twentieth_of_the_time_at_most() {
+    fn sweeping_takes_a_fiftieth_of_the_time_at_most() {
         assert_eq!(pause(Duration::ZERO), SHORTEST_PAUSE);
-        assert_eq!(pause(Duration::from_secs(1)), Duration::from_secs(19));
+        assert_eq!(pause(Duration::from_secs(1)), Duration::from_secs(49));
     }
 }

@@ -1,4 +1,4 @@
-//! What each kernel program costs per packet, run by `cargo xtask bench` in namespaces of its own.
+//! What each kernel program costs per packet, a change of policies and a full table, run by `cargo xtask bench` in namespaces of its own.
 //!
 //! Every figure is net of the program `empty` in the same round; the median of the rounds counts.
 //! That the programs did what was to be measured is asserted, what it took never is.
@@ -8,13 +8,18 @@ mod cases;
 
 mod frames;
 
+mod policies;
+
 mod report;
 
 mod rig;
 
+mod table;
+
 use std::env;
 
 use anyhow::{Context, Result};
+use branchline_common::maps::CONNECTIONS;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
@@ -27,13 +32,22 @@ fn main() -> Result<()> {
     let only = arguments.next().unwrap_or_default();
     let is_json = arguments.next().is_some();
     stay_on_one_cpu()?;
-    let mut rig = rig::Rig::load(&object)?;
-    let machine = cases::machine(&mut rig, rounds.max(1))?;
+    let rounds = rounds.max(1);
+    let mut rig = rig::Rig::load(&object, CONNECTIONS)?;
+    let machine = cases::machine(&mut rig, rounds)?;
     let mut results = Vec::new();
     for group in cases::groups() {
-        results.extend(cases::measure(&mut rig, &group, rounds.max(1), &only)?);
+        results.extend(cases::measure(&mut rig, &group, rounds, &only)?);
     }
-    report::print(&machine, &results, is_json)
+    drop(rig);
+    let mut amounts = report::ratios(&results);
+    if "policies".contains(&only) {
+        amounts.extend(policies::measure(rounds)?);
+    }
+    if "table".contains(&only) {
+        amounts.extend(table::measure(&object)?);
+    }
+    report::print(&machine, &results, &amounts, is_json)
 }
 
 /// The maps of a CPU are in that CPU's cache.

@@ -11,7 +11,7 @@ use branchline::{
     policy::Trees,
 };
 use branchline_common::{
-    bench::Preparation,
+    bench::{KEY_WORDS, Preparation, VALUE_WORDS},
     conntrack::default_timeouts,
     flow::{Address, mapped},
     maps::{self, Endpoint, Eni, eni},
@@ -89,6 +89,9 @@ pub(crate) struct Rig {
     pub(crate) datapath: Datapath,
     bench: Ebpf,
     preparation: Array<MapData, Preparation>,
+    flows: HashMap<MapData, [u64; KEY_WORDS], [u64; VALUE_WORDS]>,
+    /// How many are in `flows`.
+    known_flows: u32,
     measured: ProgramArray<MapData>,
 }
 
@@ -99,14 +102,16 @@ pub(crate) enum Measured {
     Program(&'static str),
     /// The bench's `pop`.
     Pop,
+    /// The bench's `lookup`.
+    Lookup,
 }
 
 impl Rig {
-    /// Loads the agent's programs and the bench's from `object`.
-    pub(crate) fn load(object: &str) -> Result<Self> {
+    /// Loads the agent's programs, with room for as many connections, and the bench's from `object`.
+    pub(crate) fn load(object: &str, connections: u32) -> Result<Self> {
         let mut datapath = Datapath::load(&Settings {
             pins: None,
-            connections: maps::CONNECTIONS,
+            connections,
             rows: maps::ROWS,
             log_drops: false,
             tcp_strict: false,
@@ -114,11 +119,12 @@ impl Rig {
         let mut bench = EbpfLoader::new()
             .load_file(object)
             .with_context(|| format!("load {object}"))?;
-        for name in ["prepare", "pop", "find"] {
+        for name in ["prepare", "pop", "find", "lookup"] {
             classifier(&mut bench, name)?.load()?;
         }
         let preparation = bench.take_map("PREPARATION").context("no PREPARATION")?;
         let measured = bench.take_map("MEASURED").context("no MEASURED")?;
+        let flows = bench.take_map("FLOWS").context("no FLOWS")?;
         let found = bench.map_mut("FOUND").context("no FOUND")?;
         HashMap::<_, [u64; 5], u64>::try_from(found)?.insert([1; 5], 1, 0)?;
         fill(&mut datapath)?;
@@ -126,6 +132,8 @@ impl Rig {
             datapath,
             preparation: Array::try_from(preparation)?,
             measured: ProgramArray::try_from(measured)?,
+            flows: HashMap::try_from(flows)?,
+            known_flows: 0,
             bench,
         })
     }
@@ -135,6 +143,19 @@ impl Rig {
         self.datapath.forget_eni(which as u32)?;
         plug(&mut self.datapath, which)?;
         Ok(self.datapath.set_branch(LINK, which as u32)?)
+    }
+
+    /// Lets `lookup` know the flows below `flows`, in the order in which they are opened elsewhere.
+    pub(crate) fn know_flows(&mut self, flows: u32) -> Result<()> {
+        for flow in 0..self.known_flows {
+            self.flows.remove(&[u64::from(flow); KEY_WORDS])?;
+        }
+        for flow in 0..flows {
+            let value = [0; VALUE_WORDS];
+            self.flows.insert([u64::from(flow); KEY_WORDS], value, 0)?;
+        }
+        self.known_flows = flows;
+        Ok(())
     }
 
     /// Replaces the rules by those of [`rules`] and `more`.
@@ -159,6 +180,7 @@ impl Rig {
         let fd: &ProgramFd = match measured {
             Measured::Program(name) => self.datapath.classifier(name)?.fd()?,
             Measured::Pop => classifier(&mut self.bench, "pop")?.fd()?,
+            Measured::Lookup => classifier(&mut self.bench, "lookup")?.fd()?,
         };
         self.measured.set(0, fd, 0)?;
         let nanos = run(classifier(&mut self.bench, "prepare")?, frame, repeat, code)
@@ -263,7 +285,7 @@ fn plug(datapath: &mut Datapath, which: Which) -> Result<()> {
     Ok(datapath.set_eni(which as u32, &eni)?)
 }
 
-fn eni_of(datapath: &Datapath, which: Which) -> Eni {
+pub(crate) fn eni_of(datapath: &Datapath, which: Which) -> Eni {
     Eni {
         trunk_ifindex: LINK,
         branch_ifindex: LINK,

@@ -1,10 +1,20 @@
 //! `sweep`: what is dead and written goes, all else stays.
 
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    TestRunOptions,
+    programs::{SchedClassifier, TestRun},
+};
+use branchline::datapath::program;
 use branchline_common::{
     account::Segments,
     conntrack::SWEEP_GRACE_SECONDS,
     flow::FlowKey,
-    maps::SWEEP_KEYS,
+    maps::{Eni, SWEEP_KEYS, SweepRequest},
     verdict::{Direction, DropReason, Verdict},
 };
 use branchline_tests::{
@@ -13,7 +23,8 @@ use branchline_tests::{
     world::World,
 };
 
-use branchline_tests::loaded::{Loaded, with_shared};
+use branchline_tests::loaded::{Loaded, REDIRECTED, with_shared};
+use zerocopy::IntoBytes;
 
 /// Runs a test with an ENI that may send UDP.
 fn with_sender(test: impl FnOnce(&mut Loaded, &Case)) {
@@ -123,5 +134,98 @@ fn more_keys_than_one_request_holds_are_all_swept() {
         assert_eq!(keys.len(), count);
         assert_eq!(loaded.datapath.sweep(&keys, 1).unwrap() as usize, count);
         assert!(connections(loaded).is_empty());
+    });
+}
+
+/// Sweeps `key` all the time until then, as if everything that it counted were written; returns how
+/// often it went.
+fn keep_sweeping(pin: &str, key: FlowKey, until: Instant) -> u32 {
+    let request = SweepRequest {
+        keys: SWEEP_KEYS as u32,
+        written_epoch: u32::MAX,
+        ..SweepRequest::default()
+    };
+    let mut data = request.as_bytes().to_vec();
+    for _ in 0..SWEEP_KEYS {
+        data.extend_from_slice(key.as_bytes());
+    }
+    let sweep = SchedClassifier::from_pin(pin).unwrap();
+    let mut removed = 0;
+    while Instant::now() < until {
+        let options = TestRunOptions {
+            data_in: Some(&data),
+            ..TestRunOptions::default()
+        };
+        removed += sweep.test_run(options).unwrap().return_value;
+    }
+    removed
+}
+
+#[test]
+fn no_packet_loses_its_flow_to_a_sweeper_on_another_cpu() {
+    const PIN: &str = "/sys/fs/bpf/sweep";
+    with_sender(|loaded, case| {
+        send(loaded, case, &from(1));
+        let key = connections(loaded)[0];
+        let second = loaded.ticks_per_second();
+        let sweep = loaded.datapath.classifier(program::SWEEP).unwrap();
+        sweep.pin(PIN).unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        let (mut packets, mut lost) = (0, 0);
+        thread::scope(|scope| {
+            // It may take the flow before a packet comes, so what it took is not counted.
+            scope.spawn(|| keep_sweeping(PIN, key, until));
+            for round in 0.. {
+                if Instant::now() > until {
+                    break;
+                }
+                // The sweeper may take it in the tick after this one; the packet comes before,
+                // with it or after.
+                loaded.age((30 + SWEEP_GRACE_SECONDS) * second - 1);
+                thread::sleep(Duration::from_secs(1) / second / 4 * (round % 8));
+                for _ in 0..100 {
+                    packets += 1;
+                    assert_eq!(send(loaded, case, &from(1)), Verdict::Allow);
+                    lost += u32::from(loaded.datapath.connection(&key).unwrap().is_none());
+                }
+            }
+        });
+        fs::remove_file(PIN).unwrap();
+        assert_eq!(lost, 0, "of {packets} packets");
+    });
+}
+
+#[test]
+fn a_flow_that_always_has_packets_is_never_swept() {
+    const PIN: &str = "/sys/fs/bpf/sweep_busy";
+    with_sender(|loaded, case| {
+        send(loaded, case, &from(1));
+        let key = connections(loaded)[0];
+        let slot = u32::from(key.eni);
+        // Without VLAN a frame stays as it is, so that one run can send it many times.
+        let whole = Eni {
+            vlan: 0,
+            ..loaded.datapath.eni(slot).unwrap()
+        };
+        loaded.datapath.set_eni(slot, &whole).unwrap();
+        let frame = case.enis[0].frame(Direction::Egress, &from(1)).bytes();
+        let sweep = loaded.datapath.classifier(program::SWEEP).unwrap();
+        sweep.pin(PIN).unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        let removed = thread::scope(|scope| {
+            let sweeper = scope.spawn(|| keep_sweeping(PIN, key, until));
+            let sender = loaded.datapath.classifier(program::BRANCH_EGRESS).unwrap();
+            while Instant::now() < until {
+                let options = TestRunOptions {
+                    data_in: Some(&frame),
+                    repeat: 50_000,
+                    ..TestRunOptions::default()
+                };
+                assert_eq!(sender.test_run(options).unwrap().return_value, REDIRECTED);
+            }
+            sweeper.join().unwrap()
+        });
+        fs::remove_file(PIN).unwrap();
+        assert_eq!(removed, 0);
     });
 }
