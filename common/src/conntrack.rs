@@ -172,19 +172,13 @@ impl Tracking {
     #[must_use]
     #[inline(always)]
     pub fn opened(state: State, direction: Direction, now: u32, timeouts: &Timeouts) -> Self {
-        Self {
+        let mut tracking = Self {
             last_seen: now,
             timeout: timeout(timeouts, state as u8),
-            state: state as u8,
-            opener: direction as u8,
-            fins: if matches!(state, State::Fin) {
-                fin_bit(direction)
-            } else {
-                0
-            },
-            last_direction: direction as u8,
             ..Self::default()
-        }
+        };
+        tracking.begin(state, direction);
+        tracking
     }
 
     /// Ticks since the last packet. Ticks wrap; an entry is removed long before half a turn. Below 0
@@ -192,6 +186,21 @@ impl Tracking {
     #[inline(always)]
     const fn idle(&self, now: u32) -> i32 {
         now.wrapping_sub(self.last_seen) as i32
+    }
+
+    /// Starts a connection in `state`, field by field, but for its times and its rule.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, state: State, direction: Direction) {
+        self.state = state as u8;
+        self.opener = direction as u8;
+        self.fins = if matches!(state, State::Fin) {
+            fin_bit(direction)
+        } else {
+            0
+        };
+        self.turns = 0;
+        self.last_direction = direction as u8;
+        self.known = 0;
     }
 
     /// Whether a packet may still ride this entry.

@@ -12,7 +12,7 @@ use crate::{
     flow::{Address, FlowKey},
     maps::{FragmentFate, Row},
     parse::Packet,
-    pipeline::{Created, Hook, Opened, Tables, step},
+    pipeline::{Created, Hook, Opened, Tables, open, step},
     policy::{Key, Node, Policies, Policy, RuleSet, descend},
     sequence::Windows,
     verdict::Direction,
@@ -110,6 +110,16 @@ impl Tables for Memory {
             Some(policy) => answer(self, policy, question),
             None => DENIED,
         }
+    }
+
+    fn open(
+        &self,
+        direction: Direction,
+        is_strict: bool,
+        packet: &Packet,
+        flow: &mut Opened,
+    ) -> u32 {
+        open(direction, is_strict, packet, flow)
     }
 
     fn step(&self, direction: Direction, packet: &Packet, flow: &mut Opened) -> u32 {

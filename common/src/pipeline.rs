@@ -58,7 +58,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// The packet and the state of its connection, for [`step`].
+    /// The packet and the state of its connection, for [`open`] and [`step`].
     #[inline(always)]
     pub const fn flow(&mut self) -> (&Packet, &mut Opened) {
         (&self.packet, &mut self.flow)
@@ -118,6 +118,15 @@ pub trait Tables: Policies {
     /// Replaces the state with the words `from` by `to`, undisturbed by other CPUs. Says whether it did: another
     /// CPU may have changed the state, or the entry may be on its way out of the table.
     fn advance(&self, entry: Self::Entry, from: [u32; 2], to: &Tracking) -> bool;
+
+    /// What a packet opens, into `flow` ([`open`]).
+    fn open(
+        &self,
+        direction: Direction,
+        is_strict: bool,
+        packet: &Packet,
+        flow: &mut Opened,
+    ) -> u32;
 
     /// What a packet changes in `flow` ([`step`]).
     fn step(&self, direction: Direction, packet: &Packet, flow: &mut Opened) -> u32;
@@ -384,23 +393,16 @@ fn judge_start<T: Tables>(
     if rule == AUDITED {
         tables.count_audited(hook);
     }
-    let state = match conntrack::open(packet, hook.tcp_strict) {
-        Opening::Refuse => return Err(DropReason::NoRule),
-        Opening::Pass if rule == AUDITED => return Ok(Outcome::Audited),
-        Opening::Pass => return Ok(Outcome::Allowed),
-        Opening::Track(state) => state,
-    };
-    flow.tracking = Tracking::opened(state, hook.direction, hook.now, &hook.eni.timeouts);
+    match tables.open(hook.direction, hook.tcp_strict, packet, flow) {
+        REFUSED => return Err(DropReason::NoRule),
+        TRACKED => {}
+        _ if rule == AUDITED => return Ok(Outcome::Audited),
+        _ => return Ok(Outcome::Allowed),
+    }
+    flow.tracking.last_seen = hook.now;
+    flow.tracking.timeout = timeout(&hook.eni.timeouts, flow.tracking.state);
     flow.tracking.rule = rule;
     flow.tracking.generation = policy.generation;
-    flow.windows = Windows::default();
-    // Its first packet is what its windows start from, and changes no more.
-    let first = flow.tracking;
-    tables.step(hook.direction, packet, flow);
-    flow.tracking = Tracking {
-        known: flow.tracking.known,
-        ..first
-    };
     match found {
         None => create(tables, hook, key, flow, traffic),
         Some(_) if is_live && !conntrack::replaces(packet) => Ok(Outcome::Allowed),
@@ -503,6 +505,35 @@ fn ride<T: Tables>(
         }
         flow.tracking = tables.tracking(entry);
     }
+}
+
+/// Answer of [`open`]: the packet does not pass after all.
+pub const REFUSED: u32 = 0;
+/// Answer of [`open`]: `flow` is the connection that it opens. Any other answer: it passes without.
+pub const TRACKED: u32 = 1;
+const PASSED: u32 = 2;
+
+/// What a packet that the rules allow opens: its state and windows go into `flow`, all else of which
+/// is the caller's. In the kernel it is a function of its own, as the rules' answer is.
+#[inline(always)]
+pub fn open(direction: Direction, is_strict: bool, packet: &Packet, flow: &mut Opened) -> u32 {
+    let state = match conntrack::open(packet, is_strict) {
+        Opening::Refuse => return REFUSED,
+        Opening::Pass => return PASSED,
+        Opening::Track(state) => state,
+    };
+    flow.tracking.begin(state, direction);
+    // One by one: left to the compiler, it would be a loop over bytes in the kernel.
+    let zero = core::hint::black_box(0_u32);
+    let [ingress, egress] = &mut flow.windows;
+    ingress.floor = zero;
+    ingress.end = zero;
+    egress.floor = zero;
+    egress.end = zero;
+    if packet.protocol == protocol::TCP {
+        sequence::slide(&mut flow.tracking, &mut flow.windows, packet, direction);
+    }
+    TRACKED
 }
 
 /// What [`step`] has changed, as bits.

@@ -422,6 +422,18 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
+    fn open(
+        &self,
+        direction: Direction,
+        is_strict: bool,
+        _packet: &Packet,
+        _flow: &mut Opened,
+    ) -> u32 {
+        // Both lie in the room, where the function finds them.
+        open(direction as u32, u32::from(is_strict))
+    }
+
+    #[inline(always)]
     fn step(&self, direction: Direction, _packet: &Packet, _flow: &mut Opened) -> u32 {
         // Both lie in the room, where the function finds them.
         step(direction as u32)
@@ -641,6 +653,22 @@ extern "C" fn ask(policy: u32) -> u32 {
     // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
     let question = unsafe { (*scratch).room.question() };
     answer(&Kernel, policy, question)
+}
+
+/// What the packet in [`room`] opens. A global function, as [`ask`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn open(direction: u32, is_strict: u32) -> u32 {
+    let Some(room) = room() else {
+        return pipeline::REFUSED;
+    };
+    let (packet, flow) = room.flow();
+    pipeline::open(
+        Direction::from_byte(direction as u8),
+        is_strict != 0,
+        packet,
+        flow,
+    )
 }
 
 /// What the packet in [`room`] changes in its connection. A global function, as [`ask`].
