@@ -45,13 +45,14 @@ impl FlagsSeen {
     /// What the control bits of one segment report.
     #[must_use]
     #[inline(always)]
-    pub const fn of(tcp_flags: u8) -> Self {
-        let syn = (tcp_flags & tcp::SYN != 0) as u8;
+    pub fn of(tcp_flags: u8) -> Self {
+        // By shifts: of a comparison a verifier would follow both outcomes.
+        let bit = |flag: u8| tcp_flags >> flag.trailing_zeros() & 1;
         Self {
-            fin: (tcp_flags & tcp::FIN != 0) as u8,
-            syn,
-            rst: (tcp_flags & tcp::RST != 0) as u8,
-            syn_ack: syn & (tcp_flags & tcp::ACK != 0) as u8,
+            fin: bit(tcp::FIN),
+            syn: bit(tcp::SYN),
+            rst: bit(tcp::RST),
+            syn_ack: bit(tcp::SYN) & bit(tcp::ACK),
         }
     }
 

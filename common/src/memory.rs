@@ -12,7 +12,7 @@ use crate::{
     flow::{Address, FlowKey},
     maps::{FragmentFate, Row},
     parse::Packet,
-    pipeline::{Created, Hook, Opened, Tables, open, step},
+    pipeline::{Created, Hook, Opened, Tables, open, standing, step},
     policy::{Key, Node, Policies, Policy, RuleSet, descend},
     sequence::Windows,
     verdict::Direction,
@@ -79,12 +79,10 @@ impl Tables for Memory {
         self.connections.borrow().contains_key(key).then_some(*key)
     }
 
-    fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<FlowKey> {
-        self.find(&FlowKey::connection(
-            quoted,
-            hook.direction.opposite(),
-            hook.slot,
-        ))
+    fn is_known(&self, hook: &Hook<'_>, quoted: &Packet) -> bool {
+        let key = FlowKey::connection(quoted, hook.direction.opposite(), hook.slot);
+        self.with(&key, |connection| connection.tracking.is_live(hook.now))
+            .unwrap_or(false)
     }
 
     fn tracking(&self, entry: FlowKey) -> Tracking {
@@ -103,6 +101,10 @@ impl Tables for Memory {
 
     fn set_windows(&self, entry: FlowKey, windows: &Windows) {
         self.with(&entry, |connection| connection.windows = *windows);
+    }
+
+    fn standing(&self, hook: &Hook<'_>, packet: &Packet, key: &mut FlowKey) -> u32 {
+        standing(hook.eni, hook.slot, hook.direction, packet, key)
     }
 
     fn ask(&self, policy: u32, question: &Question) -> u32 {

@@ -70,6 +70,12 @@ impl Room {
         (&self.packet, &mut self.quoted)
     }
 
+    /// The packet, and room for its connection's key.
+    #[inline(always)]
+    pub const fn ends(&mut self) -> (&Packet, &mut FlowKey) {
+        (&self.packet, &mut self.key)
+    }
+
     /// What was asked last.
     #[must_use]
     #[inline(always)]
@@ -97,8 +103,12 @@ pub trait Tables: Policies {
     /// The entry of `key`, live or not.
     fn find(&self, key: &FlowKey) -> Option<Self::Entry>;
 
-    /// The entry of the connection that a packet quoted in an ICMP error belongs to.
-    fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<Self::Entry>;
+    /// Whether a packet quoted in an ICMP error belongs to a live connection.
+    fn is_known(&self, hook: &Hook<'_>, quoted: &Packet) -> bool;
+
+    /// What the packet is before any rule is asked ([`standing`]); its connection's key goes into
+    /// `key`.
+    fn standing(&self, hook: &Hook<'_>, packet: &Packet, key: &mut FlowKey) -> u32;
 
     /// What a policy says ([`answer`](crate::admission::answer)).
     fn ask(&self, policy: u32, question: &Question) -> u32;
@@ -252,9 +262,9 @@ fn inspect<T: Tables>(
     segments: Segments,
 ) -> Result<Verdict, DropReason> {
     let packet = &room.packet;
-    room.key = FlowKey::connection(packet, hook.direction, hook.slot);
     let key = &mut room.key;
-    if hook.eni.has(eni::BLOCK_IMDS) && matches!(service(&key.remote), Some(Service::Imds)) {
+    let standing = tables.standing(hook, packet, key);
+    if standing == standing::BLOCKED {
         return Err(DropReason::Imds);
     }
     if is_neighbour(packet) {
@@ -270,7 +280,7 @@ fn inspect<T: Tables>(
         (&mut room.quoted, &mut room.question, &mut room.flow),
         key,
         &mut row,
-        &traffic,
+        (standing, &traffic),
     );
     let action = match outcome {
         Ok(Outcome::Tracked(entry)) => {
@@ -306,13 +316,14 @@ fn judge<T: Tables>(
     (quoted, question, flow): (&mut Packet, &mut Question, &mut Opened),
     key: &mut FlowKey,
     row: &mut Ports,
-    traffic: &Traffic,
+    (standing, traffic): (u32, &Traffic),
 ) -> Result<Outcome<T::Entry>, DropReason> {
-    if is_dhcp(hook.eni, packet, hook.direction) {
-        return Ok(Outcome::Exempt);
+    match standing {
+        standing::DHCP => return Ok(Outcome::Exempt),
+        standing::FOREIGN => return Err(foreign(hook.direction)),
+        _ => {}
     }
-    check_address(hook, key)?;
-    let outcome = match (is_exempt(hook, key, row), packet.fragment) {
+    let outcome = match (standing == standing::EXEMPT, packet.fragment) {
         (true, Fragment::Later) => return Ok(Outcome::Exempt),
         (true, Fragment::Whole | Fragment::First) => Ok(Outcome::Exempt),
         (false, Fragment::Later) => {
@@ -334,26 +345,60 @@ fn judge<T: Tables>(
     outcome
 }
 
-/// EC2's source/destination check: the end on this ENI must be one of its addresses.
-#[inline(always)]
-const fn check_address(hook: &Hook<'_>, key: &FlowKey) -> Result<(), DropReason> {
-    if !hook.eni.has(eni::SOURCE_DEST_CHECK) || hook.eni.owns(&key.local) {
-        return Ok(());
-    }
-    Err(match hook.direction {
-        Direction::Ingress => DropReason::ForeignDestination,
-        Direction::Egress => DropReason::ForeignSource,
-    })
+/// What a packet is before any rule is asked.
+pub mod standing {
+    /// The rules decide.
+    pub const ORDINARY: u32 = 0;
+    /// Never filtered.
+    pub const EXEMPT: u32 = 1;
+    /// DHCP, which is never filtered whatever its addresses.
+    pub const DHCP: u32 = 2;
+    /// The end on this ENI is none of its addresses (EC2's source/destination check).
+    pub const FOREIGN: u32 = 3;
+    /// Of the metadata service, which this ENI blocks.
+    pub const BLOCKED: u32 = 4;
 }
 
-/// Whether the packet is of a service that is never filtered.
+/// What a packet of the ENI in `slot` is before any rule is asked, by its addresses and ports: a
+/// value of [`standing`]. Its connection's key goes into `key`. In the kernel it is a function of its
+/// own, as the rules' answer is.
 #[inline(always)]
-const fn is_exempt(hook: &Hook<'_>, key: &FlowKey, row: &Ports) -> bool {
-    let is_dns = is_dns(key.protocol, row.1);
-    match service(&key.remote) {
+pub fn standing(
+    eni: &Eni,
+    slot: u16,
+    direction: Direction,
+    packet: &Packet,
+    key: &mut FlowKey,
+) -> u32 {
+    *key = FlowKey::connection(packet, direction, slot);
+    let found = service(&key.remote);
+    if eni.has(eni::BLOCK_IMDS) && matches!(found, Some(Service::Imds)) {
+        return standing::BLOCKED;
+    }
+    if is_dhcp(eni, packet, direction) {
+        return standing::DHCP;
+    }
+    if eni.has(eni::SOURCE_DEST_CHECK) && !eni.owns(&key.local) {
+        return standing::FOREIGN;
+    }
+    let (_, peer_port) = ports(packet, direction);
+    let is_dns = is_dns(key.protocol, peer_port);
+    let is_exempt = match found {
         Some(Service::Imds | Service::Other) => true,
         Some(Service::Resolver) => is_dns,
-        None => is_router(hook.eni, &key.remote) || (is_dns && is_resolver(hook.eni, &key.remote)),
+        None => is_router(eni, &key.remote) || (is_dns && is_resolver(eni, &key.remote)),
+    };
+    if is_exempt {
+        standing::EXEMPT
+    } else {
+        standing::ORDINARY
+    }
+}
+
+const fn foreign(direction: Direction) -> DropReason {
+    match direction {
+        Direction::Ingress => DropReason::ForeignDestination,
+        Direction::Egress => DropReason::ForeignSource,
     }
 }
 
@@ -430,9 +475,7 @@ fn is_related<T: Tables>(
         return false;
     }
     let quoted = core::hint::black_box(&*quoted);
-    if let Some(entry) = tables.find_quoted(hook, quoted)
-        && tables.tracking(entry).is_live(hook.now)
-    {
+    if tables.is_known(hook, quoted) {
         return true;
     }
     let (local, remote) = match hook.direction {

@@ -374,12 +374,15 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn find_quoted(&self, hook: &Hook<'_>, quoted: &Packet) -> Option<*mut Connection> {
-        let scratch = SCRATCH.get_ptr_mut(0)?;
-        // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
-        let scratch = unsafe { &mut *scratch };
-        scratch.quoted = FlowKey::connection(quoted, hook.direction.opposite(), hook.slot);
-        self.find(&scratch.quoted)
+    fn is_known(&self, hook: &Hook<'_>, _quoted: &Packet) -> bool {
+        // It lies in the room, where the function finds it.
+        is_known(u32::from(hook.slot), hook.direction as u32, hook.now) != 0
+    }
+
+    #[inline(always)]
+    fn standing(&self, hook: &Hook<'_>, _packet: &Packet, _key: &mut FlowKey) -> u32 {
+        // Both lie in the room, where the function finds them.
+        standing(u32::from(hook.slot), hook.direction as u32)
     }
 
     #[inline(always)]
@@ -653,6 +656,36 @@ extern "C" fn ask(policy: u32) -> u32 {
     // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
     let question = unsafe { (*scratch).room.question() };
     answer(&Kernel, policy, question)
+}
+
+/// What the packet in [`room`] is before any rule is asked. A global function, as [`ask`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn standing(slot: u32, direction: u32) -> u32 {
+    let (Some(room), Some(eni)) = (room(), eni(slot)) else {
+        return pipeline::standing::BLOCKED;
+    };
+    let (packet, key) = room.ends();
+    let direction = Direction::from_byte(direction as u8);
+    pipeline::standing(eni, slot as u16, direction, packet, key)
+}
+
+/// Whether the packet quoted in [`room`] belongs to a live connection. A global function, as [`ask`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_known(slot: u32, direction: u32, now: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
+    let scratch = unsafe { &mut *scratch };
+    let (_, quoted) = scratch.room.quote();
+    let sent = Direction::from_byte(direction as u8).opposite();
+    scratch.quoted = FlowKey::connection(quoted, sent, slot as u16);
+    match Kernel.find(&scratch.quoted) {
+        Some(entry) => u32::from(Kernel.tracking(entry).is_live(now)),
+        None => 0,
+    }
 }
 
 /// What the packet in [`room`] opens. A global function, as [`ask`].
