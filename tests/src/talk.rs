@@ -19,12 +19,26 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for an answer that shall not come. Real ones take well under 1 ms.
 pub const SHORT: Duration = Duration::from_millis(300);
 
+/// Listens at `at`. A program that another test starts meanwhile holds the last listener's file
+/// descriptor for a moment, between its fork and its exec: then this waits.
+fn listen(to: &Netns, at: SocketAddr) -> io::Result<TcpListener> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match inside(to, || TcpListener::bind(at)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            listener => return listener,
+        }
+    }
+}
+
 /// Connects to a listener at `at`, asks and is answered; returns who asked, as the listener sees it.
 ///
 /// # Errors
 /// `TimedOut` or `WouldBlock` if no connection or answer comes within `wait`.
 pub fn tcp(from: &Netns, to: &Netns, at: SocketAddr, wait: Duration) -> io::Result<SocketAddr> {
-    let listener = inside(to, || TcpListener::bind(at))?;
+    let listener = listen(to, at)?;
     let mut client = inside(from, || TcpStream::connect_timeout(&at, wait))?;
     let (mut server, peer) = listener.accept()?;
     for socket in [&server, &client] {
@@ -129,7 +143,7 @@ pub fn fetch(from: &Netns, to: &Netns, at: SocketAddr, len: usize) -> io::Result
 /// # Errors
 /// It cannot connect.
 pub fn connection(from: &Netns, to: &Netns, at: SocketAddr) -> io::Result<(TcpStream, TcpStream)> {
-    let listener = inside(to, || TcpListener::bind(at))?;
+    let listener = listen(to, at)?;
     let client = inside(from, || TcpStream::connect_timeout(&at, PATIENCE))?;
     let (server, _) = listener.accept()?;
     Ok((client, server))
