@@ -304,6 +304,23 @@ unsafe fn add(at: *mut u64, value: u64) {
     unsafe { asm!("lock *(u64 *)({at} + 0) += {value}", at = in(reg) at, value = in(reg) value) };
 }
 
+/// `N` words from `at` on, read one by one. Left to the compiler, a value that goes from map to map
+/// would be moved byte by byte by a function, whose loop the verifier walks at every call.
+#[inline(always)]
+unsafe fn words<const N: usize>(at: *const u32) -> [u32; N] {
+    // SAFETY: the caller passes map memory of that size.
+    core::array::from_fn(|word| unsafe { at.add(word).read_volatile() })
+}
+
+/// Stores `N` words from `at` on, one by one, as [`words`] reads them.
+#[inline(always)]
+unsafe fn set_words<const N: usize>(at: *mut u32, words: [u32; N]) {
+    for (word, value) in words.into_iter().enumerate() {
+        // SAFETY: the caller passes map memory of that size.
+        unsafe { at.add(word).write_volatile(value) };
+    }
+}
+
 /// Adds to a slot of the current epoch.
 #[inline(always)]
 unsafe fn add_to(slot: *mut Slot, traffic: &Traffic, now: u32) {
@@ -402,20 +419,25 @@ impl Tables for Kernel {
     #[inline(always)]
     fn windows(&self, entry: *mut Connection) -> Windows {
         // SAFETY: the entry stays mapped while the program runs; numbers are read whole.
-        unsafe { (*entry).windows }
+        zerocopy::transmute!(unsafe { words::<4>((&raw const (*entry).windows).cast()) })
     }
 
     #[inline(always)]
     fn set_windows(&self, entry: *mut Connection, windows: &Windows) {
         // SAFETY: the entry stays mapped while the program runs; numbers are stored whole.
-        unsafe { (*entry).windows = *windows };
+        unsafe {
+            set_words::<4>(
+                (&raw mut (*entry).windows).cast(),
+                zerocopy::transmute!(*windows),
+            );
+        }
     }
 
     #[inline(always)]
     fn tracking(&self, entry: *mut Connection) -> Tracking {
         // SAFETY: the entry stays mapped while the program runs. A state that another CPU is just
         // changing is as good as the one before: whoever changes it reads it again under the lock.
-        unsafe { (*entry).tracking }
+        zerocopy::transmute!(unsafe { words::<5>((&raw const (*entry).tracking).cast()) })
     }
 
     #[inline(always)]
@@ -472,7 +494,10 @@ impl Tables for Kernel {
             bpf_spin_lock(lock);
             let is_there = (*entry).tracking.state != SWEPT;
             if is_there {
-                (*entry).tracking = *tracking;
+                set_words::<5>(
+                    (&raw mut (*entry).tracking).cast(),
+                    zerocopy::transmute!(*tracking),
+                );
             }
             bpf_spin_unlock(lock);
             is_there
@@ -501,8 +526,14 @@ impl Tables for Kernel {
         // SAFETY: per-CPU memory of a connection's size, and a program is not interrupted by
         // another on its CPU.
         let is_entered = unsafe {
-            (&raw mut (*new).tracking).write(opened.tracking);
-            (&raw mut (*new).windows).write(opened.windows);
+            set_words::<5>(
+                (&raw mut (*new).tracking).cast(),
+                zerocopy::transmute!(opened.tracking),
+            );
+            set_words::<4>(
+                (&raw mut (*new).windows).cast(),
+                zerocopy::transmute!(opened.windows),
+            );
             let accounts = (&raw mut (*new).accounts).cast::<Account>();
             for slot in 0..4 {
                 // Epoch 0 is no epoch: nothing else of an unused slot is ever read.
