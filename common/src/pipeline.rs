@@ -267,7 +267,7 @@ fn judge<T: Tables>(
     match standing {
         Standing::Dhcp => return Ok(Outcome::Exempt),
         Standing::Foreign => return Err(foreign(hook.direction)),
-        _ => {}
+        Standing::Ordinary | Standing::Exempt | Standing::Blocked => {}
     }
     let outcome = match (standing == Standing::Exempt, packet.fragment) {
         (true, Fragment::Later) => return Ok(Outcome::Exempt),
