@@ -11,8 +11,7 @@ use crate::{
     conntrack::{Connection, Tracking},
     flow::{Address, FlowKey},
     maps::{FragmentFate, Row},
-    parse::Packet,
-    pipeline::{Created, Hook, Opened, Tables, open, standing, step},
+    pipeline::{Created, Hook, Opened, Tables},
     policy::{Key, Node, Policies, Policy, RuleSet, descend},
     sequence::Windows,
     verdict::Direction,
@@ -79,12 +78,6 @@ impl Tables for Memory {
         self.connections.borrow().contains_key(key).then_some(*key)
     }
 
-    fn is_known(&self, hook: &Hook<'_>, quoted: &Packet) -> bool {
-        let key = FlowKey::connection(quoted, hook.direction.opposite(), hook.slot);
-        self.with(&key, |connection| connection.tracking.is_live(hook.now))
-            .unwrap_or(false)
-    }
-
     fn tracking(&self, entry: FlowKey) -> Tracking {
         self.with(&entry, |connection| connection.tracking)
             .unwrap_or_default()
@@ -103,29 +96,11 @@ impl Tables for Memory {
         self.with(&entry, |connection| connection.windows = *windows);
     }
 
-    fn standing(&self, hook: &Hook<'_>, packet: &Packet, key: &mut FlowKey) -> u32 {
-        standing(hook.eni, hook.slot, hook.direction, packet, key)
-    }
-
     fn ask(&self, policy: u32, question: &Question) -> u32 {
         match self.policy(policy) {
             Some(policy) => answer(self, policy, question),
             None => DENIED,
         }
-    }
-
-    fn open(
-        &self,
-        direction: Direction,
-        is_strict: bool,
-        packet: &Packet,
-        flow: &mut Opened,
-    ) -> u32 {
-        open(direction, is_strict, packet, flow)
-    }
-
-    fn step(&self, direction: Direction, packet: &Packet, flow: &mut Opened) -> u32 {
-        step(direction, packet, flow)
     }
 
     fn advance(&self, entry: FlowKey, from: [u32; 2], to: &Tracking) -> bool {

@@ -26,13 +26,6 @@ pub trait Bytes {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// [`quoted`], which in the kernel is a function of its own: the verifier walks it once, not for
-    /// each way that leads there.
-    #[inline(always)]
-    fn quoted(&self, error: &Packet, packet: &mut Packet) -> bool {
-        quoted(self, error, packet).is_some()
-    }
 }
 
 impl Bytes for [u8] {

@@ -8,7 +8,7 @@
 use crate::{
     account::{Segments, Traffic},
     admission::{DENIED, Question, UNTRACKED, ask},
-    conntrack::{self, Opening, Tracking, is_bare_syn, timeout},
+    conntrack::{self, Opening, State, Tracking, is_bare_syn, timeout},
     exempt::{Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, service},
     flow::{
         FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error, joined, kind,
@@ -50,38 +50,36 @@ pub struct Hook<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Room {
+    traffic: Traffic,
     packet: Packet,
-    quoted: Packet,
     key: FlowKey,
+    quote: Quote,
     question: Question,
     flow: Opened,
 }
 
+/// What an ICMP error quotes, and its connection's key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quote {
+    packet: Packet,
+    key: FlowKey,
+}
+
 impl Room {
-    /// The packet and the state of its connection, for [`open`] and [`step`].
-    #[inline(always)]
-    pub const fn flow(&mut self) -> (&Packet, &mut Opened) {
-        (&self.packet, &mut self.flow)
-    }
-
-    /// The packet, and room for the one that it quotes.
-    #[inline(always)]
-    pub const fn quote(&mut self) -> (&Packet, &mut Packet) {
-        (&self.packet, &mut self.quoted)
-    }
-
-    /// The packet, and room for its connection's key.
-    #[inline(always)]
-    pub const fn ends(&mut self) -> (&Packet, &mut FlowKey) {
-        (&self.packet, &mut self.key)
-    }
-
     /// What was asked last.
     #[must_use]
     #[inline(always)]
     pub const fn question(&self) -> &Question {
         &self.question
     }
+}
+
+/// The same place, whose content the compiler reads from memory again. What a kernel program keeps in
+/// registers or on its stack its verifier knows; what it reads from a map may be anything, so ways
+/// that differ in it become one.
+#[inline(always)]
+fn opaque<T>(place: &mut T) -> &mut T {
+    core::hint::black_box(place)
 }
 
 /// What became of an attempt to enter a connection.
@@ -103,13 +101,6 @@ pub trait Tables: Policies {
     /// The entry of `key`, live or not.
     fn find(&self, key: &FlowKey) -> Option<Self::Entry>;
 
-    /// Whether a packet quoted in an ICMP error belongs to a live connection.
-    fn is_known(&self, hook: &Hook<'_>, quoted: &Packet) -> bool;
-
-    /// What the packet is before any rule is asked ([`standing`]); its connection's key goes into
-    /// `key`.
-    fn standing(&self, hook: &Hook<'_>, packet: &Packet, key: &mut FlowKey) -> u32;
-
     /// What a policy says ([`answer`](crate::admission::answer)).
     fn ask(&self, policy: u32, question: &Question) -> u32;
 
@@ -128,18 +119,6 @@ pub trait Tables: Policies {
     /// Replaces the state with the words `from` by `to`, undisturbed by other CPUs. Says whether it did: another
     /// CPU may have changed the state, or the entry may be on its way out of the table.
     fn advance(&self, entry: Self::Entry, from: [u32; 2], to: &Tracking) -> bool;
-
-    /// What a packet opens, into `flow` ([`open`]).
-    fn open(
-        &self,
-        direction: Direction,
-        is_strict: bool,
-        packet: &Packet,
-        flow: &mut Opened,
-    ) -> u32;
-
-    /// What a packet changes in `flow` ([`step`]).
-    fn step(&self, direction: Direction, packet: &Packet, flow: &mut Opened) -> u32;
 
     /// Replaces all that is known of a connection, undisturbed by other CPUs. Says whether the
     /// entry is still in the table.
@@ -202,52 +181,17 @@ pub fn run<T: Tables>(
     link: &Ethernet,
     segments: Segments,
 ) -> Verdict {
-    match read(hook.eni, hook.direction, room, frame, link) {
-        Ok(Read::Packet) => decide(tables, hook, room, frame, segments),
-        Ok(Read::Arp) => Verdict::Exempt,
-        Err(reason) => Verdict::Deny(reason),
-    }
-}
-
-/// What [`read`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// An IP packet, which lies in the room now; [`decide`] comes next.
-    Packet,
-    /// ARP, which passes.
-    Arp,
-}
-
-/// Reads a frame of the ENI; the first half of [`run`].
-///
-/// # Errors
-/// What cannot be read, or ARP that speaks for another.
-#[inline(always)]
-pub fn read(
-    eni: &Eni,
-    direction: Direction,
-    room: &mut Room,
-    frame: &(impl Bytes + ?Sized),
-    link: &Ethernet,
-) -> Result<Read, DropReason> {
     if link.ether_type == ethernet::ARP {
-        return judge_arp(eni, direction, frame, link.payload).map(|()| Read::Arp);
+        return match judge_arp(hook.eni, hook.direction, frame, link.payload) {
+            Ok(()) => Verdict::Exempt,
+            Err(reason) => Verdict::Deny(reason),
+        };
     }
-    parse::packet(frame, link.payload, link.ether_type, &mut room.packet).map(|()| Read::Packet)
-}
-
-/// Judges the packet in the room and accounts for it; the second half of [`run`], where IPv4 and
-/// IPv6 meet. In the kernel it is a function of its own, which the verifier walks once, whatever
-/// headers a packet has.
-#[inline(always)]
-pub fn decide<T: Tables>(
-    tables: &T,
-    hook: &Hook<'_>,
-    room: &mut Room,
-    frame: &(impl Bytes + ?Sized),
-    segments: Segments,
-) -> Verdict {
-    match inspect(tables, hook, room, frame, segments) {
+    if let Err(reason) = parse::packet(frame, link.payload, link.ether_type, &mut room.packet) {
+        return Verdict::Deny(reason);
+    }
+    // IPv4 and IPv6 meet here.
+    match inspect(tables, hook, opaque(room), frame, segments) {
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Deny(reason),
     }
@@ -263,21 +207,23 @@ fn inspect<T: Tables>(
 ) -> Result<Verdict, DropReason> {
     let packet = &room.packet;
     let key = &mut room.key;
-    let standing = tables.standing(hook, packet, key);
-    if standing == standing::BLOCKED {
+    *key = FlowKey::connection(packet, hook.direction, hook.slot);
+    let standing = standing(hook, packet, key);
+    if standing == Standing::Blocked {
         return Err(DropReason::Imds);
     }
     if is_neighbour(packet) {
         return judge_neighbour(hook, frame, packet).map(|()| Verdict::Exempt);
     }
-    let traffic = Traffic::of(packet, segments);
+    room.traffic = Traffic::of(packet, segments);
+    let traffic = *opaque(&mut room.traffic);
     let mut row = ports(packet, hook.direction);
     let outcome = judge(
         tables,
         hook,
         frame,
         packet,
-        (&mut room.quoted, &mut room.question, &mut room.flow),
+        (&mut room.quote, &mut room.question, &mut room.flow),
         key,
         &mut row,
         (standing, &traffic),
@@ -313,17 +259,17 @@ fn judge<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     packet: &Packet,
-    (quoted, question, flow): (&mut Packet, &mut Question, &mut Opened),
+    (quote, question, flow): (&mut Quote, &mut Question, &mut Opened),
     key: &mut FlowKey,
     row: &mut Ports,
-    (standing, traffic): (u32, &Traffic),
+    (standing, traffic): (Standing, &Traffic),
 ) -> Result<Outcome<T::Entry>, DropReason> {
     match standing {
-        standing::DHCP => return Ok(Outcome::Exempt),
-        standing::FOREIGN => return Err(foreign(hook.direction)),
-        _ => {}
+        Standing::Dhcp => return Ok(Outcome::Exempt),
+        Standing::Foreign => return Err(foreign(hook.direction)),
+        Standing::Ordinary | Standing::Exempt | Standing::Blocked => {}
     }
-    let outcome = match (standing == standing::EXEMPT, packet.fragment) {
+    let outcome = match (standing == Standing::Exempt, packet.fragment) {
         (true, Fragment::Later) => return Ok(Outcome::Exempt),
         (true, Fragment::Whole | Fragment::First) => Ok(Outcome::Exempt),
         (false, Fragment::Later) => {
@@ -334,7 +280,7 @@ fn judge<T: Tables>(
             hook,
             frame,
             packet,
-            (quoted, question, flow),
+            (quote, question, flow),
             key,
             traffic,
         ),
@@ -346,40 +292,33 @@ fn judge<T: Tables>(
 }
 
 /// What a packet is before any rule is asked.
-pub mod standing {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
     /// The rules decide.
-    pub const ORDINARY: u32 = 0;
+    Ordinary,
     /// Never filtered.
-    pub const EXEMPT: u32 = 1;
+    Exempt,
     /// DHCP, which is never filtered whatever its addresses.
-    pub const DHCP: u32 = 2;
+    Dhcp,
     /// The end on this ENI is none of its addresses (EC2's source/destination check).
-    pub const FOREIGN: u32 = 3;
+    Foreign,
     /// Of the metadata service, which this ENI blocks.
-    pub const BLOCKED: u32 = 4;
+    Blocked,
 }
 
-/// What a packet of the ENI in `slot` is before any rule is asked, by its addresses and ports: a
-/// value of [`standing`]. Its connection's key goes into `key`. In the kernel it is a function of its
-/// own, as the rules' answer is.
+/// What a packet is before any rule is asked, by its addresses and ports. `key` is its connection's.
 #[inline(always)]
-pub fn standing(
-    eni: &Eni,
-    slot: u16,
-    direction: Direction,
-    packet: &Packet,
-    key: &mut FlowKey,
-) -> u32 {
-    *key = FlowKey::connection(packet, direction, slot);
+fn standing(hook: &Hook<'_>, packet: &Packet, key: &FlowKey) -> Standing {
+    let (eni, direction) = (hook.eni, hook.direction);
     let found = service(&key.remote);
     if eni.has(eni::BLOCK_IMDS) && matches!(found, Some(Service::Imds)) {
-        return standing::BLOCKED;
+        return Standing::Blocked;
     }
     if is_dhcp(eni, packet, direction) {
-        return standing::DHCP;
+        return Standing::Dhcp;
     }
     if eni.has(eni::SOURCE_DEST_CHECK) && !eni.owns(&key.local) {
-        return standing::FOREIGN;
+        return Standing::Foreign;
     }
     let (_, peer_port) = ports(packet, direction);
     let is_dns = is_dns(key.protocol, peer_port);
@@ -389,9 +328,9 @@ pub fn standing(
         None => is_router(eni, &key.remote) || (is_dns && is_resolver(eni, &key.remote)),
     };
     if is_exempt {
-        standing::EXEMPT
+        Standing::Exempt
     } else {
-        standing::ORDINARY
+        Standing::Ordinary
     }
 }
 
@@ -409,12 +348,12 @@ fn judge_start<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     packet: &Packet,
-    (quoted, question, flow): (&mut Packet, &mut Question, &mut Opened),
+    (quote, question, flow): (&mut Quote, &mut Question, &mut Opened),
     key: &FlowKey,
     traffic: &Traffic,
 ) -> Result<Outcome<T::Entry>, DropReason> {
     if is_icmp_error(packet.protocol, packet.icmp_type)
-        && is_related(tables, hook, frame, packet, (quoted, question))
+        && is_related(tables, hook, frame, packet, (quote, question))
     {
         return Ok(Outcome::Allowed);
     }
@@ -438,11 +377,11 @@ fn judge_start<T: Tables>(
     if rule == AUDITED {
         tables.count_audited(hook);
     }
-    match tables.open(hook.direction, hook.tcp_strict, packet, flow) {
-        REFUSED => return Err(DropReason::NoRule),
-        TRACKED => {}
-        _ if rule == AUDITED => return Ok(Outcome::Audited),
-        _ => return Ok(Outcome::Allowed),
+    match conntrack::open(packet, hook.tcp_strict) {
+        Opening::Refuse => return Err(DropReason::NoRule),
+        Opening::Track(state) => open(state, hook.direction, packet, flow),
+        Opening::Pass if rule == AUDITED => return Ok(Outcome::Audited),
+        Opening::Pass => return Ok(Outcome::Allowed),
     }
     flow.tracking.last_seen = hook.now;
     flow.tracking.timeout = timeout(&hook.eni.timeouts, flow.tracking.state);
@@ -469,13 +408,16 @@ fn is_related<T: Tables>(
     hook: &Hook<'_>,
     frame: &(impl Bytes + ?Sized),
     error: &Packet,
-    (quoted, question): (&mut Packet, &mut Question),
+    (Quote { packet, key }, question): (&mut Quote, &mut Question),
 ) -> bool {
-    if !frame.quoted(error, quoted) {
+    if parse::quoted(frame, error, packet).is_none() {
         return false;
     }
-    let quoted = core::hint::black_box(&*quoted);
-    if tables.is_known(hook, quoted) {
+    let quoted = opaque(packet);
+    *key = FlowKey::connection(quoted, hook.direction.opposite(), hook.slot);
+    if let Some(entry) = tables.find(key)
+        && tables.tracking(entry).is_live(hook.now)
+    {
         return true;
     }
     let (local, remote) = match hook.direction {
@@ -535,7 +477,7 @@ fn ride<T: Tables>(
     for _ in 0..2 {
         let before = flow.tracking.words();
         flow.windows = tables.windows(entry);
-        let changed = tables.step(hook.direction, packet, flow);
+        let changed = step(hook.direction, packet, flow);
         if changed & changed::WINDOWS != 0 {
             tables.set_windows(entry, &flow.windows);
         }
@@ -550,21 +492,10 @@ fn ride<T: Tables>(
     }
 }
 
-/// Answer of [`open`]: the packet does not pass after all.
-pub const REFUSED: u32 = 0;
-/// Answer of [`open`]: `flow` is the connection that it opens. Any other answer: it passes without.
-pub const TRACKED: u32 = 1;
-const PASSED: u32 = 2;
-
 /// What a packet that the rules allow opens: its state and windows go into `flow`, all else of which
-/// is the caller's. In the kernel it is a function of its own, as the rules' answer is.
+/// is the caller's.
 #[inline(always)]
-pub fn open(direction: Direction, is_strict: bool, packet: &Packet, flow: &mut Opened) -> u32 {
-    let state = match conntrack::open(packet, is_strict) {
-        Opening::Refuse => return REFUSED,
-        Opening::Pass => return PASSED,
-        Opening::Track(state) => state,
-    };
+fn open(state: State, direction: Direction, packet: &Packet, flow: &mut Opened) {
     flow.tracking.begin(state, direction);
     // One by one: left to the compiler, it would be a loop over bytes in the kernel.
     let zero = core::hint::black_box(0_u32);
@@ -576,21 +507,20 @@ pub fn open(direction: Direction, is_strict: bool, packet: &Packet, flow: &mut O
     if packet.protocol == protocol::TCP {
         sequence::slide(&mut flow.tracking, &mut flow.windows, packet, direction);
     }
-    TRACKED
 }
 
 /// What [`step`] has changed, as bits.
-pub mod changed {
+mod changed {
     /// The windows.
-    pub const WINDOWS: u32 = 1;
+    pub(super) const WINDOWS: u32 = 1;
     /// The state.
-    pub const STATE: u32 = 2;
+    pub(super) const STATE: u32 = 2;
 }
 
 /// What a packet of a connection changes in `flow`, besides its timeout; returns bits of
-/// [`changed`]. In the kernel it is a function of its own, as the rules' answer is.
+/// [`changed`].
 #[inline(always)]
-pub fn step(direction: Direction, packet: &Packet, flow: &mut Opened) -> u32 {
+fn step(direction: Direction, packet: &Packet, flow: &mut Opened) -> u32 {
     let Opened { tracking, windows } = flow;
     let (mut bits, mut flags) = (0, 0);
     if packet.protocol == protocol::TCP {

@@ -1,15 +1,15 @@
 //! What every hook does around its own part: the clock, the verdict's TC code, drop counters.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
     helpers::bpf_jiffies64,
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
 use branchline_common::{
     maps::{Control, Eni, control},
-    parse::{self, Ethernet},
-    pipeline::{self, Hook, Read},
+    parse::Ethernet,
+    pipeline::{self, Hook},
     verdict::{Direction, DropReason, Verdict},
 };
 
@@ -58,59 +58,16 @@ pub fn judge(
     direction: Direction,
 ) -> Result<(), Drop> {
     let room = maps::room().ok_or(DropReason::UnknownEndpoint)?;
-    let read = pipeline::read(eni, direction, room, frame, link);
-    let verdict = match read.map_err(|reason| Drop::of(slot, reason))? {
-        Read::Arp => EXEMPT,
-        Read::Packet => decide(frame.skb, slot, direction as u32),
-    };
-    match verdict {
-        ALLOW => Ok(()),
-        EXEMPT => {
+    let control = maps::control().ok_or(DropReason::UnknownEndpoint)?;
+    let hook = at(control, eni, slot, direction);
+    match pipeline::run(&Kernel, &hook, room, frame, link, frame.segments()) {
+        Verdict::Allow => Ok(()),
+        Verdict::Exempt => {
             maps::count_packet(slot, 0);
             Ok(())
         }
-        reason => Err(Drop { slot, reason }),
+        Verdict::Deny(reason) => Err(Drop::of(slot, reason)),
     }
-}
-
-/// [`Verdict::Allow`] as a number; a denial is the number of its reason.
-const ALLOW: u32 = 0;
-/// [`Verdict::Exempt`] as a number.
-const EXEMPT: u32 = 0xff;
-
-/// The verdict on the packet in the room. A global function: see [`pipeline::decide`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn decide(skb: *mut __sk_buff, slot: u32, direction: u32) -> u32 {
-    const NONE: u32 = DropReason::UnknownEndpoint as u32;
-    let frame = Frame { skb };
-    let Some(control) = maps::control() else {
-        return NONE;
-    };
-    let Some(room) = maps::room() else {
-        return NONE;
-    };
-    let Some(eni) = maps::eni(slot) else {
-        return NONE;
-    };
-    let hook = at(control, eni, slot, Direction::from_byte(direction as u8));
-    match pipeline::decide(&Kernel, &hook, room, &frame, frame.segments()) {
-        Verdict::Allow => ALLOW,
-        Verdict::Exempt => EXEMPT,
-        Verdict::Deny(reason) => reason as u32,
-    }
-}
-
-/// Reads what the ICMP error in the room quotes; 1 if it could. A global function: see
-/// [`Bytes::quoted`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn quoted(skb: *mut __sk_buff) -> u32 {
-    let Some(room) = maps::room() else {
-        return 0;
-    };
-    let (error, packet) = room.quote();
-    u32::from(parse::quoted(&Frame { skb }, error, packet).is_some())
 }
 
 #[inline(always)]

@@ -19,7 +19,7 @@ use branchline_common::{
     flow::{Address, FlowKey},
     maps::{self, Control, Counters, Endpoint, Eni, FragmentFate, Row},
     parse::Packet,
-    pipeline::{self, Created, Hook, Opened, Room, Tables},
+    pipeline::{Created, Hook, Opened, Room, Tables},
     policy::{self, Key, Node, Policies, Policy, RuleSet},
     sequence::Windows,
     verdict::Direction,
@@ -75,7 +75,6 @@ static NEW_ROW: Array<[u64; size_of::<Row>() / 8], 1> = Array::new();
 #[repr(C)]
 struct Scratch {
     peer: lpm_trie::Key<Address>,
-    quoted: FlowKey,
     rule: u16,
     room: Room,
     packet: Packet,
@@ -304,6 +303,23 @@ unsafe fn add(at: *mut u64, value: u64) {
     unsafe { asm!("lock *(u64 *)({at} + 0) += {value}", at = in(reg) at, value = in(reg) value) };
 }
 
+/// `N` words from `at` on, read one by one. Left to the compiler, a value that goes from map to map
+/// would be moved byte by byte by a function, whose loop the verifier walks at every call.
+#[inline(always)]
+unsafe fn words<const N: usize>(at: *const u32) -> [u32; N] {
+    // SAFETY: the caller passes map memory of that size.
+    core::array::from_fn(|word| unsafe { at.add(word).read_volatile() })
+}
+
+/// Stores `N` words from `at` on, one by one, as [`words`] reads them.
+#[inline(always)]
+unsafe fn set_words<const N: usize>(at: *mut u32, words: [u32; N]) {
+    for (word, value) in words.into_iter().enumerate() {
+        // SAFETY: the caller passes map memory of that size.
+        unsafe { at.add(word).write_volatile(value) };
+    }
+}
+
 /// Adds to a slot of the current epoch.
 #[inline(always)]
 unsafe fn add_to(slot: *mut Slot, traffic: &Traffic, now: u32) {
@@ -374,18 +390,6 @@ impl Tables for Kernel {
     }
 
     #[inline(always)]
-    fn is_known(&self, hook: &Hook<'_>, _quoted: &Packet) -> bool {
-        // It lies in the room, where the function finds it.
-        is_known(u32::from(hook.slot), hook.direction as u32, hook.now) != 0
-    }
-
-    #[inline(always)]
-    fn standing(&self, hook: &Hook<'_>, _packet: &Packet, _key: &mut FlowKey) -> u32 {
-        // Both lie in the room, where the function finds them.
-        standing(u32::from(hook.slot), hook.direction as u32)
-    }
-
-    #[inline(always)]
     fn ask(&self, policy: u32, _question: &Question) -> u32 {
         // The question lies in the room, where the function reads it.
         ask(policy)
@@ -402,44 +406,31 @@ impl Tables for Kernel {
     #[inline(always)]
     fn windows(&self, entry: *mut Connection) -> Windows {
         // SAFETY: the entry stays mapped while the program runs; numbers are read whole.
-        unsafe { (*entry).windows }
+        zerocopy::transmute!(unsafe { words::<4>((&raw const (*entry).windows).cast()) })
     }
 
     #[inline(always)]
     fn set_windows(&self, entry: *mut Connection, windows: &Windows) {
         // SAFETY: the entry stays mapped while the program runs; numbers are stored whole.
-        unsafe { (*entry).windows = *windows };
+        unsafe {
+            set_words::<4>(
+                (&raw mut (*entry).windows).cast(),
+                zerocopy::transmute!(*windows),
+            );
+        }
     }
 
     #[inline(always)]
     fn tracking(&self, entry: *mut Connection) -> Tracking {
         // SAFETY: the entry stays mapped while the program runs. A state that another CPU is just
         // changing is as good as the one before: whoever changes it reads it again under the lock.
-        unsafe { (*entry).tracking }
+        zerocopy::transmute!(unsafe { words::<5>((&raw const (*entry).tracking).cast()) })
     }
 
     #[inline(always)]
     fn touch(&self, entry: *mut Connection, now: u32) {
         // SAFETY: the entry stays mapped while the program runs; the time is stored whole.
         unsafe { (*entry).tracking.last_seen = now };
-    }
-
-    #[inline(always)]
-    fn open(
-        &self,
-        direction: Direction,
-        is_strict: bool,
-        _packet: &Packet,
-        _flow: &mut Opened,
-    ) -> u32 {
-        // Both lie in the room, where the function finds them.
-        open(direction as u32, u32::from(is_strict))
-    }
-
-    #[inline(always)]
-    fn step(&self, direction: Direction, _packet: &Packet, _flow: &mut Opened) -> u32 {
-        // Both lie in the room, where the function finds them.
-        step(direction as u32)
     }
 
     #[inline(always)]
@@ -472,7 +463,10 @@ impl Tables for Kernel {
             bpf_spin_lock(lock);
             let is_there = (*entry).tracking.state != SWEPT;
             if is_there {
-                (*entry).tracking = *tracking;
+                set_words::<5>(
+                    (&raw mut (*entry).tracking).cast(),
+                    zerocopy::transmute!(*tracking),
+                );
             }
             bpf_spin_unlock(lock);
             is_there
@@ -501,8 +495,14 @@ impl Tables for Kernel {
         // SAFETY: per-CPU memory of a connection's size, and a program is not interrupted by
         // another on its CPU.
         let is_entered = unsafe {
-            (&raw mut (*new).tracking).write(opened.tracking);
-            (&raw mut (*new).windows).write(opened.windows);
+            set_words::<5>(
+                (&raw mut (*new).tracking).cast(),
+                zerocopy::transmute!(opened.tracking),
+            );
+            set_words::<4>(
+                (&raw mut (*new).windows).cast(),
+                zerocopy::transmute!(opened.windows),
+            );
             let accounts = (&raw mut (*new).accounts).cast::<Account>();
             for slot in 0..4 {
                 // Epoch 0 is no epoch: nothing else of an unused slot is ever read.
@@ -656,63 +656,6 @@ extern "C" fn ask(policy: u32) -> u32 {
     // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
     let question = unsafe { (*scratch).room.question() };
     answer(&Kernel, policy, question)
-}
-
-/// What the packet in [`room`] is before any rule is asked. A global function, as [`ask`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn standing(slot: u32, direction: u32) -> u32 {
-    let (Some(room), Some(eni)) = (room(), eni(slot)) else {
-        return pipeline::standing::BLOCKED;
-    };
-    let (packet, key) = room.ends();
-    let direction = Direction::from_byte(direction as u8);
-    pipeline::standing(eni, slot as u16, direction, packet, key)
-}
-
-/// Whether the packet quoted in [`room`] belongs to a live connection. A global function, as [`ask`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn is_known(slot: u32, direction: u32, now: u32) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: per-CPU memory, and a program is not interrupted by another on its CPU.
-    let scratch = unsafe { &mut *scratch };
-    let (_, quoted) = scratch.room.quote();
-    let sent = Direction::from_byte(direction as u8).opposite();
-    scratch.quoted = FlowKey::connection(quoted, sent, slot as u16);
-    match Kernel.find(&scratch.quoted) {
-        Some(entry) => u32::from(Kernel.tracking(entry).is_live(now)),
-        None => 0,
-    }
-}
-
-/// What the packet in [`room`] opens. A global function, as [`ask`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn open(direction: u32, is_strict: u32) -> u32 {
-    let Some(room) = room() else {
-        return pipeline::REFUSED;
-    };
-    let (packet, flow) = room.flow();
-    pipeline::open(
-        Direction::from_byte(direction as u8),
-        is_strict != 0,
-        packet,
-        flow,
-    )
-}
-
-/// What the packet in [`room`] changes in its connection. A global function, as [`ask`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn step(direction: u32) -> u32 {
-    let Some(room) = room() else {
-        return 0;
-    };
-    let (packet, flow) = room.flow();
-    pipeline::step(Direction::from_byte(direction as u8), packet, flow)
 }
 
 /// The leaf of a tree. A global function, which the verifier walks once and by itself, not for each

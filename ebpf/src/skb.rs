@@ -11,8 +11,6 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-#[cfg(not(feature = "bench"))]
-use branchline_common::parse;
 use branchline_common::{
     account::Segments,
     headers::ethernet,
@@ -228,13 +226,6 @@ impl Bytes for Frame {
         let bytes = self.fetch::<N>(offset)?;
         // SAFETY: `fetch` compared the range with the packet's end.
         Some(unsafe { bytes.read_unaligned() })
-    }
-
-    #[cfg(not(feature = "bench"))]
-    #[inline(always)]
-    fn quoted(&self, _error: &parse::Packet, _packet: &mut parse::Packet) -> bool {
-        // Both lie in the room, where the function finds them.
-        crate::hook::quoted(self.skb) != 0
     }
 
     #[inline(always)]

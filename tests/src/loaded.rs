@@ -70,6 +70,8 @@ pub struct Loaded {
     pub output: Vec<u8>,
     /// Counters of all slots after the last packet.
     counted: BTreeMap<u32, [u64; COUNTERS]>,
+    /// Ticks when all was aged last.
+    aged: u32,
 }
 
 /// The programs that most tests share, as loading takes longer than a test.
@@ -118,6 +120,7 @@ impl Loaded {
             slots: BTreeSet::from([0]),
             output: Vec::new(),
             counted: BTreeMap::new(),
+            aged: 0,
         })
     }
 
@@ -127,16 +130,22 @@ impl Loaded {
         self.datapath.clock().ticks_per_second()
     }
 
-    /// Moves all time stamps so many ticks into the past.
+    /// Moves all time stamps so many ticks into the past. What the machine itself took since the last
+    /// time does not count: an emulated one takes seconds.
     pub fn age(&mut self, ticks: u32) {
+        let now = self.datapath.ticks().unwrap();
+        let then = std::mem::replace(&mut self.aged, now);
+        let aged = |seen: u32| {
+            let idle = then.wrapping_sub(seen) as i32;
+            now.wrapping_sub(idle.max(0) as u32).wrapping_sub(ticks)
+        };
         for (key, mut connection) in self.datapath.connections().unwrap() {
-            let seen = &mut connection.tracking.last_seen;
-            *seen = seen.wrapping_sub(ticks);
+            connection.tracking.last_seen = aged(connection.tracking.last_seen);
             self.connections.insert(key, connection, 0).unwrap();
         }
         let fragments: Vec<_> = self.fragments.iter().collect::<Result<_, _>>().unwrap();
         for (key, mut fate) in fragments {
-            fate.seen = fate.seen.wrapping_sub(ticks);
+            fate.seen = aged(fate.seen);
             self.fragments.insert(key, fate, 0).unwrap();
         }
     }
@@ -249,6 +258,7 @@ impl World for Loaded {
         self.policies = 0;
         self.branch = None;
         self.counted = self.all_counters();
+        self.aged = self.datapath.ticks().unwrap();
         self.control(|control| {
             control.epoch = 1;
             control.flags = if case.is_strict {

@@ -17,12 +17,19 @@ use crate::instructions::{Instruction, decode, stack_depth};
 /// The section of the functions that programs call; programs are in others.
 const FUNCTIONS: &str = ".text";
 
+/// Bytes of stack that a program has together with what it calls (`MAX_BPF_STACK`, `include/linux/filter.h`).
+const STACK: u64 = 512;
+
+/// What kernels before 6.7 round each function's stack up to, at least one (`check_max_stack_depth` in
+/// `kernel/bpf/verifier.c`); later ones to 16.
+const STACK_UNIT: u64 = 32;
+
 /// What a program takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Size {
     /// 8-byte instruction slots, functions it calls included once each.
     pub(crate) instructions: u64,
-    /// Bytes of the deepest chain of calls; the kernel allows 512.
+    /// Bytes of the deepest chain of calls, as the kernel counts them; it allows [`STACK`].
     pub(crate) stack: u64,
 }
 
@@ -41,7 +48,7 @@ struct Function {
 /// Each program in the object at `path` with its size, by name.
 ///
 /// # Errors
-/// It is no BPF object, holds no program, or a call in it leads nowhere.
+/// It is no BPF object, holds no program, a call in it leads nowhere, or a program takes too much stack.
 pub(crate) fn sizes(path: &Path) -> Result<BTreeMap<String, Size>> {
     let content = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let file = object::File::parse(content.as_slice())
@@ -60,6 +67,11 @@ pub(crate) fn sizes(path: &Path) -> Result<BTreeMap<String, Size>> {
 fn size(functions: &BTreeMap<Place, Function>, program: Place) -> Result<Size> {
     let mut reached = BTreeSet::new();
     let stack = deepest(functions, program, &mut Vec::new(), &mut reached)?;
+    ensure!(
+        stack <= STACK,
+        "{} takes {stack} bytes of stack with what it calls; the kernel allows {STACK}",
+        functions.get(&program).map_or("it", |f| f.name.as_str())
+    );
     let instructions = reached
         .iter()
         .filter_map(|place| functions.get(place))
@@ -89,7 +101,7 @@ fn deepest(
         below = below.max(deepest(functions, *callee, chain, reached)?);
     }
     chain.pop();
-    Ok(function.stack + below)
+    Ok(function.stack.max(1).next_multiple_of(STACK_UNIT) + below)
 }
 
 fn functions(file: &object::File) -> Result<BTreeMap<Place, Function>> {
@@ -204,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_the_deepest_chain_and_counts_a_shared_function_once() {
+    fn adds_the_deepest_chain_rounded_up_and_counts_a_shared_function_once() {
         let functions = BTreeMap::from([
             ((1, 0), function("program", 64, &[(2, 0), (2, 80)])),
             ((2, 0), function("shallow", 8, &[(2, 160)])),
@@ -216,8 +228,23 @@ mod tests {
             size(&functions, (1, 0)).unwrap(),
             Size {
                 instructions: 40,
-                stack: 180
+                stack: 64 + 128 + 32
             }
+        );
+    }
+
+    #[test]
+    fn refuses_a_chain_that_only_fits_before_it_is_rounded_up() {
+        let chain = |last| {
+            BTreeMap::from([
+                ((1, 0), function("program", 480, &[(2, 0)])),
+                ((2, 0), function("called", last, &[])),
+            ])
+        };
+        assert_eq!(size(&chain(0), (1, 0)).unwrap().stack, 512);
+        assert_eq!(
+            size(&chain(33), (1, 0)).unwrap_err().to_string(),
+            "program takes 544 bytes of stack with what it calls; the kernel allows 512"
         );
     }
 

@@ -17,7 +17,7 @@ use crate::setup::{self, Group};
 use crate::workspace;
 
 /// The supported kernels: the oldest and newest, and the long-term ones between.
-pub(crate) const RELEASES: [&str; 2] = ["6.12", "7.3"];
+pub(crate) const RELEASES: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
 
 /// Run the program and netns tests on other kernels, under QEMU
 #[derive(clap::Args)]
