@@ -121,12 +121,8 @@ impl Trees {
 
     /// `writes` are in the maps.
     pub fn written(&mut self, writes: &Writes) {
-        for (index, _) in &writes.rule_sets {
-            self.sets.written(*index);
-        }
-        for (index, _) in &writes.nodes {
-            self.nodes.written(*index);
-        }
+        self.sets.written(&writes.rule_sets);
+        self.nodes.written(&writes.nodes);
     }
 
     /// What nobody holds any more. It may be used again once every program that runs now is through.
