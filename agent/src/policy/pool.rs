@@ -67,7 +67,7 @@ impl<T: Copy + Default + Eq + Hash> Pool<T> {
         let vacant = match self.indices.entry(content) {
             Entry::Occupied(held) => {
                 let index = *held.get();
-                self.hold_again(index);
+                self.hold_again(index, 1);
                 return Ok((index, false));
             }
             Entry::Vacant(vacant) => vacant,
@@ -97,10 +97,10 @@ impl<T: Copy + Default + Eq + Hash> Pool<T> {
         Ok((index, true))
     }
 
-    /// Holds an index that is held already once more.
-    pub(super) fn hold_again(&mut self, index: u32) {
+    /// Holds an index that is held already so many times more.
+    pub(super) fn hold_again(&mut self, index: u32, times: u32) {
         if let Some(slot) = self.held_mut(index) {
-            slot.holders += 1;
+            slot.holders += times;
         }
     }
 

@@ -114,6 +114,16 @@ impl<'a> Prefixes<'a> {
         self.own.is_empty() && self.shared.is_empty()
     }
 
+    /// The child of a node at `depth` that all of them are below and none ends at: most nodes of a
+    /// long key have one.
+    pub(super) fn only_digit(&self, depth: u32) -> Option<usize> {
+        let lists = self.shared.iter().map(|(list, _)| only_digit(list, depth));
+        let own = (!self.own.is_empty()).then(|| only_digit(self.own, depth));
+        let mut digits = own.into_iter().chain(lists);
+        let first = digits.next()??;
+        digits.all(|digit| digit == Some(first)).then_some(first)
+    }
+
     /// Takes out those that cover every key; returns their rules.
     pub(super) fn take_all_covering(&mut self) -> Vec<u16> {
         let mut rules = Vec::new();
@@ -169,6 +179,13 @@ pub(super) fn take_from<'a>(
     let part = take(list, digit, depth);
     let ends = part.ending.iter().map(|each| each.end(depth));
     (ends.max().unwrap_or(0), part.deeper)
+}
+
+fn only_digit<T: AsRef<Prefix>>(list: &[T], depth: u32) -> Option<usize> {
+    let (first, last) = (list.first()?.as_ref(), list.last()?.as_ref());
+    let digit = first.digit(depth);
+    // One that ends at the child comes before those that go deeper.
+    (digit == last.digit(depth) && first.bits > depth + STRIDE).then_some(digit)
 }
 
 /// Takes from the front of a sorted list what is below child `digit` of a node at `depth`.

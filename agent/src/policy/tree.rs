@@ -89,6 +89,14 @@ impl<'a> Children<'a> {
         })
     }
 
+    /// What was below child `digit`, the next one, of a node at `depth`, if there was a node.
+    fn next(older: &mut Option<Self>, digit: usize, depth: u32) -> Before<'a> {
+        match older {
+            Some(older) => older.child(digit, depth),
+            None => Before::Unknown,
+        }
+    }
+
     fn child(&mut self, digit: usize, depth: u32) -> Before<'a> {
         let (end, deeper) = take_from(&mut self.changed, digit, depth);
         self.end = self.end.max(end);
@@ -126,16 +134,18 @@ fn grow(
         return Ok(place.leaf);
     }
     let mut older = Children::of(trees, before);
+    if let Some(digit) = prefixes.only_digit(place.depth) {
+        let before = (0..=digit).map(|digit| Children::next(&mut older, digit, place.depth));
+        let before = before.last().unwrap_or(Before::Unknown);
+        return grow_only(trees, place, digit, prefixes, before);
+    }
     let mut node = Node::default();
     // Rules that cover children, each up to one.
     let mut ending: Vec<(usize, u16)> = Vec::new();
     for digit in 0..FAN {
         let below = prefixes.take(digit, place.depth, |end, rule| ending.push((end, rule)));
         ending.retain(|(end, _)| digit < *end);
-        let before = match &mut older {
-            Some(older) => older.child(digit, place.depth),
-            None => Before::Unknown,
-        };
+        let before = Children::next(&mut older, digit, place.depth);
         match grow_child(trees, place, &ending, below, before) {
             Ok(child) => node.children[digit] = child,
             Err(error) => {
@@ -149,6 +159,27 @@ fn grow(
         trees.release_all(rest);
         return Ok(*first);
     }
+    trees.node(node)
+}
+
+/// The tree below `place` where `prefixes` all go deeper than child `digit`: the other children are
+/// the leaf, whatever they were.
+fn grow_only(
+    trees: &mut Trees,
+    place: Place<'_>,
+    digit: usize,
+    prefixes: Prefixes<'_>,
+    before: Before<'_>,
+) -> Result<u32, NoRoom> {
+    let child = grow_child(trees, place, &[], prefixes, before)?;
+    if child == place.leaf {
+        return Ok(child);
+    }
+    let mut node = Node {
+        children: [place.leaf; FAN],
+    };
+    node.children[digit] = child;
+    trees.hold_times(place.leaf, FAN as u32 - 1);
     trees.node(node)
 }
 

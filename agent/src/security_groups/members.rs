@@ -107,8 +107,8 @@ impl Members {
 
     fn count(&mut self, member: &Member, changes: &mut BTreeMap<String, MemberChange>) {
         for group_id in &member.groups {
-            let group = self.groups.entry(group_id.clone()).or_default();
             for network in &member.networks {
+                let group = self.groups.entry(group_id.clone()).or_default();
                 let enis = group.entry(*network).or_default();
                 *enis += 1;
                 if *enis == 1 {
