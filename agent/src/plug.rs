@@ -21,7 +21,7 @@ use crate::{
     eni_settings::{self, EniSettings},
     policies::{Policies, PolicyError, Unsettled},
     provider::Eni,
-    security_groups::{Directory, Members},
+    security_groups::{Directory, Member, Members},
 };
 
 /// Why an ENI could not be put into the data plane.
@@ -155,11 +155,10 @@ impl Plugs {
     ) -> Result<(u32, Unsettled), PlugError> {
         let mut datapath = lock(datapath);
         let slot = self.take_slot(&eni.eni_id)?;
-        let unsettled = self.policies.set_members(&mut datapath, |members| {
-            let groups = eni.groups.iter().cloned();
-            let changes = members.insert(&eni.eni_id, groups, networks(eni));
-            changes.into_keys().collect()
-        })?;
+        let member = Member::new(eni.groups.iter().cloned(), networks(eni));
+        let unsettled = self
+            .policies
+            .set_member(&mut datapath, &eni.eni_id, Some(member))?;
         let policy = self.policies.join(&mut datapath, slot, &eni.groups)?;
         let held = datapath.eni(slot)?;
         let ticks_per_second = datapath.clock().ticks_per_second();
@@ -199,9 +198,7 @@ impl Plugs {
         datapath: &Mutex<Datapath>,
         eni_id: &str,
     ) -> Result<Unsettled, PolicyError> {
-        self.policies.set_members(&mut lock(datapath), |members| {
-            members.remove(eni_id).into_keys().collect()
-        })
+        self.policies.set_member(&mut lock(datapath), eni_id, None)
     }
 
     /// Takes an ENI out: no packet finds it any more, but what it counted stays. `None` if it was

@@ -18,8 +18,8 @@ use branchline_common::{
 
 use crate::{
     datapath::{Datapath, DatapathError},
-    policy::{self, CompileError, Policy, Resting, Trees},
-    security_groups::{Directory, Members, Peer, SecurityGroup},
+    policy::{self, CompileError, Networks, Policy, Resting, Trees},
+    security_groups::{Directory, Member, MemberChange, Members, Peer, SecurityGroup},
     state::StateError,
 };
 
@@ -181,11 +181,13 @@ impl Policies {
             let policy = {
                 let directory = Arc::clone(&self.directory);
                 let members = std::mem::take(&mut self.members);
-                let compiled = self.compile(datapath, &set, &directory, &members);
+                let networks = &mut Networks::of(&directory, &members);
+                let compiled = self.compile(datapath, &set, &directory, networks);
                 self.members = members;
                 compiled?
             };
-            let index = match self.enter(datapath, &policy) {
+            let entered = self.write_trees(datapath);
+            let index = match entered.and_then(|()| self.enter(datapath, &policy)) {
                 Ok(index) => index,
                 Err(error) => {
                     policy::release(&mut self.trees, &policy.entry);
@@ -251,46 +253,60 @@ impl Policies {
         commit: impl FnOnce() -> Result<(), PolicyError>,
     ) -> Result<Unsettled, PolicyError> {
         let changed = changed_ids(&self.directory, &directory);
-        let members = self.members.clone();
-        self.change(datapath, Arc::new(directory), members, &changed, commit)
+        let depends = |set: &GroupSet| {
+            depends(set, &self.directory, &changed) || depends(set, &directory, &changed)
+        };
+        let affected = self.active.keys().filter(|set| depends(set));
+        let affected: Vec<GroupSet> = affected.cloned().collect();
+        let members = std::mem::take(&mut self.members);
+        let networks = &mut Networks::of(&directory, &members);
+        let prepared = self.prepare(affected, |policies, set| {
+            policies.compile(datapath, set, &directory, networks)
+        });
+        self.members = members;
+        let unsettled = self.put_in_force(datapath, prepared?, &directory, commit)?;
+        self.directory = Arc::new(directory);
+        Ok(unsettled)
     }
 
-    /// Lets `edit` change who is member of which group, and puts that in force.
+    /// Says what the ENI `eni_id` is to the groups, `None` for no member, and puts that in force.
     ///
     /// # Errors
     /// Each variant; nothing has changed then.
-    pub fn set_members(
+    pub fn set_member(
         &mut self,
         datapath: &mut Datapath,
-        edit: impl FnOnce(&mut Members) -> BTreeSet<String>,
+        eni_id: &str,
+        member: Option<Member>,
     ) -> Result<Unsettled, PolicyError> {
-        let mut members = self.members.clone();
-        let changed = edit(&mut members);
         let directory = Arc::clone(&self.directory);
-        self.change(datapath, directory, members, &changed, || Ok(()))
+        let mut members = std::mem::take(&mut self.members);
+        let (before, changes) = members.replace(eni_id, member);
+        let affected = self.active.iter();
+        let affected = affected.filter(|(_, active)| active.policy.refers_to(&changes));
+        let affected = affected.map(|(set, _)| set.clone()).collect();
+        let networks = &mut Networks::of(&directory, &members);
+        let prepared = self.prepare(affected, |policies, set| {
+            policies.follow(datapath, set, networks, &changes)
+        });
+        let unsettled = prepared
+            .and_then(|prepared| self.put_in_force(datapath, prepared, &directory, || Ok(())));
+        if unsettled.is_err() {
+            members.replace(eni_id, before);
+        }
+        self.members = members;
+        unsettled
     }
 
-    /// Puts `directory` and `members` in force, which differ from what is in the groups and lists
-    /// named by `changed`.
-    fn change(
+    /// The policies of `affected` as `compile` makes each of them.
+    fn prepare(
         &mut self,
-        datapath: &mut Datapath,
-        directory: Arc<Directory>,
-        members: Members,
-        changed: &BTreeSet<String>,
-        commit: impl FnOnce() -> Result<(), PolicyError>,
-    ) -> Result<Unsettled, PolicyError> {
+        affected: Vec<GroupSet>,
+        mut compile: impl FnMut(&mut Self, &GroupSet) -> Result<Policy, PolicyError>,
+    ) -> Result<Vec<Prepared>, PolicyError> {
         let mut prepared: Vec<Prepared> = Vec::new();
-        let affected: Vec<GroupSet> = self
-            .active
-            .keys()
-            .filter(|set| {
-                depends(set, &self.directory, changed) || depends(set, &directory, changed)
-            })
-            .cloned()
-            .collect();
         for set in affected {
-            match self.compile(datapath, &set, &directory, &members) {
+            match compile(self, &set) {
                 Ok(policy) => prepared.push(Prepared { set, policy }),
                 Err(error) => {
                     self.abandon(&prepared);
@@ -298,26 +314,30 @@ impl Policies {
                 }
             }
         }
+        Ok(prepared)
+    }
+
+    /// Lets ENIs obey `prepared`, made of `directory`, once all of it is written.
+    fn put_in_force(
+        &mut self,
+        datapath: &mut Datapath,
+        prepared: Vec<Prepared>,
+        directory: &Directory,
+        commit: impl FnOnce() -> Result<(), PolicyError>,
+    ) -> Result<Unsettled, PolicyError> {
         let mut entered = Vec::new();
-        for each in &prepared {
-            match self.enter(datapath, &each.policy) {
-                Ok(index) => entered.push(index),
-                Err(error) => {
-                    self.abandon(&prepared);
-                    self.resting.extend(entered);
-                    return Err(error);
-                }
+        let written = self.write_trees(datapath).and_then(|()| {
+            for each in &prepared {
+                entered.push(self.enter(datapath, &each.policy)?);
             }
-        }
-        if let Err(error) = commit() {
+            commit()
+        });
+        if let Err(error) = written {
             self.abandon(&prepared);
             self.resting.extend(entered);
             return Err(error);
         }
-        let unsettled = self.switch(datapath, prepared, &entered, &directory)?;
-        self.directory = directory;
-        self.members = members;
-        Ok(unsettled)
+        self.switch(datapath, prepared, &entered, directory)
     }
 
     /// Lets every ENI of `prepared` obey its new policy.
@@ -406,25 +426,56 @@ impl Policies {
         datapath: &mut Datapath,
         set: &GroupSet,
         directory: &Directory,
-        members: &Members,
+        networks: &mut Networks<'_>,
     ) -> Result<Policy, PolicyError> {
         let groups = groups_of(set, directory)?;
+        let generation = self.next_generation(datapath)?;
+        let mut policy = policy::compile(&mut self.trees, &groups, networks)?;
+        policy.entry.generation = generation;
+        Ok(policy)
+    }
+
+    /// The policy of `set`, which ENIs obey, after `changes` of members.
+    fn follow(
+        &mut self,
+        datapath: &mut Datapath,
+        set: &GroupSet,
+        networks: &mut Networks<'_>,
+        changes: &BTreeMap<String, MemberChange>,
+    ) -> Result<Policy, PolicyError> {
+        let generation = self.next_generation(datapath)?;
+        let Some(active) = self.active.get(set) else {
+            return Ok(Policy::default());
+        };
+        let followed = policy::with_members(&mut self.trees, &active.policy, networks, changes);
+        let mut policy = followed.map_err(|source| CompileError::NoRoom {
+            groups: set.clone(),
+            source,
+        })?;
+        policy.entry.generation = generation;
+        Ok(policy)
+    }
+
+    fn next_generation(&mut self, datapath: &mut Datapath) -> Result<u32, DatapathError> {
         if self.generation == self.reserved {
             let reserved = self.reserved.wrapping_add(RESERVED);
             datapath.reserve_generations(reserved)?;
             self.reserved = reserved;
         }
         self.generation = self.generation.wrapping_add(1);
-        let mut policy = policy::compile(&mut self.trees, &groups, directory, members)?;
-        policy.entry.generation = self.generation;
-        Ok(policy)
+        Ok(self.generation)
     }
 
-    /// Writes a policy and all that it refers to; no ENI obeys it yet.
-    fn enter(&mut self, datapath: &mut Datapath, policy: &Policy) -> Result<u32, PolicyError> {
+    /// Writes all that compiled policies refer to.
+    fn write_trees(&mut self, datapath: &mut Datapath) -> Result<(), PolicyError> {
         let writes = self.trees.unwritten();
         datapath.write_trees(&writes)?;
         self.trees.written(&writes);
+        Ok(())
+    }
+
+    /// Writes a policy, what it refers to being written; no ENI obeys it yet.
+    fn enter(&mut self, datapath: &mut Datapath, policy: &Policy) -> Result<u32, PolicyError> {
         let index = self.free.pop().ok_or(PolicyError::Full)?;
         if let Err(error) = datapath.write_policy(index, &policy.entry) {
             self.free.push(index);

@@ -281,6 +281,7 @@ pub fn identity(task: &TaskRecord) -> Identity {
         primary_ipv4: task.eni.ipv4.map(|net| net.addr()),
         // An interval that it was there for a part of only is not idle (flow-logs.md section 3).
         since: task.created_at_ms.div_ceil(1000),
+        task_id: Some(task.spec.task_id.to_string()),
     }
 }
 
@@ -303,5 +304,19 @@ pub fn netns_path(netns_dir: &Path, task_id: &str, handed_in: Option<&PathBuf>) 
     match handed_in {
         Some(path) => path.clone(),
         None => netns_dir.join(format!("branchline-{task_id}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::record;
+
+    #[test]
+    fn the_flows_of_a_slot_are_of_the_enis_task() {
+        let record = record("web");
+        let identity = identity(&record);
+        assert_eq!(identity.eni_id, record.eni.eni_id);
+        assert_eq!(identity.task_id.as_deref(), Some("web"));
     }
 }

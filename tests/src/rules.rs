@@ -1,7 +1,7 @@
 //! Security group rules as a row writes them. Several groups are simply more rules.
 
 use branchline::{
-    policy::{self, Policy, Trees},
+    policy::{self, Networks, Policy, Trees},
     security_groups::{Directory, Members, PortRange, Protocol, SecurityGroup, SecurityGroupRule},
 };
 use branchline_common::{headers::protocol, verdict::Direction};
@@ -110,6 +110,7 @@ const GROUP: &str = "sg-case";
 #[must_use]
 pub fn compile(trees: &mut Trees, rules: &[Rule]) -> Policy {
     let group = group(rules);
-    policy::compile(trees, &[&group], &Directory::default(), &Members::default())
+    let (directory, members) = <(Directory, Members)>::default();
+    policy::compile(trees, &[&group], &mut Networks::of(&directory, &members))
         .expect("a case's rules fit")
 }

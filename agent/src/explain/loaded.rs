@@ -1,6 +1,7 @@
 //! The compiled policy that an ENI obeys, asked as the programs ask it. Pure.
 
 use std::fmt;
+use std::sync::Arc;
 
 use branchline_common::headers::protocol::{TCP, UDP};
 use branchline_common::memory::Memory;
@@ -20,7 +21,7 @@ pub struct LoadedPolicy {
     /// The nodes and rule sets that it refers to.
     pub tables: Memory,
     /// Its rules by scope and number.
-    pub rules: [Vec<NumberedRule>; SCOPES],
+    pub rules: Arc<[Vec<NumberedRule>; SCOPES]>,
 }
 
 /// What the loaded policy says of a packet.

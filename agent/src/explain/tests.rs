@@ -1,11 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use branchline_common::memory::{Compiled, Memory};
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::ConntrackConfig;
-use crate::policy::{self, Trees};
+use crate::policy::{self, Networks, Trees};
 use crate::security_groups::change::{ApplyOptions, apply};
 use crate::security_groups::file::SecurityGroupFile;
 use crate::security_groups::{OwnVpc, SecurityGroup, random};
@@ -17,7 +19,8 @@ fn load(eni: &Eni, directory: &Directory, members: &Members) -> LoadedPolicy {
     let groups = eni.groups.iter();
     let groups: Vec<&SecurityGroup> = groups.filter_map(|id| directory.groups.get(id)).collect();
     let mut trees = Trees::default();
-    let policy = policy::compile(&mut trees, &groups, directory, members).unwrap();
+    let policy =
+        policy::compile(&mut trees, &groups, &mut Networks::of(directory, members)).unwrap();
     let writes = trees.unwritten();
     let compiled = Compiled {
         nodes: writes.nodes.into_iter().collect(),
@@ -248,7 +251,7 @@ fn a_loaded_policy_that_says_otherwise_is_a_failure() {
     let mut tracked = load();
     tracked.entry.all_ports = 0;
     let mut other_names = load();
-    for rules in &mut other_names.rules {
+    for rules in Arc::make_mut(&mut other_names.rules) {
         rules.reverse();
     }
     let rows = [

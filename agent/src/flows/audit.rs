@@ -12,6 +12,8 @@ const MOST_LINES: usize = 100;
 pub(super) struct WouldBeDenied<'a> {
     /// As `eni-0123456789abcdef0`.
     pub(super) interface_id: &'a str,
+    /// The task that has the ENI, where it is known.
+    pub(super) task_id: Option<&'a str>,
     /// Which packets.
     pub(super) tuple: FlowTuple,
     /// How many.
@@ -57,6 +59,7 @@ pub(super) fn audit(reports: &[Report]) -> Audit<'_> {
 fn line<'a>(report: &'a Report, tuple: FlowTuple, counts: &FlowCounts) -> WouldBeDenied<'a> {
     WouldBeDenied {
         interface_id: &report.interface.interface_id,
+        task_id: report.task_id.as_deref(),
         tuple,
         packets: counts.packets,
     }
@@ -117,6 +120,7 @@ mod tests {
                 interface_id: "eni-1".into(),
                 primary_ipv4: None,
             },
+            task_id: Some("web".into()),
             flows,
             is_skipped: false,
             is_whole: true,
@@ -141,7 +145,8 @@ mod tests {
             ]
         );
         assert_eq!((audit.tuples, audit.packets), (2, 9));
-        assert_eq!(audit.lines[0].interface_id, "eni-1");
+        let line = audit.lines[0];
+        assert_eq!((line.interface_id, line.task_id), ("eni-1", Some("web")));
     }
 
     #[test]

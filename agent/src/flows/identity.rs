@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An ENI as flow records name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An ENI as flow records name it, and whose it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// As `eni-0123456789abcdef0`; never given to another ENI.
     pub eni_id: String,
@@ -16,6 +16,8 @@ pub struct Identity {
     pub primary_ipv4: Option<Ipv4Addr>,
     /// Unix second since when the ENI exists.
     pub since: u64,
+    /// Id of the task that has it, where it is known.
+    pub task_id: Option<String>,
 }
 
 /// The ENIs by slot; clones share one table.

@@ -85,6 +85,9 @@ impl FlowCounts {
 pub struct Report {
     /// The ENI.
     pub interface: Interface,
+    /// Id of the task that has the ENI, where it is known. Reports of older agents have none.
+    #[serde(default)]
+    pub task_id: Option<String>,
     /// Its flows, each tuple once.
     pub flows: Vec<(FlowTuple, FlowCounts)>,
     /// Whether packets could not be counted, because the table of rows was full.

@@ -102,6 +102,7 @@ fn lines_of(case: &Case) -> Vec<String> {
                 interface_id: case.eni.id.clone(),
                 primary_ipv4: case.eni.ipv4.first().copied(),
             },
+            task_id: None,
             flows: flows.into_iter().collect(),
             is_skipped: case.skipped_windows.contains(&start),
             is_whole: true,
@@ -166,6 +167,7 @@ fn flow(direction: Direction, src: &str, dst: &str, start: u64) -> (FlowTuple, F
 fn report(id: &str, flows: Vec<(FlowTuple, FlowCounts)>) -> Report {
     Report {
         interface: interface(id),
+        task_id: None,
         flows,
         is_skipped: false,
         is_whole: true,

@@ -285,6 +285,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
                 interface_id: identity.eni_id.clone(),
                 primary_ipv4: identity.primary_ipv4,
             },
+            task_id: identity.task_id.clone(),
             flows,
             is_skipped: before.has_skipped(&identity.eni_id, unlogged.unwrap_or(0)),
             is_whole,
@@ -294,8 +295,8 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
 
 fn log_audit(audit: &Audit<'_>) {
     for line in &audit.lines {
-        let (eni, packets) = (line.interface_id, line.packets);
-        tracing::info!(eni, packets, flow = %line, "would be denied");
+        let (task, eni, packets) = (line.task_id, line.interface_id, line.packets);
+        tracing::info!(task, eni, packets, flow = %line, "would be denied");
     }
     if audit.tuples > 0 {
         let (flows, packets) = (audit.tuples, audit.packets);

@@ -393,8 +393,7 @@ fn files(dir: &Path) -> Vec<Vec<String>> {
 fn identity(eni: u32) -> Identity {
     Identity {
         eni_id: format!("eni-{eni}"),
-        primary_ipv4: None,
-        since: 0,
+        ..Identity::default()
     }
 }
 

@@ -15,7 +15,7 @@ use branchline_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{CompileError, Trees, compile, still_admits};
+use super::{CompileError, Networks, Trees, compile, still_admits};
 use crate::{
     datapath,
     policies::{changed_ids, cuts, depends},
@@ -87,17 +87,20 @@ impl PolicyChange {
     ) -> Result<Self, CompileError> {
         let changed = changed_ids(old, new);
         let mut change = Self::default();
+        let (old_networks, new_networks) = (
+            &mut Networks::of(old, members),
+            &mut Networks::of(new, members),
+        );
         for (set, slots) in sets {
             if !depends(set, old, &changed) && !depends(set, new, &changed) {
                 continue;
             }
-            let mut side = |directory| -> Result<Entry, CompileError> {
-                let groups = groups(set, directory);
-                Ok(compile(&mut change.trees, &groups, directory, members)?.entry)
+            let mut side = |directory, networks: &mut _| -> Result<Entry, CompileError> {
+                Ok(compile(&mut change.trees, &groups(set, directory), networks)?.entry)
             };
             let pair = Pair {
-                old: side(old)?,
-                new: side(new)?,
+                old: side(old, old_networks)?,
+                new: side(new, new_networks)?,
                 cuts: cuts(set, new, cut_on_revoke),
             };
             change

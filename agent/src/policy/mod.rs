@@ -3,34 +3,38 @@
 //! What a policy is to the programs is said in `branchline_common::policy`. Here a set of groups
 //! becomes one: the rules of each scope get numbers, those with a literal /0 first, and every
 //! network and every block of ports that a rule names becomes a prefix of a tree. Trees are shared
-//! (`trees`), so that a change makes few new nodes, and who obeys what is `policies`'.
+//! (`trees`), so that a change makes few new nodes, and one of members alone looks at no more than
+//! them ([`with_members`]). Who obeys what is `policies`'.
 
 pub mod affected;
+mod networks;
 mod pool;
+mod prefix;
 mod tree;
 mod trees;
 mod view;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, sync::Arc};
 
 use branchline_common::{
     headers::protocol,
-    policy::{self, MAX_RULES, SCOPES, Scope, flag, peer_key, port_key, protocol_key, scope},
+    policy::{self, MAX_RULES, SCOPES, Scope, flag, port_key, protocol_key, scope},
     verdict::Direction,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use self::tree::Prefix;
 pub use self::{
+    networks::Networks,
     pool::NoRoom,
     trees::{Resting, Taken, Trees, Writes},
     view::still_admits,
 };
-use crate::{
-    address::address,
-    security_groups::{
-        Directory, Members, Peer, PortRange, Protocol, SecurityGroup, SecurityGroupRule,
-    },
+use self::{
+    networks::{Families, is_of, of_family},
+    prefix::{Prefix, Prefixes, RulePrefix},
+};
+use crate::security_groups::{
+    MemberChange, Peer, PortRange, Protocol, SecurityGroup, SecurityGroupRule,
 };
 
 /// Why a set of groups cannot be compiled.
@@ -77,8 +81,45 @@ pub struct Policy {
     /// What the programs get; its generation is given by whoever puts it into the maps.
     pub entry: policy::Policy,
     /// The rules of each scope, by number.
-    pub rules: [Vec<NumberedRule>; SCOPES],
+    pub rules: Arc<[Vec<NumberedRule>; SCOPES]>,
+    sources: Arc<[Sources; SCOPES]>,
 }
+
+/// What a tree of peers is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Sources {
+    /// Networks that rules name, in order.
+    own: Vec<RulePrefix>,
+    /// Peers that stand for networks which others know too, each with its rule.
+    references: Vec<(Peer, u16)>,
+}
+
+impl Policy {
+    /// Whether it can differ when the members of these groups do.
+    #[must_use]
+    pub fn refers_to(&self, changes: &BTreeMap<String, MemberChange>) -> bool {
+        let mut references = self.sources.iter().flat_map(|each| &each.references);
+        references.any(|(peer, _)| change_of(peer, changes).is_some())
+    }
+}
+
+fn change_of<'a>(
+    peer: &Peer,
+    changes: &'a BTreeMap<String, MemberChange>,
+) -> Option<&'a MemberChange> {
+    match peer {
+        Peer::Group(group) => changes.get(&group.group_id),
+        Peer::Cidr(_) | Peer::PrefixList(_) => None,
+    }
+}
+
+/// Direction and whether it is IPv4's, of each scope.
+const EVERY_SCOPE: [(Direction, bool); SCOPES] = [
+    (Direction::Ingress, true),
+    (Direction::Ingress, false),
+    (Direction::Egress, true),
+    (Direction::Egress, false),
+];
 
 /// Compiles `groups` into trees of `trees`. The policy holds them until [`release`].
 ///
@@ -87,27 +128,122 @@ pub struct Policy {
 pub fn compile(
     trees: &mut Trees,
     groups: &[&SecurityGroup],
-    directory: &Directory,
-    members: &Members,
+    networks: &mut Networks<'_>,
 ) -> Result<Policy, CompileError> {
-    let expanded = expand(groups, directory, members);
-    let mut compiled = Policy::default();
+    let mut entry = policy::Policy::default();
+    let (mut rules, mut sources) = <([Vec<NumberedRule>; SCOPES], [Sources; SCOPES])>::default();
     if groups.iter().any(|group| group.audit) {
-        compiled.entry.flags |= flag::AUDIT;
+        entry.flags |= flag::AUDIT;
     }
-    for direction in [Direction::Ingress, Direction::Egress] {
-        for is_ipv4 in [true, false] {
-            let rules = in_scope(&expanded, direction, is_ipv4);
-            let scope = scope(direction, is_ipv4);
-            let added = check_count(groups, direction, is_ipv4, rules.len())
-                .and_then(|()| add_scope(trees, &mut compiled, scope, &rules, groups));
-            if let Err(error) = added {
-                release(trees, &compiled.entry);
+    for (direction, is_ipv4) in EVERY_SCOPE {
+        let scoped = in_scope(groups, networks, direction, is_ipv4);
+        let scope = scope(direction, is_ipv4);
+        rules[scope] = scoped.iter().map(Scoped::number).collect();
+        sources[scope] = Sources::of(&scoped);
+        let peers = &sources[scope];
+        let added = check_count(groups, direction, is_ipv4, scoped.len()).and_then(|()| {
+            entry.peers[scope] = peers
+                .grow(trees, networks, is_ipv4, tree::plant)
+                .map_err(|source| no_room(groups, source))?;
+            let added = add_scope(trees, &mut entry, scope, &scoped);
+            added.map_err(|source| no_room(groups, source))
+        });
+        if let Err(error) = added {
+            release(trees, &entry);
+            return Err(error);
+        }
+    }
+    Ok(Policy {
+        entry,
+        rules: Arc::new(rules),
+        sources: Arc::new(sources),
+    })
+}
+
+/// The policy that `policy` becomes by `changes` of who is in which group, which `networks` has
+/// already: what [`compile`] would make of the same groups. Both hold their trees.
+///
+/// # Errors
+/// `NoRoom`; nothing more is held then.
+pub fn with_members(
+    trees: &mut Trees,
+    policy: &Policy,
+    networks: &mut Networks<'_>,
+    changes: &BTreeMap<String, MemberChange>,
+) -> Result<Policy, NoRoom> {
+    let old = &policy.entry;
+    let mut entry = policy::Policy {
+        peers: [0; SCOPES],
+        ..*old
+    };
+    for root in old.ports.iter().chain(&old.portless) {
+        trees.hold(*root);
+    }
+    for (direction, is_ipv4) in EVERY_SCOPE {
+        let scope = scope(direction, is_ipv4);
+        let sources = &policy.sources[scope];
+        let changed = sources.changed(changes, is_ipv4);
+        let replanted = sources.grow(trees, networks, is_ipv4, |trees, prefixes| {
+            tree::replant(trees, old.peers[scope], &changed, prefixes)
+        });
+        match replanted {
+            Ok(root) => entry.peers[scope] = root,
+            Err(error) => {
+                release(trees, &entry);
                 return Err(error);
             }
         }
     }
-    Ok(compiled)
+    Ok(Policy {
+        entry,
+        ..policy.clone()
+    })
+}
+
+impl Sources {
+    fn of(rules: &[Scoped<'_>]) -> Self {
+        let mut sources = Self::default();
+        for (number, rule) in (0..).zip(rules) {
+            match &rule.peers {
+                Peers::None => {}
+                Peers::Network(prefix) => sources.own.push(prefix.covered_by(number)),
+                Peers::Listed(_) => sources.references.push((rule.rule.peer.clone(), number)),
+            }
+        }
+        sources.own.sort_unstable();
+        sources
+    }
+
+    /// The prefixes that `changes` add or take away, in order.
+    fn changed(&self, changes: &BTreeMap<String, MemberChange>, is_ipv4: bool) -> Vec<Prefix> {
+        let references = self.references.iter();
+        let changes = references.filter_map(|(peer, _)| change_of(peer, changes));
+        let mut changed: Vec<Prefix> = changes
+            .flat_map(|change| networks::changed(change, is_ipv4))
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+
+    /// Lets `make` make the tree of peers.
+    fn grow(
+        &self,
+        trees: &mut Trees,
+        networks: &mut Networks<'_>,
+        is_ipv4: bool,
+        make: impl FnOnce(&mut Trees, Prefixes<'_>) -> Result<u32, NoRoom>,
+    ) -> Result<u32, NoRoom> {
+        let lists: Vec<(Arc<Families>, u16)> = self
+            .references
+            .iter()
+            .map(|(peer, rule)| (networks.find(peer), *rule))
+            .collect();
+        let shared = lists
+            .iter()
+            .map(|(list, rule)| (of_family(list, is_ipv4), *rule));
+        make(trees, Prefixes::new(&self.own, shared))
+    }
 }
 
 /// Gives up the trees of a policy that no ENI obeys.
@@ -122,79 +258,80 @@ pub fn release(trees: &mut Trees, entry: &policy::Policy) {
     }
 }
 
-/// A rule with the networks that its peer stands for.
-struct Expanded<'a> {
-    group: &'a SecurityGroup,
-    rule: &'a SecurityGroupRule,
-    networks: BTreeSet<IpNet>,
-    /// Whether a network of length 0 is written in it, of IPv6 and of IPv4. A member of a group
-    /// never counts (`spec/security-groups.md` section 4).
-    is_open: [bool; 2],
-}
-
-fn expand<'a>(
-    groups: &[&'a SecurityGroup],
-    directory: &Directory,
-    members: &Members,
-) -> Vec<Expanded<'a>> {
-    let rules = groups
-        .iter()
-        .flat_map(|group| group.rules.iter().map(move |rule| (*group, rule)));
-    rules
-        .map(|(group, rule)| {
-            let networks: BTreeSet<IpNet> = directory
-                .networks(&rule.peer, members)
-                .into_iter()
-                .filter(|network| rule.has_family_of(network))
-                .collect();
-            let is_open = [false, true].map(|is_ipv4| {
-                let is_all = |net: &IpNet| net.prefix_len() == 0 && is_of(net, is_ipv4);
-                !matches!(rule.peer, Peer::Group(_)) && networks.iter().any(is_all)
-            });
-            Expanded {
-                group,
-                rule,
-                networks,
-                is_open,
-            }
-        })
-        .collect()
-}
-
-fn is_of(network: &IpNet, is_ipv4: bool) -> bool {
-    matches!(network, IpNet::V4(_)) == is_ipv4
-}
-
 /// A rule as one scope has it.
 struct Scoped<'a> {
-    expanded: &'a Expanded<'a>,
-    networks: Vec<IpNet>,
+    group: &'a SecurityGroup,
+    rule: &'a SecurityGroupRule,
+    peers: Peers,
+    /// Whether a network of length 0 is written in it. A member of a group never counts
+    /// (`spec/security-groups.md` section 4).
     is_open: bool,
+}
+
+/// The networks of a rule in one scope.
+enum Peers {
+    None,
+    Network(Prefix),
+    Listed(Arc<Families>),
+}
+
+impl Scoped<'_> {
+    fn number(&self) -> NumberedRule {
+        NumberedRule {
+            group_id: self.group.group_id.clone(),
+            rule_id: self.rule.rule_id.clone(),
+        }
+    }
 }
 
 /// The rules of a scope in the order of their numbers. A rule whose peer stands for nothing now
 /// has a number all the same: so numbers do not move when members come and go.
 fn in_scope<'a>(
-    expanded: &'a [Expanded<'a>],
+    groups: &[&'a SecurityGroup],
+    networks: &mut Networks<'_>,
     direction: Direction,
     is_ipv4: bool,
 ) -> Vec<Scoped<'a>> {
-    let of_scope = expanded.iter().filter(|each| {
-        let peer = each.rule.peer.cidr();
-        each.rule.direction == direction && peer.is_none_or(|network| is_of(&network, is_ipv4))
+    let of_groups = groups
+        .iter()
+        .flat_map(|group| group.rules.iter().map(move |rule| (*group, rule)));
+    let of_scope = of_groups.filter(|(_, rule)| {
+        let peer = rule.peer.cidr();
+        rule.direction == direction && peer.is_none_or(|network| is_of(&network, is_ipv4))
     });
     let mut rules: Vec<_> = of_scope
-        .map(|expanded| {
-            let networks = expanded.networks.iter().copied();
+        .map(|(group, rule)| {
+            let peers = peers_of(rule, networks, is_ipv4);
+            let is_all = match &peers {
+                Peers::None => false,
+                Peers::Network(prefix) => prefix.is_all(),
+                Peers::Listed(list) => of_family(list, is_ipv4).iter().any(Prefix::is_all),
+            };
             Scoped {
-                expanded,
-                networks: networks.filter(|net| is_of(net, is_ipv4)).collect(),
-                is_open: expanded.is_open[usize::from(is_ipv4)],
+                group,
+                rule,
+                peers,
+                is_open: is_all && !matches!(rule.peer, Peer::Group(_)),
             }
         })
         .collect();
     rules.sort_by_key(|rule| !rule.is_open);
     rules
+}
+
+fn peers_of(rule: &SecurityGroupRule, networks: &mut Networks<'_>, is_ipv4: bool) -> Peers {
+    let everything = if is_ipv4 {
+        IpNet::V4(Ipv4Net::default())
+    } else {
+        IpNet::V6(Ipv6Net::default())
+    };
+    if !rule.has_family_of(&everything) {
+        return Peers::None;
+    }
+    match &rule.peer {
+        Peer::Cidr(network) => Peers::Network(Prefix::of(network)),
+        peer @ (Peer::PrefixList(_) | Peer::Group(_)) => Peers::Listed(networks.find(peer)),
+    }
 }
 
 fn check_count(
@@ -218,35 +355,31 @@ fn ids(groups: &[&SecurityGroup]) -> Vec<String> {
     groups.iter().map(|group| group.group_id.clone()).collect()
 }
 
+fn no_room(groups: &[&SecurityGroup], source: NoRoom) -> CompileError {
+    CompileError::NoRoom {
+        groups: ids(groups),
+        source,
+    }
+}
+
 fn add_scope(
     trees: &mut Trees,
-    compiled: &mut Policy,
+    entry: &mut policy::Policy,
     scope: Scope,
     rules: &[Scoped<'_>],
-    groups: &[&SecurityGroup],
-) -> Result<(), CompileError> {
-    let entry = &mut compiled.entry;
+) -> Result<(), NoRoom> {
     entry.open[scope] = rules.iter().filter(|rule| rule.is_open).count() as u16;
     for rule in rules.iter().filter(|rule| rule.is_open) {
-        entry.all_ports |= all_ports(scope, rule.expanded.rule);
+        entry.all_ports |= all_ports(scope, rule.rule);
     }
-    compiled.rules[scope] = rules
-        .iter()
-        .map(|rule| NumberedRule {
-            group_id: rule.expanded.group.group_id.clone(),
-            rule_id: rule.expanded.rule.rule_id.clone(),
-        })
-        .collect();
-    let mut plant = |prefixes: Vec<Prefix>| {
-        tree::plant(trees, prefixes).map_err(|source| CompileError::NoRoom {
-            groups: ids(groups),
-            source,
-        })
-    };
-    entry.peers[scope] = plant(peers(rules))?;
-    entry.ports[scope] = plant(ports(rules))?;
-    entry.portless[scope] = plant(portless(rules))?;
+    entry.ports[scope] = plant(trees, ports(rules))?;
+    entry.portless[scope] = plant(trees, portless(rules))?;
     Ok(())
+}
+
+fn plant(trees: &mut Trees, mut prefixes: Vec<RulePrefix>) -> Result<u32, NoRoom> {
+    prefixes.sort_unstable();
+    tree::plant(trees, Prefixes::new(&prefixes, []))
 }
 
 /// The bits of [`policy::all_ports`] for an open rule.
@@ -261,31 +394,20 @@ fn all_ports(scope: Scope, rule: &SecurityGroupRule) -> u16 {
         .fold(0, |bits, number| bits | policy::all_ports(scope, number))
 }
 
-/// One prefix for each network that a rule names.
-fn peers(rules: &[Scoped<'_>]) -> Vec<Prefix> {
-    let mut prefixes = Vec::new();
-    for (number, rule) in (0..).zip(rules) {
-        for network in &rule.networks {
-            let key = peer_key(&address(network.network()));
-            prefixes.push(Prefix::new(key, u32::from(network.prefix_len()), number));
-        }
-    }
-    prefixes
-}
-
 /// Bits of a protocol in the keys of ports.
 const PROTOCOL_BITS: u32 = 8;
 
 /// One prefix for each aligned block of ports that a rule names.
-fn ports(rules: &[Scoped<'_>]) -> Vec<Prefix> {
+fn ports(rules: &[Scoped<'_>]) -> Vec<RulePrefix> {
     let mut prefixes = Vec::new();
     for (number, rule) in (0..).zip(rules) {
-        match rule.expanded.rule.protocol {
-            Protocol::Any => prefixes.push(Prefix::new((0, 0), 0, number)),
+        match rule.rule.protocol {
+            Protocol::Any => prefixes.push(Prefix::new((0, 0), 0).covered_by(number)),
             Protocol::Number(protocol) => {
-                for block in blocks_of(rule.expanded.rule.ports) {
+                for block in blocks_of(rule.rule.ports) {
                     let key = port_key(protocol, block.first);
-                    prefixes.push(Prefix::new(key, PROTOCOL_BITS + block.bits, number));
+                    let prefix = Prefix::new(key, PROTOCOL_BITS + block.bits);
+                    prefixes.push(prefix.covered_by(number));
                 }
             }
         }
@@ -294,13 +416,14 @@ fn ports(rules: &[Scoped<'_>]) -> Vec<Prefix> {
 }
 
 /// One prefix for each rule that admits every port of its protocol.
-fn portless(rules: &[Scoped<'_>]) -> Vec<Prefix> {
+fn portless(rules: &[Scoped<'_>]) -> Vec<RulePrefix> {
     let mut prefixes = Vec::new();
     for (number, rule) in (0..).zip(rules) {
-        match rule.expanded.rule.protocol {
-            Protocol::Any => prefixes.push(Prefix::new((0, 0), 0, number)),
-            Protocol::Number(protocol) if rule.expanded.rule.ports == PortRange::ALL => {
-                prefixes.push(Prefix::new(protocol_key(protocol), PROTOCOL_BITS, number));
+        match rule.rule.protocol {
+            Protocol::Any => prefixes.push(Prefix::new((0, 0), 0).covered_by(number)),
+            Protocol::Number(protocol) if rule.rule.ports == PortRange::ALL => {
+                let prefix = Prefix::new(protocol_key(protocol), PROTOCOL_BITS);
+                prefixes.push(prefix.covered_by(number));
             }
             Protocol::Number(_) => {}
         }

@@ -4,7 +4,7 @@
 //! which whoever writes the map knows. Never touches the map.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     hash::Hash,
 };
 
@@ -21,31 +21,42 @@ pub struct NoRoom {
     pub limit: u32,
 }
 
+/// An entry, at the place of its index.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot<T> {
+    content: T,
+    /// 0 if nobody holds it.
+    holders: u32,
+    /// Whether `unwritten` lists it.
+    is_listed: bool,
+}
+
 /// The entries of one map.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     what: &'static str,
     limit: u32,
     indices: HashMap<T, u32>,
-    held: HashMap<u32, (T, u32)>,
+    slots: Vec<Slot<T>>,
     free: Vec<u32>,
     resting: Vec<u32>,
-    unwritten: BTreeSet<u32>,
+    /// Indices that were held anew and are not in the map, each once; some may be given up by now.
+    unwritten: Vec<u32>,
     taken: BTreeSet<u32>,
     next: u32,
 }
 
-impl<T: Copy + Eq + Hash> Pool<T> {
+impl<T: Copy + Default + Eq + Hash> Pool<T> {
     /// Indices from 1 to below `limit`, but those that are `taken` by others.
     pub(super) fn new(what: &'static str, limit: u32, taken: BTreeSet<u32>) -> Self {
         Self {
             what,
             limit,
             indices: HashMap::new(),
-            held: HashMap::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             resting: Vec::new(),
-            unwritten: BTreeSet::new(),
+            unwritten: Vec::new(),
             taken,
             next: 1,
         }
@@ -53,49 +64,55 @@ impl<T: Copy + Eq + Hash> Pool<T> {
 
     /// The index of `content`, held once more; and whether it is new.
     pub(super) fn hold(&mut self, content: T) -> Result<(u32, bool), NoRoom> {
-        if let Some(index) = self.indices.get(&content) {
-            if let Some((_, holders)) = self.held.get_mut(index) {
-                *holders += 1;
+        let vacant = match self.indices.entry(content) {
+            Entry::Occupied(held) => {
+                let index = *held.get();
+                self.hold_again(index, 1);
+                return Ok((index, false));
             }
-            return Ok((*index, false));
-        }
-        let index = self.take_free().ok_or(NoRoom {
+            Entry::Vacant(vacant) => vacant,
+        };
+        let (free, next) = (&mut self.free, &mut self.next);
+        let index = free
+            .pop()
+            .or_else(|| take_next(next, self.limit, &self.taken));
+        let index = index.ok_or(NoRoom {
             what: self.what,
             limit: self.limit,
         })?;
-        self.indices.insert(content, index);
-        self.held.insert(index, (content, 1));
-        self.unwritten.insert(index);
+        vacant.insert(index);
+        let at = index as usize;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, Slot::default());
+        }
+        let slot = &mut self.slots[at];
+        if !slot.is_listed {
+            self.unwritten.push(index);
+        }
+        *slot = Slot {
+            content,
+            holders: 1,
+            is_listed: true,
+        };
         Ok((index, true))
     }
 
-    fn take_free(&mut self) -> Option<u32> {
-        if let Some(index) = self.free.pop() {
-            return Some(index);
-        }
-        let index = (self.next..self.limit).find(|index| !self.taken.contains(index))?;
-        self.next = index + 1;
-        Some(index)
-    }
-
-    /// Holds an index that is held already once more.
-    pub(super) fn hold_again(&mut self, index: u32) {
-        if let Some((_, holders)) = self.held.get_mut(&index) {
-            *holders += 1;
+    /// Holds an index that is held already so many times more.
+    pub(super) fn hold_again(&mut self, index: u32, times: u32) {
+        if let Some(slot) = self.held_mut(index) {
+            slot.holders += times;
         }
     }
 
     /// Gives an index up; returns its content if nobody holds it any more.
     pub(super) fn release(&mut self, index: u32) -> Option<T> {
-        let (content, holders) = self.held.get_mut(&index)?;
-        *holders -= 1;
-        if *holders > 0 {
+        let slot = self.held_mut(index)?;
+        slot.holders -= 1;
+        if slot.holders > 0 {
             return None;
         }
-        let content = *content;
-        self.held.remove(&index);
+        let content = slot.content;
         self.indices.remove(&content);
-        self.unwritten.remove(&index);
         self.resting.push(index);
         Some(content)
     }
@@ -110,18 +127,29 @@ impl<T: Copy + Eq + Hash> Pool<T> {
 
     /// The content of an index that is held.
     pub(super) fn get(&self, index: u32) -> Option<&T> {
-        self.held.get(&index).map(|(content, _)| content)
+        self.held(index).map(|slot| &slot.content)
     }
 
     /// What is held and not yet in the map.
     pub(super) fn unwritten(&self) -> Vec<(u32, T)> {
-        let content = |index: &u32| Some((*index, self.held.get(index)?.0));
+        let content = |index: &u32| Some((*index, self.held(*index)?.content));
         self.unwritten.iter().filter_map(content).collect()
     }
 
-    /// `index` is in the map.
-    pub(super) fn written(&mut self, index: u32) {
-        self.unwritten.remove(&index);
+    /// `entries` are in the map.
+    pub(super) fn written(&mut self, entries: &[(u32, T)]) {
+        for (index, _) in entries {
+            if let Some(slot) = self.slots.get_mut(*index as usize) {
+                slot.is_listed = false;
+            }
+        }
+        let slots = &self.slots;
+        let is_listed = |index: &u32| {
+            slots
+                .get(*index as usize)
+                .is_some_and(|slot| slot.is_listed)
+        };
+        self.unwritten.retain(is_listed);
     }
 
     /// Indices that wait for programs to get through.
@@ -137,6 +165,23 @@ impl<T: Copy + Eq + Hash> Pool<T> {
 
     /// How many are held.
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.indices.len()
     }
+
+    fn held(&self, index: u32) -> Option<&Slot<T>> {
+        let slot = self.slots.get(index as usize);
+        slot.filter(|slot| slot.holders > 0)
+    }
+
+    fn held_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        let slot = self.slots.get_mut(index as usize);
+        slot.filter(|slot| slot.holders > 0)
+    }
+}
+
+/// The first index from `next` on that is not taken.
+fn take_next(next: &mut u32, limit: u32, taken: &BTreeSet<u32>) -> Option<u32> {
+    let index = (*next..limit).find(|index| !taken.contains(index))?;
+    *next = index + 1;
+    Some(index)
 }

@@ -1,9 +1,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use branchline_common::maps::NODES;
 
 use super::*;
-use crate::security_groups::{GroupReference, PrefixList, PrefixListEntry};
+use crate::{
+    address::address,
+    security_groups::{Directory, GroupReference, Members, PrefixList, PrefixListEntry},
+};
 
 const TCP: Protocol = Protocol::Number(protocol::TCP);
 
@@ -28,7 +33,8 @@ fn group(rules: Vec<SecurityGroupRule>) -> SecurityGroup {
 }
 
 fn compiled(trees: &mut Trees, group: &SecurityGroup, members: &Members) -> Policy {
-    compile(trees, &[group], &Directory::default(), members).unwrap()
+    let directory = Directory::default();
+    compile(trees, &[group], &mut Networks::of(&directory, members)).unwrap()
 }
 
 fn find(trees: &Trees, policy: &Policy, peer: &str, port: u16) -> Option<u16> {
@@ -104,7 +110,12 @@ fn prefix_lists_and_groups_stand_for_their_networks() {
         rule((2, 2), Peer::Group(GroupReference::new("sg-b"))),
     ]);
     let mut trees = Trees::default();
-    let policy = compile(&mut trees, &[&group], &directory, &members).unwrap();
+    let policy = compile(
+        &mut trees,
+        &[&group],
+        &mut Networks::of(&directory, &members),
+    )
+    .unwrap();
     assert_eq!(find(&trees, &policy, "10.0.0.9", 1), Some(0));
     assert_eq!(find(&trees, &policy, "2001:db8::9", 1), Some(0));
     assert_eq!(find(&trees, &policy, "10.9.0.7", 2), Some(1));
@@ -175,11 +186,11 @@ fn trees_leave_alone_what_an_earlier_agent_uses() {
     };
     let mut trees = Trees::beside(taken);
     let small = group(vec![rule((0, u16::MAX), net("10.0.0.0/4"))]);
+    let (directory, members) = <(Directory, Members)>::default();
     let policy = compile(
         &mut trees,
         &[&small],
-        &Directory::default(),
-        &Members::default(),
+        &mut Networks::of(&directory, &members),
     );
     let error = policy.unwrap_err();
     assert!(matches!(error, CompileError::NoRoom { .. }), "{error}");
@@ -204,11 +215,11 @@ fn too_many_rules_are_an_error_that_counts_them() {
     let rules = (0..=MAX_RULES as u16).map(|port| rule((port, port), net("0.0.0.0/0")));
     let group = group(rules.collect());
     let mut trees = Trees::default();
+    let (directory, members) = <(Directory, Members)>::default();
     let error = compile(
         &mut trees,
         &[&group],
-        &Directory::default(),
-        &Members::default(),
+        &mut Networks::of(&directory, &members),
     );
     let error = error.unwrap_err();
     let CompileError::TooManyRules {
@@ -236,5 +247,94 @@ proptest::proptest! {
             .filter(|block| (block.first..=last(block)).contains(&probe))
             .count();
         proptest::prop_assert_eq!(hits, usize::from(range.contains(probe)));
+    }
+}
+
+/// Networks that members have: hosts, delegated prefixes, nested ones and all addresses.
+const MEMBER_NETWORKS: [&str; 10] = [
+    "10.0.0.4/32",
+    "10.0.0.5/32",
+    "10.0.0.0/28",
+    "10.0.0.0/30",
+    "10.64.0.0/10",
+    "0.0.0.0/0",
+    "fd00::4/128",
+    "fd00::/80",
+    "fd00::/83",
+    "::/0",
+];
+
+/// A group whose rules name networks, a list and groups, with every kind of protocol.
+fn mixed_group() -> SecurityGroup {
+    let of = |direction, protocol, ports: (u16, u16), peer: Peer| {
+        let ports = PortRange {
+            first: ports.0,
+            last: ports.1,
+        };
+        SecurityGroupRule::new("sg-a", direction, protocol, ports, peer, None)
+    };
+    let sg = |id| Peer::Group(GroupReference::new(id));
+    let (into, out) = (Direction::Ingress, Direction::Egress);
+    let all = (0, u16::MAX);
+    numbered(vec![
+        of(into, TCP, (80, 80), sg("sg-b")),
+        of(into, TCP, (81, 81), sg("sg-c")),
+        of(into, Protocol::Any, all, sg("sg-b")),
+        of(into, Protocol::Number(protocol::ICMP), all, sg("sg-c")),
+        of(into, TCP, (443, 443), net("0.0.0.0/0").into()),
+        of(into, TCP, (444, 444), net("10.0.0.4/30").into()),
+        of(into, TCP, (445, 445), net("fd00::/64").into()),
+        of(out, Protocol::Any, all, Peer::PrefixList("pl-1".to_owned())),
+        of(out, TCP, all, sg("sg-c")),
+    ])
+}
+
+proptest::proptest! {
+    /// Members that come, change and go: each time the policy that follows is the one compiled anew.
+    #[test]
+    fn a_policy_that_follows_its_members_is_the_one_compiled_of_them(
+        steps in proptest::collection::vec(
+            (0_u8..4, proptest::option::of((
+                proptest::collection::btree_set(proptest::sample::select(vec!["sg-b", "sg-c"]), 0..3),
+                proptest::collection::btree_set(0..MEMBER_NETWORKS.len(), 0..4),
+            ))),
+            0..25,
+        ),
+    ) {
+        let entries = ["10.0.0.0/29", "fd00::/48"].map(|cidr| PrefixListEntry {
+            cidr: net(cidr),
+            description: None,
+        });
+        let list = PrefixList { entries: entries.to_vec(), ..PrefixList::default() };
+        let directory = Directory {
+            prefix_lists: [("pl-1".to_owned(), list)].into(),
+            ..Directory::default()
+        };
+        let group = mixed_group();
+        let (mut trees, mut members) = <(Trees, Members)>::default();
+        let networks = &mut Networks::of(&directory, &members);
+        let mut policy = compile(&mut trees, &[&group], networks).unwrap();
+        for (eni, step) in steps {
+            let eni = format!("eni-{eni}");
+            let changes = match step {
+                None => members.remove(&eni),
+                Some((groups, numbers)) => {
+                    let networks = numbers.iter().map(|number| net(MEMBER_NETWORKS[*number]));
+                    members.insert(&eni, groups, networks)
+                }
+            };
+            let networks = &mut Networks::of(&directory, &members);
+            let new = with_members(&mut trees, &policy, networks, &changes).unwrap();
+            release(&mut trees, &policy.entry);
+            let held = trees.len();
+            let compiled = compile(&mut trees, &[&group], networks).unwrap();
+            proptest::prop_assert_eq!(&new, &compiled);
+            proptest::prop_assert_eq!(!changes.is_empty(), new.refers_to(&changes));
+            release(&mut trees, &compiled.entry);
+            proptest::prop_assert_eq!(trees.len(), held);
+            policy = new;
+        }
+        release(&mut trees, &policy.entry);
+        proptest::prop_assert_eq!(trees.len(), (0, 0));
     }
 }

@@ -88,10 +88,15 @@ impl Trees {
 
     /// Holds a child once more.
     pub(super) fn hold(&mut self, child: u32) {
+        self.hold_times(child, 1);
+    }
+
+    /// Holds a child so many times more.
+    pub(super) fn hold_times(&mut self, child: u32, times: u32) {
         if child & LEAF == 0 {
-            self.nodes.hold_again(child);
+            self.nodes.hold_again(child, times);
         } else {
-            self.sets.hold_again(child & !LEAF);
+            self.sets.hold_again(child & !LEAF, times);
         }
     }
 
@@ -121,12 +126,8 @@ impl Trees {
 
     /// `writes` are in the maps.
     pub fn written(&mut self, writes: &Writes) {
-        for (index, _) in &writes.rule_sets {
-            self.sets.written(*index);
-        }
-        for (index, _) in &writes.nodes {
-            self.nodes.written(*index);
-        }
+        self.sets.written(&writes.rule_sets);
+        self.nodes.written(&writes.nodes);
     }
 
     /// What nobody holds any more. It may be used again once every program that runs now is through.

@@ -16,8 +16,9 @@ pub struct Members {
     groups: BTreeMap<String, BTreeMap<IpNet, usize>>,
 }
 
+/// The groups that an ENI carries and the networks that it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Member {
+pub struct Member {
     groups: BTreeSet<String>,
     networks: BTreeSet<IpNet>,
 }
@@ -31,6 +32,19 @@ pub struct MemberChange {
     pub removed: BTreeSet<IpNet>,
 }
 
+impl Member {
+    /// An address is a network of full length.
+    pub fn new(
+        groups: impl IntoIterator<Item = impl Into<String>>,
+        networks: impl IntoIterator<Item = IpNet>,
+    ) -> Self {
+        Self {
+            groups: groups.into_iter().map(Into::into).collect(),
+            networks: networks.into_iter().map(|net| net.trunc()).collect(),
+        }
+    }
+}
+
 impl Members {
     /// Says that `eni_id` carries `groups` and has `networks`, in place of what was known of it.
     ///
@@ -41,25 +55,33 @@ impl Members {
         groups: impl IntoIterator<Item = impl Into<String>>,
         networks: impl IntoIterator<Item = IpNet>,
     ) -> BTreeMap<String, MemberChange> {
-        let member = Member {
-            groups: groups.into_iter().map(Into::into).collect(),
-            networks: networks.into_iter().map(|net| net.trunc()).collect(),
-        };
-        let mut changes = BTreeMap::new();
-        self.count(&member, &mut changes);
-        if let Some(before) = self.enis.insert(eni_id.to_owned(), member) {
-            self.discount(&before, &mut changes);
-        }
-        changes
+        self.replace(eni_id, Some(Member::new(groups, networks))).1
     }
 
     /// Forgets `eni_id`; one that is not known changes nothing. Returns the groups whose networks changed.
     pub fn remove(&mut self, eni_id: &str) -> BTreeMap<String, MemberChange> {
+        self.replace(eni_id, None).1
+    }
+
+    /// Says what `eni_id` is now, `None` for no member. Returns what it was, which takes the change back, and the
+    /// groups whose networks changed.
+    pub fn replace(
+        &mut self,
+        eni_id: &str,
+        member: Option<Member>,
+    ) -> (Option<Member>, BTreeMap<String, MemberChange>) {
         let mut changes = BTreeMap::new();
-        if let Some(member) = self.enis.remove(eni_id) {
-            self.discount(&member, &mut changes);
+        let before = match member {
+            Some(member) => {
+                self.count(&member, &mut changes);
+                self.enis.insert(eni_id.to_owned(), member)
+            }
+            None => self.enis.remove(eni_id),
+        };
+        if let Some(before) = &before {
+            self.discount(before, &mut changes);
         }
-        changes
+        (before, changes)
     }
 
     /// The networks of the group's ENIs; none for a group that no ENI carries.
@@ -85,8 +107,8 @@ impl Members {
 
     fn count(&mut self, member: &Member, changes: &mut BTreeMap<String, MemberChange>) {
         for group_id in &member.groups {
-            let group = self.groups.entry(group_id.clone()).or_default();
             for network in &member.networks {
+                let group = self.groups.entry(group_id.clone()).or_default();
                 let enis = group.entry(*network).or_default();
                 *enis += 1;
                 if *enis == 1 {
@@ -188,7 +210,13 @@ mod tests {
                 let changes = match step {
                     None => {
                         told.remove(&eni);
-                        members.remove(&format!("eni-{eni}"))
+                        let before = members.clone();
+                        let eni = format!("eni-{eni}");
+                        let (member, changes) = members.replace(&eni, None);
+                        let mut back = members.clone();
+                        back.replace(&eni, member);
+                        prop_assert_eq!(back, before);
+                        changes
                     }
                     Some((groups, hosts)) => {
                         let networks: BTreeSet<IpNet> = hosts

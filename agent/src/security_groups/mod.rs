@@ -47,5 +47,5 @@ pub use directory::{
     UnresolvedReference,
 };
 pub use group_table::OwnVpc;
-pub use members::{MemberChange, Members};
+pub use members::{Member, MemberChange, Members};
 pub use rule::{GroupReference, Peer, PortRange, Protocol, SecurityGroupRule};

@@ -12,9 +12,9 @@ use anyhow::{Result, ensure};
 use branchline::{
     datapath::{Datapath, Settings, grace_period},
     policies::{Policies, Unsettled},
-    policy::{self, Trees},
+    policy::{self, Networks, Trees},
     security_groups::{
-        Directory, GroupReference, Members, Peer, PortRange, Protocol, SecurityGroup,
+        Directory, GroupReference, Member, Members, Peer, PortRange, Protocol, SecurityGroup,
         SecurityGroupRule,
     },
 };
@@ -33,8 +33,8 @@ use crate::{
 };
 
 const ENIS: u32 = 1_000;
-/// Different sets of groups that the ENIs have, where they have not all the same.
-const SETS: u32 = 100;
+/// Different sets of groups that the ENIs have.
+const SETS: [u32; 3] = [1, 100, ENIS];
 /// The group that every ENI has.
 const SHARED: &str = "sg-0";
 /// Milliseconds from the request to the last ENI that obeys it: new rules, a new member.
@@ -44,7 +44,7 @@ const MEMBER_GOAL: f64 = 10.0;
 /// Measures all of it, each change as often as there are rounds.
 pub(crate) fn measure(rounds: u32) -> Result<Vec<Amount>> {
     let mut amounts = vec![new_rules(rounds)?];
-    for sets in [1, SETS] {
+    for sets in SETS {
         amounts.push(new_member(rounds, sets)?);
     }
     amounts.extend(weights()?);
@@ -129,10 +129,8 @@ fn new_member(rounds: u32, sets: u32) -> Result<Amount> {
     for round in 1..=rounds {
         let number = ENIS + round;
         samples.push(host.timed(|policies, datapath| {
-            Ok(policies.set_members(datapath, |members| {
-                let changes = members.insert(&eni_id(number), [SHARED], networks(number));
-                changes.into_keys().collect()
-            })?)
+            let member = Member::new([SHARED], networks(number));
+            Ok(policies.set_member(datapath, &eni_id(number), Some(member))?)
         })?);
     }
     let what = match sets {
@@ -154,7 +152,9 @@ fn weights() -> Result<Vec<Amount>> {
     for (name, group) in cases {
         let mut trees = Trees::default();
         let members = members(ENIS, 1);
-        policy::compile(&mut trees, &[&group], &Directory::default(), &members)?;
+        let directory = Directory::default();
+        let networks = &mut Networks::of(&directory, &members);
+        policy::compile(&mut trees, &[&group], networks)?;
         let (nodes, sets) = trees.len();
         let bytes = size_of::<Policy>() + nodes * size_of::<Node>() + sets * size_of::<RuleSet>();
         let what = format!("policy of {name}: {nodes} nodes, {sets} rule sets");

@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use branchline::policy;
+use branchline::policy::{self, Networks};
 use branchline_common::{
     account::Segments,
     conntrack::{Connection, State as ConntrackState},
@@ -100,7 +100,8 @@ impl<W: World> DataPlane<W> {
         for (id, plugged) in &setting.enis {
             let groups = plugged.eni.groups.iter();
             let groups: Vec<_> = groups.filter_map(|id| directory.groups.get(id)).collect();
-            let policy = policy::compile(world.trees(), &groups, &directory, &members);
+            let networks = &mut Networks::of(&directory, &members);
+            let policy = policy::compile(world.trees(), &groups, networks);
             let policy = policy.map_err(|error| error.to_string())?;
             let spec = spec(&setting.env, plugged)?;
             world.obey(&spec, &policy.entry);

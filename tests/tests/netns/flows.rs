@@ -70,8 +70,7 @@ impl Host {
         let identities = Identities::default();
         let identity = Identity {
             eni_id: ENI.to_owned(),
-            primary_ipv4: None,
-            since: 0,
+            ..Identity::default()
         };
         identities.insert(SLOT, identity);
         let exporter = Exporter::start(Arc::clone(&datapath), store, &config, identities)

@@ -137,6 +137,26 @@ fn more_keys_than_one_request_holds_are_all_swept() {
     });
 }
 
+#[test]
+fn a_flow_whose_last_packet_another_cpu_saw_later_than_now_stays() {
+    with_sender(|loaded, case| {
+        send(loaded, case, &from(1));
+        let keys = connections(loaded);
+        // A program reads the clock before it looks at the entry, so a stamp may be a tick ahead of
+        // it: here by an hour, which no run takes.
+        let hour = 3600 * loaded.ticks_per_second();
+        loaded.age(hour.wrapping_neg());
+        assert_eq!(loaded.datapath.sweep(&keys, u32::MAX).unwrap(), 0);
+        assert_eq!(connections(loaded), keys);
+        // It is no dead flow to its next packet either: no rule admits an answer.
+        let eni = &case.enis[0];
+        let answer = udp("198.51.100.7:53", "10.0.1.10:1");
+        let frame = eni.frame(Direction::Ingress, &answer).bytes();
+        let verdict = loaded.frame(eni, Direction::Ingress, &frame, Segments::default());
+        assert_eq!(verdict, Verdict::Allow);
+    });
+}
+
 /// Sweeps `key` all the time until then, as if everything that it counted were written; returns how
 /// often it went.
 fn keep_sweeping(pin: &str, key: FlowKey, until: Instant) -> u32 {
