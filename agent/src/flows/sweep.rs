@@ -13,6 +13,10 @@ use crate::datapath::Entry;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 /// What sweeps and drains take together is at most this part of the time, if the drains alone do not
 /// take more: after a sweep comes a pause for all that was spent since the sweep before.
+///
+/// So memory comes back later the more entries there are. With 1,000,000, a walk of half a second and
+/// an interval of a minute, sweeps come about once a minute; where every flow has packets in every
+/// minute and a drain takes 0.9 s, every four minutes.
 const SHARE: u32 = 60;
 
 /// The clock of the maps, and what must be left alone.

@@ -34,9 +34,9 @@ pub(crate) fn measure(object: &str) -> Result<Vec<Amount>> {
 
     let tables = rig.datapath.flow_tables();
     let mut keys = Vec::new();
-    let start = Instant::now();
+    let start = processor_time()?;
     tables.each_connection(|key, _| keys.push(*key))?;
-    let walk = start.elapsed();
+    let walk = processor_time()? - start;
     let epoch = rig.datapath.control()?.epoch;
     ensure!(
         keys.len() == FLOWS as usize,
@@ -70,7 +70,7 @@ pub(crate) fn measure(object: &str) -> Result<Vec<Amount>> {
         ),
         amount("... opening 1,000,000 flows, each", insertion, "ns", None),
         amount(
-            "... a walk over 1,000,000 live flows",
+            "... a walk over 1,000,000 live flows, processor time",
             walk.as_secs_f64(),
             "s",
             None,
