@@ -81,16 +81,15 @@ impl Plugs {
     pub fn restore(datapath: &Datapath, start: Start<'_>) -> Result<Self, DatapathError> {
         let mut slots = BTreeMap::new();
         let mut used = BTreeSet::new();
-        for slot in 1..ENI_SLOTS {
-            let found = datapath.eni(slot)?;
+        datapath.each_eni(|slot, found| {
             if found.branch_ifindex == 0 {
-                continue;
+                return;
             }
             used.insert(found.policy);
             let owner = start.enis.iter().find(|eni| eni.mac.0 == found.mac);
             let name = owner.map_or_else(String::new, |eni| eni.eni_id.clone());
-            slots.insert(slot, name);
-        }
+            slots.insert(*slot, name);
+        })?;
         let mut members = start.members;
         for eni in start.enis {
             members.insert(&eni.eni_id, eni.groups.iter().cloned(), networks(eni));

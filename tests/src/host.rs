@@ -24,6 +24,9 @@ use nix::{
 
 use crate::{flow_row::FlowRow, settings::Settings};
 
+/// Names the program under test; every command of `cargo xtask` that starts one sets it.
+pub const PROGRAM: &str = "BRANCHLINE_BIN";
+
 /// The agent's files, as the host sees them.
 const AGENT_TOML: &str = "/run/agent.toml";
 const VPC_TOML: &str = "/run/vpc.toml";
@@ -93,11 +96,20 @@ impl Host {
         &self.netns
     }
 
-    /// The program under test: `BRANCHLINE_BIN`, or what `cargo xtask build` has made.
-    #[must_use]
-    pub fn program() -> PathBuf {
+    /// The program under test: the environment variable [`PROGRAM`], or else what `cargo xtask
+    /// build` has made.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn program() -> Result<PathBuf> {
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/branchline");
-        std::env::var_os("BRANCHLINE_BIN").map_or(built, PathBuf::from)
+        let program = std::env::var_os(PROGRAM).map_or(built, PathBuf::from);
+        ensure!(
+            program.is_file(),
+            "{} is not there: set {PROGRAM} to the agent's program, or make it by `cargo xtask build`",
+            program.display()
+        );
+        Ok(program)
     }
 
     /// Starts the agent and waits until it answers.
@@ -152,7 +164,7 @@ impl Host {
     /// # Errors
     /// It cannot be started, or runs on.
     pub fn second_agent(&self) -> Result<Output> {
-        let mut command = self.agent_command();
+        let mut command = Self::agent_command()?;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.run(|| child.spawn()).context("start the agent")?;
         wait(&mut child, PATIENCE).inspect_err(|_| end(&mut child))?;
@@ -174,10 +186,11 @@ impl Host {
     /// # Errors
     /// It cannot be started.
     pub fn branchline(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(Self::program());
+        let program = Self::program()?;
+        let mut command = Command::new(&program);
         let command = command.args(arguments).stdin(Stdio::null());
         let output = self.run(|| command.output());
-        output.with_context(|| format!("start {}", Self::program().display()))
+        output.with_context(|| format!("start {}", program.display()))
     }
 
     /// As [`Host::branchline`], and returns what it prints.
@@ -253,15 +266,15 @@ impl Host {
             .with_context(|| format!("{}: the agent does not run", self.name))
     }
 
-    fn agent_command(&self) -> Command {
-        let mut command = Command::new(Self::program());
+    fn agent_command() -> Result<Command> {
+        let mut command = Command::new(Self::program()?);
         command.args(["agent", "--config", AGENT_TOML]);
         command.stdin(Stdio::null());
-        command
+        Ok(command)
     }
 
     fn spawn_agent(&self) -> Result<Child> {
-        let mut command = self.agent_command();
+        let mut command = Self::agent_command()?;
         let child = self.run(|| {
             let log = OpenOptions::new()
                 .create(true)
@@ -269,7 +282,7 @@ impl Host {
                 .open(AGENT_LOG)?;
             command.stdout(log.try_clone()?).stderr(log).spawn()
         });
-        child.with_context(|| format!("start {}", Self::program().display()))
+        child.with_context(|| format!("start {}", command.get_program().display()))
     }
 
     fn wait_until_ready(&self, child: &mut Child) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: nanoseconds per packet of each kernel program, milliseconds of a change of
 //! policies, what a full table takes. Asserts nothing about time.
 //!
-//! Builds the agent's object, the bench's own programs and the bench itself, and runs it in namespaces of its own.
+//! Builds the agent as it is installed, the bench's own programs and the bench itself, and runs it in namespaces of its own.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     sandbox::require_privilege("bench")?;
     setup::ensure(&[Group::Build, Group::Run])?;
-    build::object()?;
+    let agent = build::agent(true)?;
     let object = object()?;
     let mut cargo = process::cargo("build");
     cargo.args(["--release", "--package", "branchline-tests"]);
@@ -47,6 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = sandbox::command(&bench.path);
     command
         .env("BRANCHLINE_BENCH_OBJECT", object)
+        .env(build::AGENT_VARIABLE, agent)
         .args([args.rounds.to_string(), args.only.clone()]);
     if let Some(path) = &args.json {
         let file = File::create(path).with_context(|| format!("write {}", path.display()))?;

@@ -15,6 +15,9 @@ use crate::workspace;
 pub(crate) const EBPF_FLAGS: &str =
     "-C debuginfo=2 -C link-arg=--btf -C target-feature=+allows-misaligned-mem-access";
 
+/// Tells tests, demo and bench which agent to start; `tests/src/host.rs` reads it.
+pub(crate) const AGENT_VARIABLE: &str = "BRANCHLINE_BIN";
+
 /// Compile the eBPF programs and the agent with them inside it
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -32,7 +32,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     say("demo", "in namespaces of its own, of which nothing remains");
     let flows = workspace::target("demo/flows");
     let status = sandbox::command(&demo.path)
-        .env("BRANCHLINE_BIN", &agent)
+        .env(build::AGENT_VARIABLE, &agent)
         .arg(workspace::relative(&flows))
         .current_dir(workspace::root())
         .status()

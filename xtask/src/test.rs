@@ -128,7 +128,7 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
     for test in build::tests(&mut cargo)? {
         let mut command = sandbox::command(&test.path);
         command
-            .env("BRANCHLINE_BIN", &agent)
+            .env(build::AGENT_VARIABLE, &agent)
             .current_dir(workspace::root().join("tests"));
         run_tier(tier, with_options(&mut command, args))?;
     }

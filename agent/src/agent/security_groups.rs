@@ -117,7 +117,7 @@ impl Agent {
         tables
             .for_each(|key, entry| flows.extend(plan.effect.affects(key, entry, now, eni_id)))
             .map_err(failed)?;
-        // Both directions of an untracked flow have a row, and a walk may show an entry twice.
+        // Both directions of an untracked flow have a row.
         flows.sort_unstable();
         flows.dedup();
         let flow_count = flows.len();

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use branchline_bpf_batch::BatchError;
 use branchline_common::maps::LAYOUT_VERSION;
 
 /// Why the data plane cannot be used.
@@ -51,6 +52,14 @@ pub enum DatapathError {
         map: &'static str,
         /// Why.
         source: Box<MapError>,
+    },
+    /// A map cannot be read whole.
+    #[error("list the map {map}")]
+    Walk {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        source: BatchError,
     },
     /// A link on bpffs cannot be pinned or read.
     #[error("{attempt} {}", path.display())]

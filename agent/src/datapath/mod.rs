@@ -47,6 +47,7 @@ use branchline_common::{
 };
 
 use error::{map_error, program_error};
+use flow_tables::Table;
 
 /// The kernel programs, compiled by `cargo xtask build`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BRANCHLINE_OBJECT"));
@@ -123,6 +124,7 @@ pub struct Datapath {
     rows: HashMap<MapData, FlowKey, Row>,
     fragments: HashMap<MapData, FlowKey, FragmentFate>,
     counters: PerCpuArray<MapData, Counters>,
+    eni_table: Table<u32, Eni>,
     flow_tables: FlowTables,
 }
 
@@ -162,6 +164,7 @@ impl Datapath {
         let clock = Clock::measure(classifier(&mut ebpf, program::CLOCK)?)?;
         let mut datapath = Self {
             clock,
+            eni_table: Table::open(&ebpf, name::ENIS)?,
             flow_tables: FlowTables::open(&ebpf)?,
             pins: settings.pins.clone(),
             control: map(&mut ebpf, name::CONTROL)?,

@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     Datapath, DatapathError, classifier,
-    error::{found, gone, keys, keys_of, map_error, pairs, program_error},
+    error::{found, gone, keys, keys_of, map_error, program_error},
     program,
 };
 
@@ -42,6 +42,14 @@ impl Datapath {
         self.enis
             .get(&slot, 0)
             .map_err(|source| map_error("read", name::ENIS, source))
+    }
+
+    /// Shows every slot and the ENI in it, which is all zero if the slot is free.
+    ///
+    /// # Errors
+    /// `Walk`.
+    pub fn each_eni(&self, visit: impl FnMut(&u32, &Eni)) -> Result<(), DatapathError> {
+        self.eni_table.for_each(visit)
     }
 
     /// Leads frames for `endpoint` to a slot.
@@ -125,23 +133,14 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn forget_eni(&mut self, slot: u32) -> Result<(), DatapathError> {
-        let is_its = |key: &FlowKey| u32::from(key.eni) == slot;
-        for key in keys(self.connections.keys(), name::CONNECTIONS)?
-            .iter()
-            .filter(|k| is_its(k))
-        {
+        let [connections, rows, fragments] = self.flow_tables.keys_of(slot)?;
+        for key in &connections {
             gone(self.connections.remove(key), name::CONNECTIONS)?;
         }
-        for key in keys(self.rows.keys(), name::ROWS)?
-            .iter()
-            .filter(|k| is_its(k))
-        {
+        for key in &rows {
             gone(self.rows.remove(key), name::ROWS)?;
         }
-        for key in keys(self.fragments.keys(), name::FRAGMENTS)?
-            .iter()
-            .filter(|k| is_its(k))
-        {
+        for key in &fragments {
             gone(self.fragments.remove(key), name::FRAGMENTS)?;
         }
         let cpus = self
@@ -237,7 +236,10 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn connections(&self) -> Result<Vec<(FlowKey, Connection)>, DatapathError> {
-        pairs(self.connections.iter(), name::CONNECTIONS)
+        let mut all = Vec::new();
+        let keep = |key: &FlowKey, connection: &Connection| all.push((*key, *connection));
+        self.flow_tables.each_connection(keep)?;
+        Ok(all)
     }
 
     /// Every row, as [`Datapath::connections`].
@@ -245,7 +247,10 @@ impl Datapath {
     /// # Errors
     /// `Map`.
     pub fn rows(&self) -> Result<Vec<(FlowKey, Row)>, DatapathError> {
-        pairs(self.rows.iter(), name::ROWS)
+        let mut all = Vec::new();
+        self.flow_tables
+            .each_row(|key, row| all.push((*key, *row)))?;
+        Ok(all)
     }
 
     /// Removes those of `keys` that are dead or written by now; returns how many were.

@@ -2,7 +2,7 @@
 //!
 //! Pure. ICMP queries with different identifiers are different entries and one record.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -42,45 +42,36 @@ impl Reading<'_> {
     }
 }
 
-/// The flows of one epoch, as a walk over the maps finds them.
+/// The flows of one epoch, as a walk over the maps finds them; a walk shows no entry twice.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
-    flows: HashMap<u32, HashMap<FlowTuple, FlowCounts>>,
-    /// The kernel starts a walk over when the entry it stands on goes away.
-    seen: HashSet<FlowKey>,
+    /// By ENI, in the order of the walk: a tuple may be in several entries.
+    flows: HashMap<u32, Vec<(FlowTuple, FlowCounts)>>,
 }
 
 impl Drain {
     /// Takes in what `entry` counted in the epoch of `reading`.
     pub(super) fn add(&mut self, key: &FlowKey, entry: &Entry, reading: &Reading<'_>) {
         let epoch = reading.closing.epoch;
-        let mut is_new = None;
         for (direction, action, account) in accounts(key, entry) {
-            let Some(slot) = account.of_epoch(epoch) else {
-                continue;
-            };
-            if !*is_new.get_or_insert_with(|| self.seen.insert(*key)) {
-                return;
+            if let Some(slot) = account.of_epoch(epoch) {
+                let flow = (tuple(key, direction, action), reading.counts(slot));
+                self.flows.entry(key.eni.into()).or_default().push(flow);
             }
-            let counts = reading.counts(slot);
-            self.flows
-                .entry(key.eni.into())
-                .or_default()
-                .entry(tuple(key, direction, action))
-                .and_modify(|total| total.merge(&counts))
-                .or_insert(counts);
         }
     }
 
-    /// Takes out the flows of an ENI, in order.
+    /// Takes out the flows of an ENI, in order, each tuple once.
     pub(super) fn take(&mut self, slot: u32) -> Vec<(FlowTuple, FlowCounts)> {
-        let mut flows: Vec<_> = self
-            .flows
-            .remove(&slot)
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
+        let mut flows = self.flows.remove(&slot).unwrap_or_default();
         flows.sort_unstable_by_key(|(tuple, _)| *tuple);
+        flows.dedup_by(|(tuple, counts), (before, total)| {
+            let is_same = tuple == before;
+            if is_same {
+                total.merge(counts);
+            }
+            is_same
+        });
         flows
     }
 

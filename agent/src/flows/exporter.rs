@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -170,19 +170,28 @@ async fn end_intervals(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
 }
 
 async fn sweep_forever(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
-    let mut took = Duration::ZERO;
+    let mut spent = Duration::ZERO;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(sweep::pause(took)) => {}
+            () = tokio::time::sleep(sweep::pause(spent)) => {}
             _ = stopped.changed() => return,
         }
-        let start = Instant::now();
-        let work = Arc::clone(&work);
-        match blocking(move || work.recorder.sweep()).await {
-            Ok(removed) => tracing::debug!(removed, "swept connections and rows"),
+        let sweeper = Arc::clone(&work);
+        let swept = blocking(move || {
+            let removed = sweeper.recorder.sweep();
+            Ok((removed, sweeper.recorder.take_spent()))
+        });
+        match swept.await {
+            Ok((Ok(removed), took)) => {
+                spent = took;
+                tracing::debug!(removed, ?took, "swept connections and rows");
+            }
+            Ok((Err(error), took)) => {
+                spent = took;
+                tracing::warn!(error = causes(&error), "sweep connections and rows");
+            }
             Err(error) => tracing::warn!(error = causes(&error), "sweep connections and rows"),
         }
-        took = start.elapsed();
     }
 }
 

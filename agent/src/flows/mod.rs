@@ -19,6 +19,8 @@ mod file;
 
 mod sweep;
 
+mod collect;
+
 mod kernel;
 
 mod shelf;
@@ -27,11 +29,13 @@ mod identity;
 
 mod exporter;
 
+pub use collect::{Collected, collect};
 pub use exporter::Exporter;
 pub use file::FileError;
 pub use identity::{Identities, Identity};
 pub use ledger::Window;
 pub use record::{Action, FlowCounts, FlowRecord, FlowTuple, Interface, Line, Report};
+pub use sweep::pause;
 
 use crate::datapath::DatapathError;
 use crate::state::StateError;

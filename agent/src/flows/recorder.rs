@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use branchline_common::conntrack::SWEEP_GRACE_SECONDS;
 use branchline_common::flow::FlowKey;
@@ -18,6 +18,7 @@ use branchline_common::maps::SWEEP_KEYS;
 
 use super::FlowLogError;
 use super::audit::{Audit, audit};
+use super::collect::Collection;
 use super::drain::{Drain, Reading};
 use super::identity::{Identities, Identity};
 use super::kernel::{Kernel, lock};
@@ -35,6 +36,15 @@ pub(super) struct Written {
     pub(super) records: u64,
 }
 
+/// What walks leave for the next sweep.
+#[derive(Debug, Default)]
+struct Walks {
+    /// What the last drain found dead, which may go once its file is safe.
+    dead: Vec<FlowKey>,
+    /// Time that sweeps and drains took and no pause has made up for.
+    spent: Duration,
+}
+
 /// The flow log of one data plane. Of its locks, the one named first is taken first.
 pub(super) struct Recorder<K, S> {
     kernel: K,
@@ -43,8 +53,8 @@ pub(super) struct Recorder<K, S> {
     identities: Identities,
     /// Held from an interval's end until it is settled.
     turn: Mutex<()>,
-    /// Held while the maps are walked or entries removed, which would disturb a walk.
-    walk: Mutex<()>,
+    /// Held while the maps are walked for counts or entries removed: what a walk misses is in files.
+    walk: Mutex<Walks>,
     ledger: Mutex<Ledger>,
     written: Mutex<Written>,
 }
@@ -74,7 +84,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             account_id,
             identities,
             turn: Mutex::new(()),
-            walk: Mutex::new(()),
+            walk: Mutex::default(),
             ledger: Mutex::new(resume.ledger),
             written: Mutex::default(),
         })
@@ -115,26 +125,40 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         Ok(())
     }
 
-    /// Removes what is dead and written; returns how many entries were.
+    /// Removes what is dead and written; returns how many entries were. What the last drain has
+    /// found is removed without another walk.
     pub(super) fn sweep(&self) -> Result<u32, FlowLogError> {
-        let _walk = lock(&self.walk);
-        let (ticks, _) = self.kernel.now()?;
-        let now = Now {
-            ticks,
-            grace: SWEEP_GRACE_SECONDS * self.kernel.clock().ticks_per_second(),
-            written_epoch: lock(&self.ledger).written_epoch,
-        };
-        let mut keys: Vec<FlowKey> = Vec::new();
-        self.kernel.for_each(&mut |key, entry| {
-            if is_sweepable(key, entry, now) {
-                keys.push(*key);
-            }
-        })?;
+        let mut walks = lock(&self.walk);
+        let start = Instant::now();
+        let now = self.sweep_time(lock(&self.ledger).written_epoch)?;
+        let mut dead = std::mem::take(&mut walks.dead);
+        if dead.is_empty() {
+            self.kernel.for_each(&mut |key, entry| {
+                if is_sweepable(key, entry, now) {
+                    dead.push(*key);
+                }
+            })?;
+        }
         let mut removed = 0;
-        for keys in keys.chunks(SWEEP_KEYS) {
+        for keys in dead.chunks(SWEEP_KEYS) {
             removed += self.kernel.sweep(keys, now.written_epoch)?;
         }
+        walks.spent += start.elapsed();
         Ok(removed)
+    }
+
+    /// What sweeps and drains took since this was asked last.
+    pub(super) fn take_spent(&self) -> Duration {
+        std::mem::take(&mut lock(&self.walk).spent)
+    }
+
+    fn sweep_time(&self, written_epoch: u32) -> Result<Now, FlowLogError> {
+        let (ticks, _) = self.kernel.now()?;
+        Ok(Now {
+            ticks,
+            grace: SWEEP_GRACE_SECONDS * self.kernel.clock().ticks_per_second(),
+            written_epoch,
+        })
     }
 
     fn write_pending(&self) -> Result<(), FlowLogError> {
@@ -187,8 +211,8 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     /// What an ended epoch counted. Of an ENI that was retired, the maps may still hold counts, all
     /// or a part: those in the store are whole.
     fn drain(&self, closing: &Closing) -> Result<Vec<Report>, FlowLogError> {
-        let _walk = lock(&self.walk);
-        let mut drain = self.walk(closing, None)?;
+        let mut walks = lock(&self.walk);
+        let mut drain = self.walk_all(closing, &mut walks)?;
         let mut reports = self.shelf.retired(closing.epoch)?;
         let retired: HashSet<String> = reports
             .iter()
@@ -209,19 +233,23 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         Ok(reports)
     }
 
-    /// Walks the maps for what `closing` counted, of one ENI or of all.
-    fn walk(&self, closing: &Closing, only: Option<u32>) -> Result<Drain, FlowLogError> {
-        let reading = Reading {
+    /// Walks the maps for what `closing` counted, and for what may go when its file is safe.
+    fn walk_all(&self, closing: &Closing, walks: &mut Walks) -> Result<Drain, FlowLogError> {
+        let start = Instant::now();
+        let now = self.sweep_time(closing.epoch)?;
+        let mut collection = Collection::new(self.reading(closing), now);
+        self.kernel
+            .for_each(&mut |key, entry| collection.add(key, entry))?;
+        walks.dead = collection.dead;
+        walks.spent += start.elapsed();
+        Ok(collection.drain)
+    }
+
+    fn reading<'a>(&self, closing: &'a Closing) -> Reading<'a> {
+        Reading {
             clock: self.kernel.clock(),
             closing,
-        };
-        let mut drain = Drain::default();
-        self.kernel.for_each(&mut |key, entry| {
-            if only.is_none_or(|slot| slot == u32::from(key.eni)) {
-                drain.add(key, entry, &reading);
-            }
-        })?;
-        Ok(drain)
+        }
     }
 
     /// Reports of an ENI that goes: of the current epoch, and of the one before if it is not written.
@@ -238,10 +266,23 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         let unlogged = self.kernel.unlogged(slot)?;
         let unlogged = BTreeMap::from([(identity.eni_id.clone(), unlogged)]);
         let current = self.closing(epoch, start, End::Flush, unlogged)?;
+        let mut drains: Vec<_> = pending
+            .into_iter()
+            .chain([&current])
+            .map(|closing| (self.reading(closing), Drain::default()))
+            .collect();
+        self.kernel.for_each(&mut |key, entry| {
+            if u32::from(key.eni) == slot {
+                for (reading, drain) in &mut drains {
+                    drain.add(key, entry, reading);
+                }
+            }
+        })?;
         let mut before = ledger.clone();
         let mut reports = Vec::new();
-        for closing in pending.into_iter().chain([&current]) {
-            let flows = self.walk(closing, Some(slot))?.take(slot);
+        for (reading, mut drain) in drains {
+            let closing = reading.closing;
+            let flows = drain.take(slot);
             let is_whole = closing.epoch < epoch && identity.since <= closing.window.start;
             let report = self.report(identity, closing, &before, flows, is_whole);
             reports.push((closing.epoch, report));

@@ -498,6 +498,24 @@ fn sweeping_takes_what_is_written_and_dead_and_nothing_else() {
 }
 
 #[test]
+fn what_a_drain_found_dead_goes_without_another_walk() {
+    let mut host = Host::new(None);
+    host.act(Act::Traffic(1));
+    host.act(Act::EndMinute);
+    let fuse = Arc::clone(&host.fuse);
+    let calls = || fuse.calls.load(Ordering::Relaxed);
+    let agent = host.agent().unwrap();
+    // The time and the removal; then the time and a walk, which finds nothing.
+    for removed in [4, 0] {
+        let before = calls();
+        assert_eq!(agent.sweep().unwrap(), removed);
+        assert_eq!(calls() - before, 2);
+    }
+    assert!(!agent.take_spent().is_zero());
+    assert!(agent.take_spent().is_zero());
+}
+
+#[test]
 fn silence_and_losses_are_said_once() {
     let mut host = Host::new(None);
     host.act(Act::EndMinute);

@@ -1,6 +1,8 @@
 //! Tier 2: the table and random frames through the loaded programs. Needs CAP_BPF.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod batch;
+
 mod fabric;
 
 mod golden;
