@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::{Duration, UNIX_EPOCH};
 
 use branchline_common::account::{Account, Slot};
 use branchline_common::flow::{Address, FlowKey, kind};
@@ -16,35 +15,36 @@ use super::ledger::Closing;
 use super::record::{Action, FlowCounts, FlowTuple};
 use crate::datapath::{Clock, Entry};
 
-/// Turns stamps of the maps' clock into Unix seconds of one epoch.
+/// Turns stamps of the maps' clock into milliseconds of one epoch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reading<'a> {
+pub struct Reading<'a> {
     /// How fast the maps' clock ticks.
-    pub(super) clock: Clock,
+    pub clock: Clock,
     /// The epoch, with both clocks at its end.
-    pub(super) closing: &'a Closing,
+    pub closing: &'a Closing,
 }
 
 impl Reading<'_> {
     fn counts(&self, slot: &Slot) -> FlowCounts {
-        let wall = UNIX_EPOCH + Duration::from_millis(self.closing.wall_ms);
-        let second = |stamp| {
-            let second = self.clock.unix_seconds(stamp, self.closing.ticks, wall);
-            self.closing.window.clamp(second)
+        let closing = self.closing;
+        let ms = |stamp| {
+            let ms = self.clock.unix_ms(stamp, closing.ticks, closing.wall_ms);
+            closing.window.clamp_ms(ms)
         };
-        let start = second(slot.first);
+        let first_ms = ms(slot.first);
         FlowCounts {
             packets: slot.packets,
             bytes: slot.bytes,
-            start,
-            end: second(slot.last).max(start),
+            tcp_flags: slot.flags.bits(),
+            first_ms,
+            last_ms: ms(slot.last).max(first_ms),
         }
     }
 }
 
 /// The flows of one epoch, as a walk over the maps finds them.
 #[derive(Debug, Default)]
-pub(super) struct Drain {
+pub struct Drain {
     flows: HashMap<u32, HashMap<FlowTuple, FlowCounts>>,
     /// The kernel starts a walk over when the entry it stands on goes away.
     seen: HashSet<FlowKey>,
@@ -52,7 +52,7 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Takes in what `entry` counted in the epoch of `reading`.
-    pub(super) fn add(&mut self, key: &FlowKey, entry: &Entry, reading: &Reading<'_>) {
+    pub fn add(&mut self, key: &FlowKey, entry: &Entry, reading: &Reading<'_>) {
         let epoch = reading.closing.epoch;
         let mut is_new = None;
         for (direction, action, account) in accounts(key, entry) {
@@ -73,14 +73,14 @@ impl Drain {
     }
 
     /// Takes out the flows of an ENI, in order.
-    pub(super) fn take(&mut self, slot: u32) -> Vec<(FlowTuple, FlowCounts)> {
+    pub fn take(&mut self, slot: u32) -> Vec<(FlowTuple, FlowCounts)> {
         let mut flows: Vec<_> = self
             .flows
             .remove(&slot)
             .unwrap_or_default()
             .into_iter()
             .collect();
-        flows.sort_unstable_by_key(|(tuple, _)| *tuple);
+        flows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         flows
     }
 
@@ -141,6 +141,10 @@ fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
         dst_port,
         protocol: key.protocol,
         action,
+        // No entry says these yet.
+        traffic_path: None,
+        rule: None,
+        drop_reason: None,
     }
 }
 

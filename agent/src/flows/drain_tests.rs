@@ -90,7 +90,10 @@ fn each_direction_of_a_connection_is_a_record() {
     assert_eq!(ends, expected);
     assert!(flows.iter().all(|(t, _)| t.action == Action::Accept));
     let (_, counts) = flows[0];
-    assert_eq!((counts.bytes, counts.start, counts.end), (200, 950, 950));
+    assert_eq!(
+        (counts.bytes, counts.start(), counts.end()),
+        (200, 950, 950)
+    );
 }
 
 #[test]
@@ -156,9 +159,9 @@ proptest! {
         let closing = closing();
         let reading = Reading { clock: CLOCK, closing: &closing };
         let counts = reading.counts(&slot);
-        prop_assert!(closing.window.start <= counts.start);
-        prop_assert!(counts.start <= counts.end);
-        prop_assert!(counts.end <= closing.window.last());
+        prop_assert!(closing.window.start <= counts.start());
+        prop_assert!(counts.first_ms <= counts.last_ms);
+        prop_assert!(counts.end() <= closing.window.last());
     }
 
     #[test]

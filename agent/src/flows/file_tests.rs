@@ -6,15 +6,15 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 
 use super::*;
+use crate::flows::interface::Interface;
 use crate::flows::ledger::Window;
-use crate::flows::record::Interface;
 use crate::test_dir::TestDir;
 
 fn eni(number: u32) -> Interface {
     Interface {
         account_id: "123456789012".to_owned(),
         interface_id: format!("eni-{number:017x}"),
-        primary_ipv4: None,
+        ..Interface::default()
     }
 }
 

@@ -11,6 +11,8 @@ mod ledger;
 
 mod drain;
 
+mod interface;
+
 mod record;
 
 mod audit;
@@ -27,11 +29,13 @@ mod identity;
 
 mod exporter;
 
+pub use drain::{Drain, Reading};
 pub use exporter::Exporter;
 pub use file::FileError;
 pub use identity::{Identities, Identity};
-pub use ledger::Window;
-pub use record::{Action, FlowCounts, FlowRecord, FlowTuple, Interface, Line, Report};
+pub use interface::{Interface, Sublocation, Tags, TaskIdentity};
+pub use ledger::{Closing, Window};
+pub use record::{Action, FlowCounts, FlowRecord, FlowTuple, Line, Report, Rule};
 
 use crate::datapath::DatapathError;
 use crate::state::StateError;

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use branchline_common::conntrack::SWEEP_GRACE_SECONDS;
@@ -20,9 +20,10 @@ use super::FlowLogError;
 use super::audit::{Audit, audit};
 use super::drain::{Drain, Reading};
 use super::identity::{Identities, Identity};
+use super::interface::Interface;
 use super::kernel::{Kernel, lock};
 use super::ledger::{Closing, End, Ledger, resume};
-use super::record::{FlowCounts, FlowTuple, Interface, Line, Report, lines};
+use super::record::{FlowCounts, FlowTuple, Line, Report, lines};
 use super::shelf::Shelf;
 use super::sweep::{Now, is_sweepable};
 
@@ -280,13 +281,14 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     ) -> Report {
         let unlogged = closing.unlogged.get(&identity.eni_id).copied();
         Report {
-            interface: Interface {
+            interface: Arc::new(Interface {
                 account_id: self.account_id.clone(),
                 interface_id: identity.eni_id.clone(),
                 primary_ipv4: identity.primary_ipv4,
-            },
+                ..Interface::default()
+            }),
             flows,
-            is_skipped: before.has_skipped(&identity.eni_id, unlogged.unwrap_or(0)),
+            skipped_packets: before.skipped(&identity.eni_id, unlogged.unwrap_or(0)),
             is_whole,
         }
     }
