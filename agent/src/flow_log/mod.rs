@@ -15,9 +15,12 @@ mod value;
 
 mod text;
 
+mod path;
+
 pub use aggregation::{Aggregation, TrafficType, rows};
 pub use field::{ColumnType, Field};
 pub use format::{Format, FormatError, ResourceType, TagFieldSpecification};
+pub use path::{FileFormat, Layout, Prefix, PrefixError};
 pub use row::{Content, Row};
 pub use text::{write_header, write_line};
 pub use value::Value;
