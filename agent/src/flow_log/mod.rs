@@ -17,10 +17,16 @@ mod text;
 
 mod path;
 
+mod writer;
+
+mod parquet;
+
 pub use aggregation::{Aggregation, TrafficType, rows};
 pub use field::{ColumnType, Field};
 pub use format::{Format, FormatError, ResourceType, TagFieldSpecification};
+pub use parquet::ParquetWriter;
 pub use path::{FileFormat, Layout, Prefix, PrefixError};
 pub use row::{Content, Row};
 pub use text::{write_header, write_line};
 pub use value::Value;
+pub use writer::{RowWriter, TextWriter, row_writer};
