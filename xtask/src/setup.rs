@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use crate::packages;
 use crate::privilege;
 use crate::process::{self, find, output, say};
+use crate::python;
 use crate::toolchain::{self, Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY};
 use crate::vm;
 use crate::workspace;
@@ -33,12 +34,14 @@ pub(crate) enum Group {
     Run,
     /// Booting other kernels
     Vm,
+    /// Programs that read flow logs
+    Readers,
 }
 
 /// A program that must be there, the Debian package that brings it, and who needs it.
 type Program = (&'static str, &'static str, &'static [Group]);
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     ("cc", "gcc", &[Group::Build]),
     ("ip", "iproute2", &[Group::Run, Group::Vm]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
@@ -52,6 +55,7 @@ const PROGRAMS: [Program; 13] = [
     ("xz", "xz-utils", &[Group::Vm]),
     ("zstd", "zstd", &[Group::Vm]),
     ("gzip", "gzip", &[Group::Vm]),
+    ("python3", "python3-venv", &[Group::Readers]),
 ];
 
 /// Debian's compiler with a BPF `core`.
@@ -109,6 +113,9 @@ fn prepare(groups: &[Group], report: bool) -> Result<()> {
         report(&host_component("rustfmt", "fmt")?);
         report(&host_component("clippy", "clippy")?);
         report(&ebpf_clippy(&compiler()?)?);
+    }
+    if groups.contains(&Group::Readers) {
+        report(&python::ensure()?);
     }
     Ok(())
 }

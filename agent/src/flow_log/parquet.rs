@@ -305,8 +305,8 @@ fn properties(format: &Format) -> Result<WriterPropertiesPtr, ParquetError> {
     Ok(Arc::new(properties.build()))
 }
 
-/// Level of the pages' gzip: what dictionaries leave does not shrink further above it.
-const GZIP_LEVEL: u32 = 4;
+/// Level of the pages' gzip, zlib's own default.
+const GZIP_LEVEL: u32 = 6;
 
 #[cfg(test)]
 #[path = "parquet_tests.rs"]

@@ -230,7 +230,15 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["AWSLogs", "a/AWSLogs/b", "a//b", "../a", "a/.", "a//", "a\0"] {
+        for text in [
+            "AWSLogs",
+            "a/AWSLogs/b",
+            "a//b",
+            "../a",
+            "a/.",
+            "a//",
+            "a\0",
+        ] {
             let error = Prefix::parse(text).unwrap_err();
             assert!(error.to_string().contains("none of them AWSLogs"), "{text}");
         }

@@ -11,6 +11,8 @@ pub mod published;
 
 pub mod path_case;
 
+pub mod random_rows;
+
 use std::fmt;
 
 use anyhow::{Result, bail};
