@@ -65,7 +65,9 @@ struct Counted<W: Write> {
 }
 
 impl<W: Write> TextWriter<W> {
-    /// gzip's level, zlib's own default.
+    /// gzip's level, zlib's own default. Level 4 takes 0.6 of the time for files that are 5 % (14
+    /// fields) to 9 % (29) larger, level 9 twice the time for 4 % less (`xtask bench --only flow_log`):
+    /// files are kept for months and written once, off the packets' way.
     pub const LEVEL: u32 = 6;
 
     /// Starts with the names of the fields.
