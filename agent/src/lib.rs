@@ -56,6 +56,8 @@ pub mod explain;
 
 pub mod flows;
 
+pub mod upload;
+
 pub mod state;
 
 pub mod config;

@@ -3,6 +3,8 @@
 //! Every write is one transaction on disk (fsync) before it returns. Calls block for the length of a write, some
 //! milliseconds, and happen a few times per task; none is on a packet's way. Never touches the host.
 
+mod uploads;
+
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -377,6 +379,7 @@ impl Store {
                 write.open_table(TASKS)?;
                 write.open_table(FACTS)?;
                 write.open_table(RETIRED_FLOWS)?;
+                write.open_table(uploads::UPLOADS)?;
                 Ok(found)
             },
         )?;
