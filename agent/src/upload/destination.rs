@@ -238,19 +238,22 @@ fn s3(
     if let Some(region) = &config.region {
         builder = builder.with_region(region);
     }
-    let mut is_http = false;
-    for (key, name) in [
+    let named = [
         (AmazonS3ConfigKey::S3Endpoint, "AWS_ENDPOINT_URL_S3"),
         (AmazonS3ConfigKey::Endpoint, "AWS_ENDPOINT_URL"),
-    ] {
-        if let Some(endpoint) = builder.get_config_value(&key) {
-            let field = match &config.endpoint {
-                Some(of_config) if *of_config == endpoint => "upload.endpoint",
-                _ => name,
-            };
-            check_endpoint(field, &endpoint, config.allow_http)?;
-            is_http |= endpoint.starts_with("http:");
-        }
+    ];
+    // The first is the one that is used.
+    let endpoint = named
+        .iter()
+        .find_map(|(key, name)| Some((builder.get_config_value(key)?, *name)));
+    let mut is_http = false;
+    if let Some((endpoint, variable)) = endpoint {
+        let field = match config.endpoint {
+            Some(_) => "upload.endpoint",
+            None => variable,
+        };
+        check_endpoint(field, &endpoint, config.allow_http)?;
+        is_http = endpoint.starts_with("http:");
     }
     let retry = RetryConfig {
         backoff: BackoffConfig::default(),
@@ -313,6 +316,24 @@ mod tests {
         assert_eq!(
             open(&[("AWS_ENDPOINT_URL", "http://10.0.0.1")]).as_deref(),
             Some(refused)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_host_without_credentials_is_told_so() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let metadata = format!("http://{}", nobody.local_addr().unwrap());
+        drop(nobody);
+        let variables = [
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+            ("AWS_METADATA_ENDPOINT", metadata.as_str()),
+        ];
+        let destination =
+            Destination::open(&config("s3://logs"), &environment(&variables)).unwrap();
+        let error = destination.create("x", "content".into()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no credentials for s3://logs (none in the environment, and no instance role answers); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the host a role"
         );
     }
 

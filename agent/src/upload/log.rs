@@ -140,16 +140,14 @@ impl Log {
         self.files.insert(place, file);
     }
 
-    /// Does what is due: all removals, and the first upload.
-    ///
-    /// # Errors
-    /// Something has to be tried again later; what was done before is done.
-    pub(super) async fn step(&mut self) -> Result<Step, UploadError> {
+    /// Does what is due: all removals, and the first upload; says how each went. What fails has to be
+    /// tried again later, and what was done before is done.
+    pub(super) async fn step(&mut self) -> (Result<(), UploadError>, Result<Step, UploadError>) {
         let files = std::mem::take(&mut self.files);
         let actions = plan(&files, unix_seconds(), &self.limits);
         let mut gone = BTreeSet::new();
         let mut next = None;
-        let mut result = Ok(());
+        let mut removed = Ok(());
         for action in actions {
             match action {
                 Action::Upload(file) => {
@@ -161,7 +159,7 @@ impl Log {
                         gone.insert(file.relative.clone());
                         self.count_removal(&action);
                     }
-                    Err(error) => result = Err(error),
+                    Err(error) => removed = Err(error),
                 },
             }
         }
@@ -174,7 +172,7 @@ impl Log {
             Some(relative) => self.upload(&relative).await.map(|()| Step::Done),
             None => Ok(Step::Idle),
         };
-        result.and(settled).and(uploaded)
+        (removed.and(settled), uploaded)
     }
 
     async fn remove(&self, file: &File) -> Result<(), UploadError> {
@@ -249,6 +247,15 @@ impl Log {
         let begun = self.begun.get(relative).cloned();
         let uploaded = transfer::upload(&destination, &self.journal, &source, begun).await;
         let bytes = source.bytes;
+        if uploaded.is_err() {
+            // Parts that were uploaded meanwhile are noted.
+            match self.journal.entry(relative).await? {
+                Some(Entry::Multipart(progress)) => {
+                    self.begun.insert(relative.to_owned(), progress);
+                }
+                Some(Entry::Uploaded) | None => drop(self.begun.remove(relative)),
+            }
+        }
         match uploaded {
             Ok(()) => {
                 self.begun.remove(relative);
@@ -259,7 +266,6 @@ impl Log {
                 Ok(())
             }
             Err(UploadError::Conflict { key, found }) => {
-                self.begun.remove(relative);
                 self.files[place].state = State::Refused;
                 self.status.files_refused += 1;
                 let error = UploadError::Conflict { key, found };
@@ -284,13 +290,7 @@ impl Log {
                 self.left.insert(relative.to_owned());
                 Ok(())
             }
-            Err(error) => {
-                // Parts that were uploaded meanwhile are noted.
-                if let Some(Entry::Multipart(progress)) = self.journal.entry(relative).await? {
-                    self.begun.insert(relative.to_owned(), progress);
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 

@@ -167,16 +167,14 @@ impl Work {
                 self.log.enqueue(&relative, bytes);
             }
             self.publish();
-            match self.log.step().await {
-                Ok(Step::Done) => self.note(Ok(())),
-                Ok(Step::Idle) => {
-                    self.note(Ok(()));
-                    self.wait(LOOK).await;
-                }
-                Err(error) => {
-                    self.note(Err(error));
-                    self.back_off().await;
-                }
+            let (removed, uploaded) = self.log.step().await;
+            // While files are uploaded, what cannot be removed is no reason to pause.
+            let is_done = matches!(uploaded, Ok(Step::Done));
+            self.note(uploaded.map(drop).and(removed));
+            match self.failures {
+                _ if is_done => {}
+                0 => self.wait(LOOK).await,
+                _ => self.back_off().await,
             }
         }
     }
