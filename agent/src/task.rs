@@ -278,6 +278,7 @@ pub fn settle(host: &Host, unsettled: Unsettled) {
 pub fn identity(task: &TaskRecord) -> Identity {
     Identity {
         eni_id: task.eni.eni_id.clone(),
+        task_id: Some(task.spec.task_id.to_string()),
         primary_ipv4: task.eni.ipv4.map(|net| net.addr()),
         // An interval that it was there for a part of only is not idle (flow-logs.md section 3).
         since: task.created_at_ms.div_ceil(1000),

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Identity {
     /// As `eni-0123456789abcdef0`; never given to another ENI.
     pub eni_id: String,
+    /// The task whose ENI it is, as the host names it; `None` if it is nobody's.
+    pub task_id: Option<String>,
     /// Primary private IPv4 address, if it has one.
     pub primary_ipv4: Option<Ipv4Addr>,
     /// Unix second since when the ENI exists.
@@ -39,7 +41,7 @@ impl Identities {
         self.lock().remove(&slot);
     }
 
-    pub(super) fn snapshot(&self) -> BTreeMap<u32, Identity> {
+    pub(crate) fn snapshot(&self) -> BTreeMap<u32, Identity> {
         self.lock().clone()
     }
 

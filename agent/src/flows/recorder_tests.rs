@@ -392,6 +392,7 @@ fn files(dir: &Path) -> Vec<Vec<String>> {
 
 fn identity(eni: u32) -> Identity {
     Identity {
+        task_id: None,
         eni_id: format!("eni-{eni}"),
         primary_ipv4: None,
         since: 0,
@@ -494,8 +495,10 @@ fn sweeping_takes_what_is_written_and_dead_and_nothing_else() {
     assert_eq!(host.agent().unwrap().sweep().unwrap(), 4);
     host.act(Act::Traffic(1));
     host.act(Act::Flush);
-    // Alive: the rows go, the connections stay.
-    assert_eq!(host.agent().unwrap().sweep().unwrap(), 2);
+    // The connections are alive, and the rows' last packets have just come.
+    assert_eq!(host.agent().unwrap().sweep().unwrap(), 0);
+    host.act(Act::EndMinute);
+    assert_eq!(host.agent().unwrap().sweep().unwrap(), 4);
 }
 
 #[test]

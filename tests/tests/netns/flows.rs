@@ -70,6 +70,7 @@ impl Host {
         let identities = Identities::default();
         let identity = Identity {
             eni_id: ENI.to_owned(),
+            task_id: None,
             primary_ipv4: None,
             since: 0,
         };
