@@ -56,6 +56,8 @@ pub mod explain;
 
 pub mod flows;
 
+pub mod live;
+
 pub mod state;
 
 pub mod config;

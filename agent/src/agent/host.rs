@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use branchline_common::{
@@ -26,6 +26,7 @@ use crate::{
     },
     fabric::{Fabric, HOST_TRUNK},
     flows::{Exporter, Identities},
+    live::Live,
     nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
@@ -114,6 +115,11 @@ impl Agent {
             mtu: config.mtu,
             conntrack: config.conntrack.clone(),
         };
+        let live = Live::new(
+            Arc::clone(&host.datapath),
+            host.identities.clone(),
+            Duration::from_secs(config.flow_log.interval),
+        );
         let agent = Self {
             config,
             store,
@@ -121,6 +127,7 @@ impl Agent {
             trunk_attachment,
             host_nat,
             started: Instant::now(),
+            live,
             allocation: AsyncMutex::new(()),
             busy: Mutex::new(HashMap::new()),
         };

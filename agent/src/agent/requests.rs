@@ -21,6 +21,7 @@ use crate::{
     eni_settings::{self, EniSettings},
     explain::{ExplainRequest, Explanation},
     field_error::FieldError,
+    live::Follower,
     nat::TableState,
     netns::Netns,
     provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
@@ -116,6 +117,10 @@ impl Control for Agent {
 
     async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
         self.explain_packet(&request)
+    }
+
+    async fn follow(&self, is_measuring: bool) -> Result<Follower, ControlError> {
+        self.live.follow(is_measuring).await.map_err(failed)
     }
 
     async fn status(&self) -> Result<Status, ControlError> {

@@ -1,6 +1,7 @@
 //! Answers as tables for people. Pure: values in, text out.
 
 pub(super) mod explain;
+pub(super) mod flows;
 pub(super) mod security_groups;
 
 use comfy_table::{Table, presets::NOTHING};

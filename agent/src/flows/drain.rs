@@ -123,7 +123,8 @@ pub(super) fn accounts<'a>(
     one.into_iter().chain(other)
 }
 
-fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
+/// The flow of an entry's key in one direction.
+pub(crate) fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
     let address = |address: Address| IpAddr::from(Ipv6Addr::from(address)).to_canonical();
     // A key without ports has other things in their place: an ICMP identifier, for one.
     let port = |port| if has_ports(key.protocol) { port } else { 0 };

@@ -27,6 +27,7 @@ mod identity;
 
 mod exporter;
 
+pub(crate) use drain::tuple;
 pub use exporter::Exporter;
 pub use file::FileError;
 pub use identity::{Identities, Identity};
