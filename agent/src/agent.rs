@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     datapath::TrunkAttachment,
     fabric::FabricPlan,
+    live::Live,
     nat,
     provider::local::{LocalProvider, addresses},
     server,
@@ -54,6 +55,7 @@ pub struct Agent {
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<nat::HostNat>,
     started: Instant,
+    live: Live,
     /// Held from the choice of an ENI until it is stored, and while groups change.
     allocation: AsyncMutex<()>,
     /// One request at a time for each task.

@@ -2,7 +2,10 @@
 //!
 //! Both ends of the socket use these types. Pure.
 
+mod flow_logs;
 mod security_groups;
+
+pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
 
 pub use security_groups::{
     ApplyRequest, MOST_FLOWS, PrefixListSummary, RuleDescription, SecurityGroupDescription,
@@ -164,8 +167,9 @@ pub struct Status {
     pub network_interfaces: Vec<TaskCounters>,
     /// Dropped packets by reason, reasons that occurred only.
     pub drops: Vec<DropCount>,
-    /// Flow-log files.
-    pub flow_log: FlowLogStatus,
+    /// Flow logs.
+    #[serde(default)]
+    pub flow_logs: Vec<FlowLogDescription>,
     /// What the agent changed on the host, and what `branchline purge` undoes.
     pub host_changes: Vec<HostChange>,
 }
@@ -188,21 +192,6 @@ pub struct DropCount {
     pub reason: String,
     /// Packets since the data plane was loaded.
     pub packets: u64,
-}
-
-/// Flow-log files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FlowLogStatus {
-    /// Their folder.
-    pub dir: PathBuf,
-    /// Seconds between two.
-    pub interval_seconds: u64,
-    /// The newest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_file: Option<PathBuf>,
-    /// Rows written since the agent started.
-    pub rows_written: u64,
 }
 
 /// One change on the host.

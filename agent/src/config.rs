@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::{FlowLog, check_all};
 use crate::field_error::{FieldError, from_toml, within};
 
-/// Smallest and largest time between two flow-log files, in seconds.
-pub const FLOW_LOG_INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
+/// Bytes that flow counts on their way to the flow logs may take.
+pub const SPOOL_BYTES: std::ops::RangeInclusive<u64> = 1_048_576..=1_099_511_627_776;
 /// IPv6 needs 1280 bytes (RFC 8200 §5); 9198 is what fits a jumbo frame of 9216 with one VLAN tag.
 pub const MTU: std::ops::RangeInclusive<u32> = 1280..=9198;
 /// Most ENIs one trunk can carry: one VLAN id each, 1 to 4094, and the trunk itself.
@@ -35,8 +36,10 @@ pub struct Config {
     pub netns_dir: PathBuf,
     /// Where bpffs is mounted.
     pub bpffs_dir: PathBuf,
-    /// Flow-log files.
-    pub flow_log: FlowLogConfig,
+    /// What every flow record says of this host, and how much of them may wait.
+    pub flow_records: FlowRecordConfig,
+    /// The flow logs of a host on which none were ever applied.
+    pub flow_logs: Vec<FlowLog>,
     /// How connections are tracked.
     pub conntrack: ConntrackConfig,
     /// Flow rows between two files at most; past it rows are counted as skipped.
@@ -53,16 +56,22 @@ pub struct Config {
     pub local: LocalConfig,
 }
 
-/// `[flow_log]`: where flow records go and how often.
+/// `[flow_records]`: what is the same in every flow log of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct FlowLogConfig {
-    /// Folder of the files.
-    pub dir: PathBuf,
-    /// Seconds between two files, 1 to 600.
-    pub interval: u64,
+pub struct FlowRecordConfig {
     /// Account number in each record, 12 digits.
     pub account_id: String,
+    /// Region in records and file names.
+    pub region: String,
+    /// Availability zone's id in records, as `use1-az1`.
+    pub az_id: Option<String>,
+    /// Instance in records, as `i-0123456789abcdef0`.
+    pub instance_id: Option<String>,
+    /// The host in records; its host name if left out.
+    pub host_id: Option<String>,
+    /// Bytes of counts in `state_dir` that may wait for a flow log to write them.
+    pub spool_max_bytes: u64,
 }
 
 /// Who hands out ENIs.
@@ -96,7 +105,8 @@ impl Default for Config {
             state_dir: "/var/lib/branchline".into(),
             netns_dir: "/run/netns".into(),
             bpffs_dir: "/sys/fs/bpf".into(),
-            flow_log: FlowLogConfig::default(),
+            flow_records: FlowRecordConfig::default(),
+            flow_logs: vec![FlowLog::of_host()],
             conntrack: ConntrackConfig::default(),
             flow_rows_max: 131_072,
             log_drops: false,
@@ -108,12 +118,15 @@ impl Default for Config {
     }
 }
 
-impl Default for FlowLogConfig {
+impl Default for FlowRecordConfig {
     fn default() -> Self {
         Self {
-            dir: "/var/log/branchline/flows".into(),
-            interval: 60,
             account_id: "000000000000".to_owned(),
+            region: "local".to_owned(),
+            az_id: None,
+            instance_id: None,
+            host_id: None,
+            spool_max_bytes: 1_073_741_824,
         }
     }
 }
@@ -195,21 +208,39 @@ impl Config {
             ("state_dir", &self.state_dir),
             ("netns_dir", &self.netns_dir),
             ("bpffs_dir", &self.bpffs_dir),
-            ("flow_log.dir", &self.flow_log.dir),
         ] {
             absolute(field, dir)?;
         }
-        within(
-            "flow_log.interval",
-            self.flow_log.interval,
-            &FLOW_LOG_INTERVAL_SECONDS,
-        )?;
         within("mtu", self.mtu, &MTU)?;
         within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
         self.conntrack.check()?;
         within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
-        account_id("flow_log.account_id", &self.flow_log.account_id)?;
+        self.flow_records.check()?;
+        check_all(&self.flow_logs)?;
         self.local.check()
+    }
+}
+
+impl FlowRecordConfig {
+    fn check(&self) -> Result<(), FieldError> {
+        let field = |name: &str| format!("flow_records.{name}");
+        let account = &self.account_id;
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(FieldError::new(
+                field("account_id"),
+                format!("{account:?} is no account number"),
+                "write 12 digits in quotes",
+            ));
+        }
+        word(&field("region"), Some(&self.region))?;
+        word(&field("az_id"), self.az_id.as_ref())?;
+        word(&field("instance_id"), self.instance_id.as_ref())?;
+        word(&field("host_id"), self.host_id.as_ref())?;
+        within(
+            &field("spool_max_bytes"),
+            self.spool_max_bytes,
+            &SPOOL_BYTES,
+        )
     }
 }
 
@@ -266,6 +297,19 @@ impl LocalConfig {
     }
 }
 
+/// What stands in a row or a file name must be one word of it.
+fn word(field: &str, value: Option<&String>) -> Result<(), FieldError> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    match value {
+        Some(word) if word.is_empty() || !word.bytes().all(is_allowed) => Err(FieldError::new(
+            field,
+            format!("{word:?} cannot stand in a record"),
+            "write letters, digits, dashes, dots or colons",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn absolute(field: &str, path: &Path) -> Result<(), FieldError> {
     if path.is_absolute() {
         return Ok(());
@@ -274,17 +318,6 @@ fn absolute(field: &str, path: &Path) -> Result<(), FieldError> {
         field,
         format!("{:?} is not an absolute path", path),
         "start it with /",
-    ))
-}
-
-fn account_id(field: &str, value: &str) -> Result<(), FieldError> {
-    if value.len() == 12 && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(());
-    }
-    Err(FieldError::new(
-        field,
-        format!("{value:?} is no account number"),
-        "write 12 digits in quotes",
     ))
 }
 

@@ -10,7 +10,7 @@ fn an_empty_file_is_the_defaults() {
     let config = Config::parse("").unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.socket(), Path::new("/run/branchline/agent.sock"));
-    assert_eq!(config.flow_log.interval, 60);
+    assert_eq!(config.flow_logs, [FlowLog::of_host()]);
     let (v4, v6) = config.local.uplink_host();
     assert_eq!(
         (v4.to_string(), v6.to_string()),
@@ -34,11 +34,19 @@ fn every_field_is_read_and_printed_back() {
     let config = Config {
         log_drops: true,
         mtu: 1500,
-        flow_log: FlowLogConfig {
-            dir: "/f".into(),
-            interval: 1,
+        flow_records: FlowRecordConfig {
             account_id: "123456789012".into(),
+            region: "eu-west-1".into(),
+            az_id: Some("euw1-az1".into()),
+            instance_id: Some("i-0123456789abcdef0".into()),
+            host_id: Some("host-1".into()),
+            spool_max_bytes: 1 << 30,
         },
+        flow_logs: vec![FlowLog {
+            dir: "/f".into(),
+            max_aggregation_interval: 1,
+            ..FlowLog::of_host()
+        }],
         conntrack: ConntrackConfig {
             max_entries: 4096,
             max_entries_per_eni: Some(7),
@@ -68,31 +76,40 @@ fn bad_values_name_field_and_fix() {
     let rows = [
         ("run_dri = '/x'", "run_dri", "expected one of"),
         ("run_dir = 'x'", "run_dir", "start it with /"),
-        ("flow_log.dir = 'x'", "flow_log.dir", "start it with /"),
         (
-            "flow_log.interval = 0",
-            "flow_log.interval",
+            "[[flow_logs]]\nflow_log_id = 'fl-00000001'\ndir = 'x'",
+            "flow_logs[0].dir",
+            "start it with /",
+        ),
+        (
+            "[[flow_logs]]\nflow_log_id = 'fl-00000001'\ndir = '/x'\nmax_aggregation_interval = 601",
+            "flow_logs[0].max_aggregation_interval",
             "from 1 to 600",
         ),
         (
-            "flow_log.interval = 601",
-            "flow_log.interval",
-            "from 1 to 600",
-        ),
-        (
-            "flow_log.interval = '60'",
-            "flow_log.interval",
+            "[[flow_logs]]\nmax_aggregation_interval = '60'",
+            "flow_logs[0].max_aggregation_interval",
             "expected u64",
         ),
         (
-            "flow_log.account_id = '12345'",
-            "flow_log.account_id",
+            "flow_records.account_id = '12345'",
+            "flow_records.account_id",
             "12 digits",
         ),
         (
-            "flow_log.account_id = 123456789012",
-            "flow_log.account_id",
+            "flow_records.account_id = 123456789012",
+            "flow_records.account_id",
             "expected a string",
+        ),
+        (
+            "flow_records.region = 'eu west'",
+            "flow_records.region",
+            "write letters",
+        ),
+        (
+            "flow_records.spool_max_bytes = 1",
+            "flow_records.spool_max_bytes",
+            "from 1048576",
         ),
         ("mtu = 1279", "mtu", "from 1280 to 9198"),
         ("mtu = 9199", "mtu", "from 1280 to 9198"),

@@ -16,6 +16,8 @@ pub mod api;
 
 pub mod spec;
 
+pub mod ecs_task;
+
 pub mod connection_tracking;
 
 pub mod eni_settings;
@@ -56,6 +58,14 @@ pub mod explain;
 
 pub mod flows;
 
+pub mod delivery;
+
+pub mod flow_log;
+
+pub mod upload;
+
+pub mod live;
+
 pub mod state;
 
 pub mod config;
@@ -66,3 +76,6 @@ pub mod address;
 
 #[cfg(test)]
 mod test_dir;
+
+#[cfg(test)]
+mod test_fuse;

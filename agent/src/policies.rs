@@ -18,7 +18,7 @@ use branchline_common::{
 
 use crate::{
     datapath::{Datapath, DatapathError},
-    policy::{self, CompileError, Networks, Policy, Resting, Trees},
+    policy::{self, CompileError, Networks, Policy, Resting, RuleBook, Trees},
     security_groups::{Directory, Member, MemberChange, Members, Peer, SecurityGroup},
     state::StateError,
 };
@@ -72,6 +72,7 @@ pub struct Policies {
     generation: u32,
     /// No generation up to this one is given out by the next agent.
     reserved: u32,
+    book: RuleBook,
 }
 
 /// Generations that are reserved at once, so that few changes have to write it.
@@ -124,6 +125,7 @@ impl Policies {
             earlier: used.clone(),
             generation,
             reserved: generation,
+            book: RuleBook::default(),
         })
     }
 
@@ -157,6 +159,12 @@ impl Policies {
         let mut policies = self.active.values();
         let active = policies.find(|active| active.users.contains(&slot))?;
         Some(&active.policy)
+    }
+
+    /// The rules of every policy that a connection may have been opened under.
+    #[must_use]
+    pub fn rule_book(&self) -> &RuleBook {
+        &self.book
     }
 
     /// The trees that all policies are in.
@@ -481,16 +489,19 @@ impl Policies {
             self.free.push(index);
             return Err(error.into());
         }
+        self.book.enter(policy.entry.generation, &policy.rules);
         Ok(index)
     }
 
     fn abandon(&mut self, prepared: &[Prepared]) {
         for each in prepared {
+            self.book.retire(each.policy.entry.generation);
             policy::release(&mut self.trees, &each.policy.entry);
         }
     }
 
     fn give_up(&mut self, index: u32, entry: &Entry) {
+        self.book.retire(entry.generation);
         policy::release(&mut self.trees, entry);
         self.resting.push(index);
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::connection_tracking::ConnectionTrackingSpecification;
+use crate::ecs_task::{EcsTask, Tag, check_tags};
 use crate::field_error::{FieldError, from_json};
 use crate::security_groups::quotas::MAX_GROUPS_PER_ENI;
 
@@ -27,6 +28,12 @@ pub struct TaskSpec {
     /// A namespace that exists already, as `/proc/1234/ns/net`; without it the agent makes one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_namespace: Option<PathBuf>,
+    /// What ECS's DescribeTasks says of the task, for its flow records.
+    #[serde(default, skip_serializing_if = "EcsTask::is_default")]
+    pub ecs: EcsTask,
+    /// Tags of the ENI, for flow records that show one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
 }
 
 /// ECS's `networkConfiguration`.
@@ -214,6 +221,8 @@ impl TaskSpec {
             ));
         }
         self.network_interface_attributes().check()?;
+        self.ecs.check()?;
+        check_tags(&self.tags)?;
         match &self.network_namespace {
             Some(path) if !path.is_absolute() => {
                 let problem = format!("{path:?} is not an absolute path");

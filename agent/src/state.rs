@@ -3,6 +3,8 @@
 //! Every write is one transaction on disk (fsync) before it returns. Calls block for the length of a write, some
 //! milliseconds, and happen a few times per task; none is on a packet's way. Never touches the host.
 
+mod uploads;
+
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -284,6 +286,28 @@ impl Store {
         )
     }
 
+    /// Names of all facts that begin with `prefix`.
+    ///
+    /// # Errors
+    /// `Database` if they cannot be read.
+    pub fn fact_names(&self, prefix: &str) -> Result<Vec<String>, StateError> {
+        self.read(
+            || format!("list facts {prefix}"),
+            |read| {
+                let table = read.open_table(FACTS)?;
+                let mut names = Vec::new();
+                for row in table.range(prefix..)? {
+                    let name = row?.0.value().to_owned();
+                    if !name.starts_with(prefix) {
+                        break;
+                    }
+                    names.push(name);
+                }
+                Ok(names)
+            },
+        )
+    }
+
     /// Stores flow counts of the ENI `eni_id` by epoch. Where there are some already they stay: the
     /// first were taken before anything of them was removed.
     ///
@@ -377,6 +401,7 @@ impl Store {
                 write.open_table(TASKS)?;
                 write.open_table(FACTS)?;
                 write.open_table(RETIRED_FLOWS)?;
+                write.open_table(uploads::UPLOADS)?;
                 Ok(found)
             },
         )?;

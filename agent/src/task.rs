@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    config::ConntrackConfig,
+    config::{ConntrackConfig, FlowRecordConfig},
     datapath::{self, Datapath, DatapathError},
     eni_settings::EniSettings,
     flows::{Exporter, FlowLogError, Identities, Identity},
@@ -46,6 +46,8 @@ pub struct Host {
     pub mtu: u32,
     /// What ENIs have unless their tasks say otherwise.
     pub conntrack: ConntrackConfig,
+    /// What flow records say of every ENI.
+    pub records: FlowRecordConfig,
 }
 
 impl Host {
@@ -243,7 +245,8 @@ pub async fn plug(host: &Host, task: &TaskRecord, branch_ifindex: u32) -> Result
         .plug(&host.datapath, &task.eni, &settings, branch_ifindex);
     let (slot, unsettled) = plugged?;
     settle(host, unsettled);
-    host.identities.insert(slot, identity(task));
+    host.identities
+        .insert(slot, Identity::of(task, &host.records));
     Ok(())
 }
 
@@ -273,18 +276,6 @@ pub fn settle(host: &Host, unsettled: Unsettled) {
     });
 }
 
-/// Whose the flow records of a task's slot are.
-#[must_use]
-pub fn identity(task: &TaskRecord) -> Identity {
-    Identity {
-        eni_id: task.eni.eni_id.clone(),
-        primary_ipv4: task.eni.ipv4.map(|net| net.addr()),
-        // An interval that it was there for a part of only is not idle (flow-logs.md section 3).
-        since: task.created_at_ms.div_ceil(1000),
-        task_id: Some(task.spec.task_id.to_string()),
-    }
-}
-
 /// Takes the ENI out of the data plane. Its counts are kept for the flow log before the maps
 /// forget them.
 async fn unplug(host: &Host, eni: &Eni) -> Result<(), TearDownError> {
@@ -304,19 +295,5 @@ pub fn netns_path(netns_dir: &Path, task_id: &str, handed_in: Option<&PathBuf>) 
     match handed_in {
         Some(path) => path.clone(),
         None => netns_dir.join(format!("branchline-{task_id}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::tests::record;
-
-    #[test]
-    fn the_flows_of_a_slot_are_of_the_enis_task() {
-        let record = record("web");
-        let identity = identity(&record);
-        assert_eq!(identity.eni_id, record.eni.eni_id);
-        assert_eq!(identity.task_id.as_deref(), Some("web"));
     }
 }

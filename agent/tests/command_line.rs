@@ -4,21 +4,31 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use branchline::api::{
-    ApplyRequest, Attachment, KeyValuePair, SecurityGroupDescription, SecurityGroupList,
-    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskStatus,
+    ApplyRequest, Attachment, FlowLogFile, FlowLogList, KeyValuePair, SecurityGroupDescription,
+    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription,
+    TaskStatus,
 };
 use branchline::config::ConntrackConfig;
+use branchline::datapath::{DatapathError, Entry};
 use branchline::eni_settings::EniSettings;
 use branchline::explain::{ExplainRequest, Explanation};
 use branchline::field_error::FieldError;
+use branchline::flows::{Identities, Identity};
+use branchline::live::{FlowRates, Follower, Live, Moment, Source};
 use branchline::server::{Added, Control, ControlError, bind, serve};
 use branchline::spec::{TaskId, TaskSpec};
+use branchline_common::account::Traffic;
+use branchline_common::flow::{FlowKey, kind, mapped};
+use branchline_common::maps::Row;
+use branchline_common::verdict::{Action, Direction};
 use nix::sched::{CloneFlags, unshare};
 
 /// Says yes to every task and puts it into `netns`.
@@ -138,6 +148,15 @@ impl Control for Memory {
         })
     }
 
+    async fn flow_logs(&self) -> Result<FlowLogList, ControlError> {
+        Ok(FlowLogList::default())
+    }
+
+    async fn apply_flow_logs(&self, file: FlowLogFile) -> Result<FlowLogList, ControlError> {
+        branchline::delivery::check_all(&file.flow_logs).map_err(ControlError::Invalid)?;
+        Ok(FlowLogList::default())
+    }
+
     async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
         let source = "10.0.0.1".parse().unwrap();
         let to = request.to.parse();
@@ -150,11 +169,59 @@ impl Control for Memory {
         })
     }
 
+    async fn follow(&self, is_measuring: bool) -> Result<Follower, ControlError> {
+        let identities = Identities::default();
+        let identity = Identity::named("eni-1", Some("web"));
+        identities.insert(3, identity);
+        let source = Arc::new(Growing::default());
+        let live = Live::over(source, identities, Duration::from_millis(10));
+        Ok(live.follow(is_measuring).await.unwrap())
+    }
+
     async fn status(&self) -> Result<Status, ControlError> {
         Ok(Status {
             version: "9.9.9".into(),
             ..Status::default()
         })
+    }
+}
+
+/// One row, in which a packet is rejected each second of its clock, and from walk to walk a second.
+#[derive(Default)]
+struct Growing(AtomicU32);
+
+impl Source for Growing {
+    fn now(&self) -> Result<Moment, DatapathError> {
+        let walk = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok(Moment {
+            ticks: walk * 100,
+            ticks_per_second: 100,
+            epoch: 1,
+            steady_us: u64::from(walk) * 1_000_000,
+            wall_ms: u64::from(walk) * 1_000,
+        })
+    }
+
+    fn for_each(&self, visit: &mut dyn FnMut(&FlowKey, &Entry)) -> Result<(), DatapathError> {
+        let key = FlowKey {
+            local: mapped([10, 0, 1, 5]),
+            remote: mapped([10, 0, 2, 7]),
+            local_port: 22,
+            remote_port: 4711,
+            eni: 3,
+            protocol: 6,
+            kind: kind::row(Direction::Ingress, Action::Rejected),
+        };
+        let packets = u64::from(self.0.load(Ordering::SeqCst));
+        let traffic = Traffic {
+            packets,
+            bytes: packets * 60,
+            ..Traffic::default()
+        };
+        let mut row = Row::default();
+        row.account.add(&traffic, 1, 50);
+        visit(&key, &Entry::Row(row));
+        Ok(())
     }
 }
 
@@ -235,6 +302,49 @@ impl Drop for Agent {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
+}
+
+#[test]
+fn flows_are_printed_as_text_and_as_json() {
+    let agent = Agent::start("flows");
+    let expected = "\
+TASK  FLOWS  IN B/s  OUT B/s  IN pkt/s  OUT pkt/s  REJECTED pkt/s
+web   0      0       0        0         0          1
+
+TASK  FLOW                             ACTION  IN B/s  OUT B/s  IN pkt/s  OUT pkt/s
+web   tcp 10.0.2.7:4711 → 10.0.1.5:22  REJECT  60      0        1         0
+
+1 of 1 flows, over 1.0 s
+";
+    assert_eq!(succeeds(&agent.run(&["flows", "top", "--once"])), expected);
+    let json = agent.run(&["flows", "top", "--once", "--json", "--limit", "0"]);
+    let rates: FlowRates = serde_json::from_str(succeeds(&json)).unwrap();
+    assert_eq!((rates.flows.len(), rates.flow_count), (0, 1));
+    let says = agent.run(&["flows", "top"]);
+    assert!(
+        failure(&says).contains("write --once or --json"),
+        "{says:?}"
+    );
+
+    // It goes on until its reader goes, which is no failure.
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_branchline"))
+        .arg("--socket")
+        .arg(agent.folder.join("agent.sock"))
+        .args(["flows", "tail", "--event", "reject"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(tail.stdout.take().unwrap()).lines().take(2);
+    let lines: Vec<_> = lines.map(Result::unwrap).collect();
+    assert!(lines[0].starts_with("TIME (UTC)"), "{lines:?}");
+    let says = "ingress    tcp 10.0.2.7:4711 → 10.0.1.5:22  REJECTED 1 pkt 60 B";
+    assert!(lines[1].ends_with(says), "{lines:?}");
+    let ended = tail.wait_with_output().unwrap();
+    assert_eq!(
+        (ended.status.code(), text(&ended.stderr)),
+        (Some(0), "following\n")
+    );
 }
 
 fn spec(id: &str, subnet: &str) -> String {

@@ -73,6 +73,11 @@ pub enum Action {
 
 /// Why a packet does not pass. Its number is its index in the drop counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "user",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
 #[repr(u8)]
 pub enum DropReason {
     /// The frame or a header ends before what it promises.

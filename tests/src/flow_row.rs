@@ -52,20 +52,25 @@ pub struct Flow {
 }
 
 impl FlowRow {
-    /// Every row of every `*.log.gz` below `dir` itself, in the order of their names; none if
-    /// there is no such folder.
+    /// Every row of every `*.log.gz` below `dir`, in the order of their paths; none if there is no
+    /// such folder.
     ///
     /// # Errors
     /// Names the file and line that is not of the format.
     pub fn read_dir(dir: &Path) -> Result<Vec<Self>> {
-        if !dir.exists() {
-            return Ok(Vec::new());
-        }
         let mut paths = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path.to_string_lossy().ends_with(".log.gz") {
-                paths.push(path);
+        let mut folders = vec![dir.to_owned()];
+        while let Some(folder) = folders.pop() {
+            if !folder.exists() {
+                continue;
+            }
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.to_string_lossy().ends_with(".log.gz") {
+                    paths.push(path);
+                }
             }
         }
         paths.sort();

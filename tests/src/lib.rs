@@ -25,6 +25,8 @@ pub mod random;
 
 pub mod scenario;
 
+pub mod flow_log;
+
 pub mod settings;
 
 pub mod host;

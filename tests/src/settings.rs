@@ -89,9 +89,11 @@ impl Settings {
             "run_dir = \"/run/branchline\"\n\
              state_dir = \"/run/state\"\n\
              {top_level}\n\
-             [flow_log]\n\
+             [[flow_logs]]\n\
+             flow_log_id = \"fl-00000000000000000\"\n\
              dir = \"{}\"\n\
-             interval = {interval}\n\
+             max_aggregation_interval = {interval}\n\
+             rotation = {interval}\n\
              [local]\n\
              vpc_file = \"vpc.toml\"\n\
              uplink = {uplink}\n\

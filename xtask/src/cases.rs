@@ -1,9 +1,10 @@
-//! `cargo xtask cases`: runs files of golden cases through everything that can judge a packet.
+//! `cargo xtask cases`: runs files of golden cases through everything that they are about.
 //!
-//! Builds the kernel programs and the program `cases` of the crate `branchline-tests`, and starts it in namespaces of
-//! its own; decides nothing itself.
+//! Builds the kernel programs and the topic's program of the crate `branchline-tests`, and starts it, where it loads
+//! programs in namespaces of its own; decides nothing itself.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -13,12 +14,13 @@ use crate::process;
 use crate::sandbox;
 use crate::setup::{self, Group};
 
-/// Run files of golden cases and print each mismatch with its case and step
+/// Run files of golden cases and print each mismatch with its case
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What the cases are about
     topic: Topic,
-    /// Files in the format of tests/fixtures/sg_cases.json
+    /// Files in the format of tests/fixtures/sg_cases.json, flowlog_cases.json or flowlog_samples.json,
+    /// flowlog_paths.json
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -26,31 +28,53 @@ pub(crate) struct Args {
 /// What cases can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Topic {
-    /// Security groups
+    /// Security groups: rules, packets and verdicts; root
     Sg,
+    /// Flow logs: packets and the lines they make, published lines
+    FlowLogs,
+    /// Paths of flow-log files
+    Paths,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// A case came out otherwise than it says, or a file is malformed (the program has said where), or the programs do
-/// not compile, or the command lacks root.
+/// not compile, or the command lacks root where it needs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let bin = match args.topic {
-        Topic::Sg => "cases",
+    let (bin, topic) = match args.topic {
+        Topic::Sg => ("cases", None),
+        Topic::FlowLogs => ("flow_log_cases", Some("flow-logs")),
+        Topic::Paths => ("flow_log_cases", Some("paths")),
     };
-    sandbox::require_privilege("cases")?;
-    setup::ensure(&[Group::Build, Group::Run])?;
+    let needs_root = args.topic == Topic::Sg;
+    if needs_root {
+        sandbox::require_privilege("cases")?;
+        setup::ensure(&[Group::Build, Group::Run])?;
+    } else {
+        setup::ensure(&[Group::Build])?;
+    }
     build::object()?;
-    let mut cargo = process::cargo("build");
-    cargo.args(["--package", "branchline-tests", "--bin", bin]);
-    let program = executables(&mut cargo)?
-        .pop()
-        .with_context(|| format!("cargo built no {bin}"))?;
-    let status = sandbox::command(&program.path)
+    let program = program(bin)?;
+    let mut command = if needs_root {
+        sandbox::command(&program)
+    } else {
+        Command::new(&program)
+    };
+    let status = command
+        .args(topic)
         .args(&args.files)
         .status()
         .with_context(|| format!("start {bin}"))?;
     ensure!(status.success(), "the cases failed ({status})");
     Ok(())
+}
+
+/// Builds a program of the tests.
+fn program(bin: &str) -> Result<PathBuf> {
+    let mut cargo = process::cargo("build");
+    cargo.args(["--package", "branchline-tests", "--bin", bin]);
+    let built = executables(&mut cargo)?.pop();
+    let built = built.with_context(|| format!("cargo built no {bin}"))?;
+    Ok(built.path)
 }

@@ -17,6 +17,7 @@ mod packages;
 mod privilege;
 mod process;
 mod programs;
+mod python;
 mod sandbox;
 mod setup;
 mod test;

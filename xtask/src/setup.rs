@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use crate::packages;
 use crate::privilege;
 use crate::process::{self, find, output, say};
+use crate::python;
 use crate::toolchain::{self, Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY};
 use crate::vm;
 use crate::workspace;
@@ -31,6 +32,8 @@ pub(crate) enum Group {
     Check,
     /// Running the agent in namespaces: tests, demo, bench
     Run,
+    /// Servers and readers written by others, which tests talk to
+    Interop,
     /// Booting other kernels
     Vm,
 }
@@ -109,6 +112,13 @@ fn prepare(groups: &[Group], report: bool) -> Result<()> {
         report(&host_component("rustfmt", "fmt")?);
         report(&host_component("clippy", "clippy")?);
         report(&ebpf_clippy(&compiler()?)?);
+    }
+    if groups.contains(&Group::Interop) {
+        python::install(&python::PACKAGES)?;
+        report(&format!(
+            "Python: {} (target/venv)",
+            python::PACKAGES.join(" ")
+        ));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the tiers pure, program and netns on this kernel.
+//! `cargo xtask test`: runs the tiers pure, interop, program and netns on this kernel.
 //!
 //! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
 
@@ -10,6 +10,7 @@ use clap::ValueEnum;
 
 use crate::build;
 use crate::process::{self, say};
+use crate::python;
 use crate::sandbox;
 use crate::setup::{self, Group};
 use crate::workspace;
@@ -17,7 +18,7 @@ use crate::workspace;
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
 
-/// Run the tests of this kernel: pure, program and netns
+/// Run the tests of this kernel: pure, interop, program and netns
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The tiers to run; all if none is named
@@ -35,6 +36,8 @@ pub(crate) struct Args {
 enum Tier {
     /// Unit and property tests; no privilege
     Pure,
+    /// The agent's parts against servers and readers that others wrote, on loopback; no privilege
+    Interop,
     /// The loaded programs under BPF_PROG_TEST_RUN; root
     Program,
     /// Real links and sockets in throw-away namespaces; root
@@ -45,6 +48,7 @@ impl Tier {
     fn name(self) -> &'static str {
         match self {
             Self::Pure => "pure",
+            Self::Interop => "interop",
             Self::Program => "program",
             Self::Netns => "netns",
         }
@@ -65,6 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let started = Instant::now();
         match tier {
             Tier::Pure => pure(args)?,
+            Tier::Interop => interop(args)?,
             Tier::Program | Tier::Netns => privileged(*tier, args)?,
         }
         say(
@@ -106,6 +111,18 @@ fn pure(args: &Args) -> Result<()> {
         run_tier(Tier::Pure, with_options(&mut cargo, args))?;
     }
     Ok(())
+}
+
+/// The tests find Python's programs in the folder `BRANCHLINE_VENV`.
+fn interop(args: &Args) -> Result<()> {
+    setup::ensure(&[Group::Interop])?;
+    build::object()?;
+    let mut cargo = process::cargo("test");
+    cargo
+        .args(["--quiet", "-p", "branchline-tests"])
+        .args(["--test", "interop", "--test", "readers", "--"])
+        .env("BRANCHLINE_VENV", python::venv());
+    run_tier(Tier::Interop, with_options(&mut cargo, args))
 }
 
 /// Builds the agent and the tier's tests, then runs them in namespaces of their own.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use branchline_common::{
@@ -20,12 +20,14 @@ use super::{
 use crate::{
     address::{address, prefix},
     cli::HostError,
-    config::Config,
+    config::{Config, FlowRecordConfig},
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
+    delivery,
     fabric::{Fabric, HOST_TRUNK},
-    flows::{Exporter, Identities},
+    flows::{Exporter, ExporterSettings, Identities, Identity},
+    live::Live,
     nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
@@ -35,6 +37,9 @@ use crate::{
     state::{Phase, Store, TaskRecord},
     task::{self, Host},
 };
+
+/// Below `state_dir`, the folder of the spool.
+const SPOOL: &str = "spool";
 
 impl Agent {
     /// Brings the host into the wanted state. Programs that an earlier agent left go on judging
@@ -83,16 +88,25 @@ impl Agent {
         };
         let plugs = Plugs::restore(&lock(&datapath), start)?;
         let identities = Identities::default();
+        let records = FlowRecordConfig {
+            host_id: config.flow_records.host_id.clone().or_else(host_name),
+            ..config.flow_records.clone()
+        };
         for task in &tasks {
             if let Some(slot) = plugs.slot(&task.eni.eni_id) {
-                identities.insert(slot, task::identity(task));
+                identities.insert(slot, Identity::of(task, &records));
             }
         }
         // Before any program is attached: what an earlier agent left unwritten comes first.
         let exporter = Exporter::start(
             Arc::clone(&datapath),
             Arc::clone(&store),
-            &config.flow_log,
+            ExporterSettings {
+                spool: config.state_dir.join(SPOOL),
+                records: records.clone(),
+                logs: config.flow_logs.clone(),
+                rules: plugs.policies().rule_book().clone(),
+            },
             identities.clone(),
         )
         .await?;
@@ -113,7 +127,13 @@ impl Agent {
             identities,
             mtu: config.mtu,
             conntrack: config.conntrack.clone(),
+            records,
         };
+        let live = Live::new(
+            Arc::clone(&host.datapath),
+            host.identities.clone(),
+            Duration::from_secs(*delivery::INTERVAL_SECONDS.start()),
+        );
         let agent = Self {
             config,
             store,
@@ -121,6 +141,7 @@ impl Agent {
             trunk_attachment,
             host_nat,
             started: Instant::now(),
+            live,
             allocation: AsyncMutex::new(()),
             busy: Mutex::new(HashMap::new()),
         };
@@ -178,6 +199,14 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// The host's name, where it is one word.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    let is_word = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_word.then(|| name.to_owned())
 }
 
 fn load(config: &Config) -> Result<Datapath, DatapathError> {

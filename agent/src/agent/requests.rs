@@ -13,14 +13,17 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{Agent, previous_forwarding};
 use crate::{
     api::{
-        ApplyRequest, DropCount, EniCounters, HostChange, SecurityGroupDescription,
-        SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCounters,
-        TaskCounts, TaskDescription,
+        ApplyRequest, DropCount, EniCounters, FlowLogFile, FlowLogList, HostChange,
+        SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
+        Status, TaskCounters, TaskCounts, TaskDescription,
     },
     datapath::{DatapathError, lock},
+    delivery::FlowLogsError,
     eni_settings::{self, EniSettings},
     explain::{ExplainRequest, Explanation},
     field_error::FieldError,
+    flows::FlowLogError,
+    live::Follower,
     nat::TableState,
     netns::Netns,
     provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
@@ -118,6 +121,24 @@ impl Control for Agent {
         self.explain_packet(&request)
     }
 
+    async fn flow_logs(&self) -> Result<FlowLogList, ControlError> {
+        Ok(self.host.exporter.logs().into())
+    }
+
+    async fn apply_flow_logs(&self, file: FlowLogFile) -> Result<FlowLogList, ControlError> {
+        match self.host.exporter.apply(file.flow_logs).await {
+            Ok(()) => Ok(self.host.exporter.logs().into()),
+            Err(FlowLogError::FlowLogs(FlowLogsError::Field(error))) => {
+                Err(ControlError::Invalid(error))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn follow(&self, is_measuring: bool) -> Result<Follower, ControlError> {
+        self.live.follow(is_measuring).await.map_err(failed)
+    }
+
     async fn status(&self) -> Result<Status, ControlError> {
         let tasks = self.store.tasks().map_err(failed)?;
         let in_phase = |phase| tasks.iter().filter(|task| task.phase == phase).count();
@@ -140,7 +161,7 @@ impl Control for Agent {
             conntrack_allowance_exceeded: exceeded,
             network_interfaces: self.eni_counters(&tasks).map_err(failed)?,
             drops,
-            flow_log: self.host.exporter.status(),
+            flow_logs: FlowLogList::from(self.host.exporter.logs()).flow_logs,
             host_changes: self
                 .host_changes()
                 .map_err(|source| ControlError::Failed { source })?,

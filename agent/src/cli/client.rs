@@ -6,18 +6,27 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use super::stream::EventStream;
 
 use crate::api::{
-    ApiError, ApplyRequest, ErrorBody, SecurityGroupDescription, SecurityGroupList,
-    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskList,
+    ApiError, ApplyRequest, ErrorBody, FlowLogFile, FlowLogList, SecurityGroupDescription,
+    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription,
+    TaskList,
 };
 use crate::explain::{ExplainRequest, Explanation};
+use crate::live::Query;
 use crate::spec::TaskId;
+
+/// The task that moves a connection's bytes.
+pub(super) type Connection = JoinHandle<hyper::Result<()>>;
 
 /// Talks to the agent at one socket.
 #[derive(Debug, Clone)]
@@ -53,6 +62,12 @@ pub enum ClientError {
         request: String,
         /// Why.
         source: serde_json::Error,
+    },
+    /// The agent ended a stream.
+    #[error("the agent at {} stopped", socket.display())]
+    Ended {
+        /// The socket.
+        socket: PathBuf,
     },
     /// The agent refused.
     #[error("{}", .0.message)]
@@ -143,6 +158,22 @@ impl Client {
         self.post("/v1/security-groups/diff", request).await
     }
 
+    /// Every flow log.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn flow_logs(&self) -> Result<FlowLogList, ClientError> {
+        self.get("/v1/flow-logs").await
+    }
+
+    /// Puts flow logs in force.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn apply_flow_logs(&self, file: &FlowLogFile) -> Result<FlowLogList, ClientError> {
+        self.post("/v1/flow-logs", file).await
+    }
+
     /// What becomes of a packet.
     ///
     /// # Errors
@@ -157,6 +188,27 @@ impl Client {
     /// See [`ClientError`].
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("/v1/status").await
+    }
+
+    /// What happens to flows from now on: each message is a
+    /// [`LiveEvent`](crate::live::LiveEvent).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn flow_events(&self, query: &Query) -> Result<EventStream, ClientError> {
+        self.stream(&format!("/v1/flows/events?{query}")).await
+    }
+
+    /// What flows carry from now on: each message is [`FlowRates`](crate::live::FlowRates).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn flow_rates(&self, query: &Query) -> Result<EventStream, ClientError> {
+        self.stream(&format!("/v1/flows/rates?{query}")).await
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -181,10 +233,54 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let talk = |source| ClientError::Talk {
+        let request = format!("{method} {path}");
+        let (answer, connection) = self.open(method, path, body).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await;
+        let body = body.map_err(|source| self.broken(source))?.to_bytes();
+        connection.abort();
+        if status.is_success() {
+            return Ok((status, body));
+        }
+        Err(ClientError::Refused(
+            parse::<ErrorBody>(&request, &body)?.error,
+        ))
+    }
+
+    /// Begins a stream of server-sent events.
+    async fn stream(&self, path: &str) -> Result<EventStream, ClientError> {
+        let (answer, connection) = self.open(Method::GET, path, Vec::new()).await?;
+        let request = format!("GET {path}");
+        if answer.status().is_success() {
+            return Ok(EventStream::new(
+                self,
+                answer.into_body(),
+                connection,
+                request,
+            ));
+        }
+        let body = answer.into_body().collect().await;
+        let body = body.map_err(|source| self.broken(source))?.to_bytes();
+        Err(ClientError::Refused(
+            parse::<ErrorBody>(&request, &body)?.error,
+        ))
+    }
+
+    fn broken(&self, source: hyper::Error) -> ClientError {
+        ClientError::Talk {
             socket: self.socket.clone(),
             source,
-        };
+        }
+    }
+
+    /// Sends one request; the connection lives until its task is aborted.
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let talk = |source| self.broken(source);
         let stream =
             UnixStream::connect(&self.socket)
                 .await
@@ -196,7 +292,6 @@ impl Client {
             .await
             .map_err(talk)?;
         let connection = tokio::spawn(connection);
-        let request = format!("{method} {path}");
         let mut message = Request::new(Full::new(Bytes::from(body)));
         *message.method_mut() = method;
         *message.uri_mut() = path.parse().expect("API paths are URIs");
@@ -205,19 +300,11 @@ impl Client {
             hyper::header::HeaderValue::from_static("branchline"),
         );
         let answer = sender.send_request(message).await.map_err(talk)?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(talk)?.to_bytes();
-        connection.abort();
-        if status.is_success() {
-            return Ok((status, body));
-        }
-        Err(ClientError::Refused(
-            parse::<ErrorBody>(&request, &body)?.error,
-        ))
+        Ok((answer, connection))
     }
 }
 
-fn parse<T: DeserializeOwned>(request: &str, body: &[u8]) -> Result<T, ClientError> {
+pub(super) fn parse<T: DeserializeOwned>(request: &str, body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|source| ClientError::Answer {
         request: request.to_owned(),
         source,

@@ -5,7 +5,10 @@
 pub mod client;
 mod exec;
 mod explain;
+mod flow_logs;
+mod flows;
 mod security_groups;
+pub mod stream;
 mod text;
 
 use std::ffi::OsString;
@@ -19,6 +22,8 @@ use serde::Serialize;
 use self::client::{Client, ClientError};
 use self::exec::ExecError;
 use self::explain::ExplainArguments;
+use self::flow_logs::FlowLogCommand;
+use self::flows::FlowsCommand;
 use self::security_groups::{FormError, SecurityGroupCommand};
 use crate::config::{Config, ConfigError};
 use crate::doctor;
@@ -70,8 +75,14 @@ enum Command {
     /// Apply, list, show, compare or import security groups.
     #[command(subcommand)]
     Sg(SecurityGroupCommand),
+    /// Apply or list flow logs.
+    #[command(subcommand)]
+    FlowLog(FlowLogCommand),
     /// Say whether a packet that opens a flow is allowed, and which rule of which group decides.
     Explain(ExplainArguments),
+    /// Follow flows, or show which carry most.
+    #[command(subcommand)]
+    Flows(FlowsCommand),
     /// Show the agent as it runs, and what it changed on the host.
     Status(Output),
     /// Check whether this host can run the agent, and say what is missing.
@@ -165,6 +176,10 @@ enum CommandError {
     Form(#[from] FormError),
     #[error("an agent answers at {}; stop it first", .0.display())]
     AgentRuns(PathBuf),
+    #[error("`flows top` needs a terminal; write --once or --json for one or more samples as text")]
+    NoTerminal,
+    #[error("draw on the terminal")]
+    Terminal(#[source] std::io::Error),
     #[error("start the async runtime")]
     Runtime(#[source] std::io::Error),
     #[error("print the answer")]
@@ -196,7 +211,9 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
         Command::Agent(file) => agent(&file.config, host)?,
         Command::Task(command) => task(command, &client)?,
         Command::Explain(arguments) => return explained(explain::run(arguments, &client)),
+        Command::Flows(command) => flows::run(command, &client)?,
         Command::Sg(command) => security_groups::run(command, &client)?,
+        Command::FlowLog(command) => flow_logs::run(command, &client)?,
         Command::Status(output) => {
             let status = wait(client.status())??;
             print(&status, output, text::status)?;

@@ -33,6 +33,10 @@ fn commands_are_read() {
         "branchline sg import a.json b.json --json",
         "branchline explain --from web --to 10.0.0.9 --proto tcp --port 443",
         "branchline explain --from fd00::9 --to web --proto icmpv6 --type 128 --code 0 --json",
+        "branchline flows tail",
+        "branchline flows tail --task web --task db --address 10.0.0.0/8 --port 443 --protocol tcp --json",
+        "branchline flows tail --action reject --direction ingress --event start --event end",
+        "branchline flows top --sort packets --limit 5 --once --json --port 443",
         "branchline doctor",
         "branchline doctor --config /etc/b.toml --json",
         "branchline purge --config /etc/b.toml",
@@ -67,9 +71,36 @@ fn wrong_usage_exits_with_2() {
         ("branchline sg import", ErrorKind::MissingRequiredArgument),
         ("branchline task rm a/b", ErrorKind::ValueValidation),
         ("branchline task frob", ErrorKind::InvalidSubcommand),
+        (
+            "branchline flows",
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+        ),
+        (
+            "branchline flows tail --port 65536",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "branchline flows tail --address 10.0.0",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "branchline flows tail --event begin",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "branchline flows top --event end",
+            ErrorKind::UnknownArgument,
+        ),
+        (
+            "branchline flows top --sort name",
+            ErrorKind::ValueValidation,
+        ),
         ("branchline status --jsno", ErrorKind::UnknownArgument),
     ] {
         let error = parse(text).unwrap_err();
+        if let Some(flag) = text.split(' ').find(|word| word.starts_with("--")) {
+            assert!(error.to_string().contains(flag), "{error}");
+        }
         assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{text}");
     }
 }

@@ -1,6 +1,8 @@
 //! Answers as tables for people. Pure: values in, text out.
 
 pub(super) mod explain;
+pub(super) mod flow_logs;
+pub(super) mod flows;
 pub(super) mod security_groups;
 
 use comfy_table::{Table, presets::NOTHING};
@@ -117,7 +119,7 @@ pub(super) fn task(task: &TaskDescription) -> String {
 
 /// A line for each thing known of the agent.
 pub(super) fn status(status: &Status) -> String {
-    let (tasks, log) = (&status.tasks, &status.flow_log);
+    let tasks = &status.tasks;
     let mut rows = vec![
         (
             "agent",
@@ -150,18 +152,13 @@ pub(super) fn status(status: &Status) -> String {
             "refused, table full",
             status.conntrack_allowance_exceeded.to_string(),
         ),
-        (
-            "flow log",
-            format!("{} every {} s", log.dir.display(), log.interval_seconds),
-        ),
-        (
-            "newest file",
-            log.last_file
-                .as_ref()
-                .map_or(NONE.to_owned(), |file| file.display().to_string()),
-        ),
-        ("rows written", log.rows_written.to_string()),
     ];
+    rows.extend(
+        status
+            .flow_logs
+            .iter()
+            .map(|log| ("flow log", flow_logs::line(log))),
+    );
     rows.extend(
         status
             .drops

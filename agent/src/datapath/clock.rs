@@ -3,7 +3,7 @@
 //! A kernel ticks 100 to 1,000 times a second and user space is not told; so it is measured once,
 //! by running the program `clock` twice.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aya::{
     TestRunOptions,
@@ -38,8 +38,9 @@ impl Clock {
         Ok(Self { ticks_per_second })
     }
 
-    #[cfg(test)]
-    pub(crate) const fn of(ticks_per_second: u32) -> Self {
+    /// A clock of so many ticks in one second, more than none.
+    #[must_use]
+    pub const fn of(ticks_per_second: u32) -> Self {
         Self { ticks_per_second }
     }
 
@@ -49,16 +50,16 @@ impl Clock {
         self.ticks_per_second
     }
 
-    /// The wall-clock second of a time stamp, if the clock shows `now` at `wall`. Time stamps are
-    /// at most half a turn of the clock old: 24 days at 1,000 ticks a second.
+    /// The wall-clock time of a time stamp, if the clock shows `now` at `wall_ms`; both in
+    /// milliseconds since 1970. Time stamps are at most half a turn of the clock old: 24 days at
+    /// 1,000 ticks a second.
     #[must_use]
-    pub fn unix_seconds(&self, stamp: u32, now: u32, wall: SystemTime) -> u64 {
+    pub fn unix_ms(&self, stamp: u32, now: u32, wall_ms: u64) -> u64 {
         let age = now.wrapping_sub(stamp);
         // A packet that came after the clock was read has a stamp in its future.
         let age = if age > u32::MAX / 2 { 0 } else { age };
-        let age = Duration::from_secs(u64::from(age)) / self.ticks_per_second;
-        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        since.saturating_sub(age).as_secs()
+        let age_ms = u64::from(age) * 1_000 / u64::from(self.ticks_per_second);
+        wall_ms.saturating_sub(age_ms)
     }
 }
 
@@ -100,13 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn stamps_become_seconds_across_the_wrap() {
+    fn stamps_become_wall_time_across_the_wrap() {
         let clock = Clock {
             ticks_per_second: 100,
         };
-        let wall = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(clock.unix_seconds(50, 50, wall), 1_000_000);
-        assert_eq!(clock.unix_seconds(u32::MAX - 99, 100, wall), 999_998);
-        assert_eq!(clock.unix_seconds(51, 50, wall), 1_000_000);
+        let wall = 1_000_000_000;
+        assert_eq!(clock.unix_ms(50, 50, wall), 1_000_000_000);
+        assert_eq!(clock.unix_ms(u32::MAX - 99, 100, wall), 999_998_000);
+        assert_eq!(clock.unix_ms(51, 50, wall), 1_000_000_000);
+        assert_eq!(clock.unix_ms(49, 50, wall), 999_999_990);
     }
 }

@@ -41,7 +41,7 @@ pub struct Facts {
     /// Warnings of the VPC file, if the configuration names one.
     pub vpc_warnings: Option<Result<Vec<String>, String>>,
     /// Folders by the name of their setting, and whether they can be written to.
-    pub folders: Vec<(&'static str, PathBuf, Result<(), String>)>,
+    pub folders: Vec<(String, PathBuf, Result<(), String>)>,
     /// The socket where the agent should answer.
     pub socket: PathBuf,
     /// The version of the agent that answers.
@@ -161,16 +161,19 @@ fn nft() -> Result<String, String> {
     }
 }
 
-fn folders(config: &Config) -> Vec<(&'static str, PathBuf, Result<(), String>)> {
-    let folders = [
+fn folders(config: &Config) -> Vec<(String, PathBuf, Result<(), String>)> {
+    let own = [
         ("run_dir", &config.run_dir),
         ("state_dir", &config.state_dir),
         ("netns_dir", &config.netns_dir),
-        ("flow_log.dir", &config.flow_log.dir),
     ];
-    folders
+    let own = own.map(|(name, path)| (name.to_owned(), path));
+    let logs = config.flow_logs.iter().enumerate();
+    let logs = logs.map(|(index, log)| (format!("flow_logs[{index}].dir"), &log.dir));
+    own.into_iter()
+        .chain(logs)
         .map(|(name, path)| (name, path.clone(), writable(path)))
-        .into()
+        .collect()
 }
 
 /// Whether files can be made in `path`, or, while it is missing, in the nearest folder above.

@@ -19,7 +19,7 @@ fn good() -> Facts {
         links: LinkProbe::Works,
         config: Some(Ok(Config::default())),
         vpc_warnings: Some(Ok(Vec::new())),
-        folders: vec![("state_dir", "/var/lib/branchline".into(), Ok(()))],
+        folders: vec![("state_dir".into(), "/var/lib/branchline".into(), Ok(()))],
         socket: "/run/branchline/agent.sock".into(),
         agent: Ok("0.1.0".into()),
     }
@@ -231,7 +231,7 @@ fn each_fault_is_named_with_its_fix() {
         (
             "read-only",
             Facts {
-                folders: vec![("state_dir", "/v".into(), Err("read-only".into()))],
+                folders: vec![("state_dir".into(), "/v".into(), Err("read-only".into()))],
                 ..good()
             },
             "state_dir",

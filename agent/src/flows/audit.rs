@@ -15,7 +15,7 @@ pub(super) struct WouldBeDenied<'a> {
     /// The task that has the ENI, where it is known.
     pub(super) task_id: Option<&'a str>,
     /// Which packets.
-    pub(super) tuple: FlowTuple,
+    pub(super) tuple: &'a FlowTuple,
     /// How many.
     pub(super) packets: u64,
 }
@@ -38,7 +38,7 @@ pub(super) fn audit(reports: &[Report]) -> Audit<'_> {
         .flat_map(|report| report.flows.iter().map(move |flow| (report, flow)));
     let would_be_denied = flows.filter(|(_, (tuple, _))| tuple.action == Action::Audit);
     let mut lines: Vec<_> = would_be_denied
-        .map(|(report, (tuple, counts))| line(report, *tuple, counts))
+        .map(|(report, (tuple, counts))| line(report, tuple, counts))
         .collect();
     let (tuples, packets) = (lines.len(), lines.iter().map(|line| line.packets).sum());
     lines.sort_by_key(|line| {
@@ -56,10 +56,10 @@ pub(super) fn audit(reports: &[Report]) -> Audit<'_> {
     }
 }
 
-fn line<'a>(report: &'a Report, tuple: FlowTuple, counts: &FlowCounts) -> WouldBeDenied<'a> {
+fn line<'a>(report: &'a Report, tuple: &'a FlowTuple, counts: &FlowCounts) -> WouldBeDenied<'a> {
     WouldBeDenied {
         interface_id: &report.interface.interface_id,
-        task_id: report.task_id.as_deref(),
+        task_id: report.interface.task.id.as_deref(),
         tuple,
         packets: counts.packets,
     }
@@ -70,16 +70,12 @@ impl fmt::Display for WouldBeDenied<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FlowTuple {
             direction,
-            src,
-            dst,
-            src_port,
-            dst_port,
             protocol,
             ..
         } = self.tuple;
         let (src, dst) = (
-            std::net::SocketAddr::new(src, src_port),
-            std::net::SocketAddr::new(dst, dst_port),
+            std::net::SocketAddr::new(self.tuple.src, self.tuple.src_port),
+            std::net::SocketAddr::new(self.tuple.dst, self.tuple.dst_port),
         );
         write!(f, "{} protocol {protocol} {src} -> {dst}", direction.name())
     }
@@ -89,10 +85,12 @@ impl fmt::Display for WouldBeDenied<'_> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::Arc;
+
     use branchline_common::verdict::Direction;
 
     use super::*;
-    use crate::flows::record::Interface;
+    use crate::flows::interface::{Interface, TaskIdentity};
 
     fn flow(action: Action, src_port: u16, packets: u64) -> (FlowTuple, FlowCounts) {
         let tuple = FlowTuple {
@@ -103,26 +101,33 @@ mod tests {
             dst_port: 22,
             protocol: 6,
             action,
+            traffic_path: None,
+            rule: None,
+            drop_reason: None,
         };
         let counts = FlowCounts {
             packets,
             bytes: packets * 60,
-            start: 1,
-            end: 2,
+            tcp_flags: 0,
+            first_ms: 1_000,
+            last_ms: 2_000,
         };
         (tuple, counts)
     }
 
     fn report(flows: Vec<(FlowTuple, FlowCounts)>) -> Report {
         Report {
-            interface: Interface {
+            interface: Arc::new(Interface {
                 account_id: "123456789012".into(),
                 interface_id: "eni-1".into(),
-                primary_ipv4: None,
-            },
-            task_id: Some("web".into()),
+                task: TaskIdentity {
+                    id: Some("web".into()),
+                    ..TaskIdentity::default()
+                },
+                ..Interface::default()
+            }),
             flows,
-            is_skipped: false,
+            skipped_packets: 0,
             is_whole: true,
         }
     }

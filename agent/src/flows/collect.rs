@@ -9,6 +9,7 @@ use super::drain::{Drain, Reading};
 use super::ledger::{Closing, Window};
 use super::sweep::{Now, is_sweepable};
 use crate::datapath::{Clock, DatapathError, Entry, FlowTables};
+use crate::policy::RuleNames;
 
 /// A walk in progress.
 pub(super) struct Collection<'a> {
@@ -71,6 +72,7 @@ pub fn collect(
     let reading = Reading {
         clock,
         closing: &closing,
+        rules: &RuleNames::default(),
     };
     let now = Now {
         ticks,

@@ -2,69 +2,87 @@
 //!
 //! Pure. ICMP queries with different identifiers are different entries and one record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::{Duration, UNIX_EPOCH};
 
 use branchline_common::account::{Account, Slot};
-use branchline_common::flow::{Address, FlowKey, kind};
+use branchline_common::conntrack::Tracking;
+use branchline_common::flow::{Address, FlowKey, is_ipv4, kind};
 use branchline_common::parse::has_ports;
-use branchline_common::policy::AUDITED;
+use branchline_common::policy::{AUDITED, scope};
 use branchline_common::verdict::{self, Direction};
 
 use super::ledger::Closing;
-use super::record::{Action, FlowCounts, FlowTuple};
+use super::record::{Action, FlowCounts, FlowTuple, Rule};
 use crate::datapath::{Clock, Entry};
+use crate::policy::RuleNames;
 
-/// Turns stamps of the maps' clock into Unix seconds of one epoch.
+/// Turns stamps of the maps' clock into milliseconds of one epoch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reading<'a> {
+pub struct Reading<'a> {
     /// How fast the maps' clock ticks.
-    pub(super) clock: Clock,
+    pub clock: Clock,
     /// The epoch, with both clocks at its end.
-    pub(super) closing: &'a Closing,
+    pub closing: &'a Closing,
+    /// What the numbers of rules mean.
+    pub rules: &'a RuleNames,
 }
 
 impl Reading<'_> {
     fn counts(&self, slot: &Slot) -> FlowCounts {
-        let wall = UNIX_EPOCH + Duration::from_millis(self.closing.wall_ms);
-        let second = |stamp| {
-            let second = self.clock.unix_seconds(stamp, self.closing.ticks, wall);
-            self.closing.window.clamp(second)
+        let closing = self.closing;
+        let ms = |stamp| {
+            let ms = self.clock.unix_ms(stamp, closing.ticks, closing.wall_ms);
+            closing.window.clamp_ms(ms)
         };
-        let start = second(slot.first);
+        let first_ms = ms(slot.first);
         FlowCounts {
             packets: slot.packets,
             bytes: slot.bytes,
-            start,
-            end: second(slot.last).max(start),
+            tcp_flags: slot.flags.bits(),
+            first_ms,
+            last_ms: ms(slot.last).max(first_ms),
         }
     }
 }
 
 /// The flows of one epoch, as a walk over the maps finds them; a walk shows no entry twice.
 #[derive(Debug, Default)]
-pub(super) struct Drain {
+pub struct Drain {
     /// By ENI, in the order of the walk: a tuple may be in several entries.
     flows: HashMap<u32, Vec<(FlowTuple, FlowCounts)>>,
+    rules: HashMap<RuleNumber, Option<Rule>>,
+    generations: BTreeSet<u32>,
 }
+
+/// A rule as connections know it: generation, direction and family, number.
+type RuleNumber = (u32, usize, u16);
 
 impl Drain {
     /// Takes in what `entry` counted in the epoch of `reading`.
-    pub(super) fn add(&mut self, key: &FlowKey, entry: &Entry, reading: &Reading<'_>) {
+    pub fn add(&mut self, key: &FlowKey, entry: &Entry, reading: &Reading<'_>) {
         let epoch = reading.closing.epoch;
+        let rule = match entry {
+            Entry::Connection(connection) => self.rule(key, &connection.tracking, reading.rules),
+            // Its rule may be another with each packet.
+            Entry::Row(_) => None,
+        };
         for (direction, action, account) in accounts(key, entry) {
             if let Some(slot) = account.of_epoch(epoch) {
-                let flow = (tuple(key, direction, action), reading.counts(slot));
+                let tuple = FlowTuple {
+                    rule: rule.clone(),
+                    ..tuple(key, direction, action)
+                };
+                let flow = (tuple, reading.counts(slot));
                 self.flows.entry(key.eni.into()).or_default().push(flow);
             }
         }
     }
 
     /// Takes out the flows of an ENI, in order, each tuple once.
-    pub(super) fn take(&mut self, slot: u32) -> Vec<(FlowTuple, FlowCounts)> {
+    pub fn take(&mut self, slot: u32) -> Vec<(FlowTuple, FlowCounts)> {
         let mut flows = self.flows.remove(&slot).unwrap_or_default();
-        flows.sort_unstable_by_key(|(tuple, _)| *tuple);
+        flows.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         flows.dedup_by(|(tuple, counts), (before, total)| {
             let is_same = tuple == before;
             if is_same {
@@ -73,6 +91,23 @@ impl Drain {
             is_same
         });
         flows
+    }
+
+    /// Generations of the policies that the connections were opened under.
+    pub(super) fn generations(&self) -> &BTreeSet<u32> {
+        &self.generations
+    }
+
+    /// The rule that let a connection be opened.
+    fn rule(&mut self, key: &FlowKey, tracking: &Tracking, names: &RuleNames) -> Option<Rule> {
+        self.generations.insert(tracking.generation);
+        let scope = scope(Direction::from_byte(tracking.opener), is_ipv4(&key.remote));
+        let number = (tracking.generation, scope, tracking.rule);
+        let found = self.rules.entry(number).or_insert_with(|| {
+            let rule = names.rule(tracking.generation, scope, tracking.rule)?;
+            Some(Rule::new(&rule.group_id, &rule.rule_id))
+        });
+        found.clone()
     }
 
     /// Slots whose flows nobody has taken.
@@ -114,7 +149,8 @@ pub(super) fn accounts<'a>(
     one.into_iter().chain(other)
 }
 
-fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
+/// The flow of an entry's key in one direction.
+pub(crate) fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
     let address = |address: Address| IpAddr::from(Ipv6Addr::from(address)).to_canonical();
     // A key without ports has other things in their place: an ICMP identifier, for one.
     let port = |port| if has_ports(key.protocol) { port } else { 0 };
@@ -132,6 +168,10 @@ fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
         dst_port,
         protocol: key.protocol,
         action,
+        // No entry says these yet.
+        traffic_path: None,
+        rule: None,
+        drop_reason: None,
     }
 }
 

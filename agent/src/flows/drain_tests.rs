@@ -2,15 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::Connection;
 use branchline_common::flow::mapped;
 use branchline_common::maps::Row;
+use branchline_common::policy::SCOPES;
 use proptest::prelude::*;
 
 use super::*;
 use crate::flows::ledger::Window;
+use crate::policy::{NumberedRule, RuleBook};
 
 const CLOCK: Clock = Clock::of(100);
 
@@ -50,10 +53,15 @@ fn key(protocol: u8, local_port: u16) -> FlowKey {
 }
 
 fn drained(entries: &[(FlowKey, Entry)]) -> Vec<(FlowTuple, FlowCounts)> {
+    drained_by(entries, &RuleNames::default())
+}
+
+fn drained_by(entries: &[(FlowKey, Entry)], rules: &RuleNames) -> Vec<(FlowTuple, FlowCounts)> {
     let closing = closing();
     let reading = Reading {
         clock: CLOCK,
         closing: &closing,
+        rules,
     };
     let mut drain = Drain::default();
     for (key, entry) in entries {
@@ -90,7 +98,45 @@ fn each_direction_of_a_connection_is_a_record() {
     assert_eq!(ends, expected);
     assert!(flows.iter().all(|(t, _)| t.action == Action::Accept));
     let (_, counts) = flows[0];
-    assert_eq!((counts.bytes, counts.start, counts.end), (200, 950, 950));
+    assert_eq!(
+        (counts.bytes, counts.start(), counts.end()),
+        (200, 950, 950)
+    );
+}
+
+#[test]
+fn a_connection_tells_the_rule_that_let_it_be_opened() {
+    let book = RuleBook::default();
+    let rule = |id: &str| NumberedRule {
+        group_id: "sg-a".to_owned(),
+        rule_id: id.to_owned(),
+    };
+    let mut rules: [Vec<NumberedRule>; SCOPES] = Default::default();
+    rules[scope(Direction::Ingress, true)] = vec![rule("sgr-0"), rule("sgr-1")];
+    book.enter(9, &Arc::new(rules));
+    let opened = |number, generation, opener| {
+        let Entry::Connection(mut connection) = connection(1, 1) else {
+            panic!()
+        };
+        connection.tracking.rule = number;
+        connection.tracking.generation = generation;
+        connection.tracking.opener = opener as u8;
+        Entry::Connection(connection)
+    };
+    let rows = [
+        (opened(1, 9, Direction::Ingress), Some("sgr-1")),
+        (opened(2, 9, Direction::Ingress), None),
+        (opened(1, 9, Direction::Egress), None),
+        (opened(1, 8, Direction::Ingress), None),
+    ];
+    for (entry, expected) in rows {
+        let flows = drained_by(&[(key(6, 40_000), entry)], &book.names());
+        for (tuple, _) in &flows {
+            let id = tuple.rule.as_ref().map(|rule| rule.rule_id());
+            assert_eq!(id, expected, "{entry:?}");
+        }
+        assert_eq!(flows.len(), 2, "both directions");
+    }
 }
 
 #[test]
@@ -148,11 +194,11 @@ proptest! {
     fn start_and_end_lie_in_the_window_and_in_order(first: u32, last: u32) {
         let slot = Slot { packets: 1, last, ..Slot::opened(5, first) };
         let closing = closing();
-        let reading = Reading { clock: CLOCK, closing: &closing };
+        let reading = Reading { clock: CLOCK, closing: &closing, rules: &RuleNames::default() };
         let counts = reading.counts(&slot);
-        prop_assert!(closing.window.start <= counts.start);
-        prop_assert!(counts.start <= counts.end);
-        prop_assert!(counts.end <= closing.window.last());
+        prop_assert!(closing.window.start <= counts.start());
+        prop_assert!(counts.first_ms <= counts.last_ms);
+        prop_assert!(counts.end() <= closing.window.last());
     }
 
     #[test]

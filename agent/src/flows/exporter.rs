@@ -1,32 +1,48 @@
-//! When intervals end and entries are swept, on the agent's runtime.
+//! When epochs end, when the flow logs take them in, and when entries are swept, on the agent's
+//! runtime.
 //!
 //! The data plane is behind a std mutex: everything done under it is a system call or a few, never an
 //! await, and runs on threads made for blocking. Never decides what is written; see `recorder`.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::file::FlowLogDir;
 use super::identity::Identities;
 use super::kernel::Live;
 use super::ledger::End;
 use super::recorder::Recorder;
 use super::shelf::OnDisk;
+use super::spool::Spool;
 use super::{FlowLogError, sweep};
-use crate::api::FlowLogStatus;
-use crate::config::FlowLogConfig;
+use crate::config::FlowRecordConfig;
 use crate::datapath::Datapath;
+use crate::delivery::{FlowLog, FlowLogs, LogState, Owner};
+use crate::policy::RuleBook;
 use crate::server::causes;
 use crate::state::Store;
 
 /// Longest sleep before the wall clock is read again: it may have been set.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The running flow log. Dropped without [`Exporter::stop`], it leaves the current interval to the
+/// What the exporter is told.
+#[derive(Debug, Clone)]
+pub struct ExporterSettings {
+    /// Folder of the spool.
+    pub spool: PathBuf,
+    /// What is the same in every log.
+    pub records: FlowRecordConfig,
+    /// The logs of a host on which none were ever applied.
+    pub logs: Vec<FlowLog>,
+    /// What the numbers of rules mean.
+    pub rules: RuleBook,
+}
+
+/// The running flow logs. Dropped without [`Exporter::stop`], it leaves the current interval to the
 /// next start.
 pub struct Exporter {
     work: Arc<Work>,
@@ -37,7 +53,9 @@ pub struct Exporter {
 /// What the exporter's tasks share.
 struct Work {
     recorder: Recorder<Live, OnDisk>,
-    config: FlowLogConfig,
+    logs: FlowLogs,
+    /// There is a new epoch in the spool.
+    spooled: Notify,
     is_failing: AtomicBool,
 }
 
@@ -47,19 +65,19 @@ impl Exporter {
     /// folder that cannot be written is logged, and does not keep the host from running.
     ///
     /// # Errors
-    /// `Datapath` or `State`.
+    /// Each variant but `Stopped`.
     pub async fn start(
         datapath: Arc<Mutex<Datapath>>,
         store: Arc<Store>,
-        config: &FlowLogConfig,
+        settings: ExporterSettings,
         identities: Identities,
     ) -> Result<Self, FlowLogError> {
-        let config = config.clone();
-        let work = blocking(move || Work::resume(datapath, store, config, identities)).await?;
+        let work = blocking(move || Work::resume(datapath, store, settings, identities)).await?;
         let work = Arc::new(work);
         let (stop, stopped) = watch::channel(());
         let tasks = vec![
-            tokio::spawn(end_intervals(Arc::clone(&work), stopped.clone())),
+            tokio::spawn(end_epochs(Arc::clone(&work), stopped.clone())),
+            tokio::spawn(deliver_forever(Arc::clone(&work), stopped.clone())),
             tokio::spawn(sweep_forever(Arc::clone(&work), stopped)),
         ];
         Ok(Self { work, stop, tasks })
@@ -76,19 +94,34 @@ impl Exporter {
         blocking(move || work.recorder.retire(slot)).await
     }
 
-    /// Ends the current interval now; its file is safe when this returns.
+    /// Ends the current epoch now, and every file; what was counted is safe when this returns. A
+    /// log that cannot be written now is logged.
     ///
     /// # Errors
-    /// As the end of any interval; nothing is lost.
+    /// As the end of any epoch; nothing is lost.
     pub async fn flush(&self) -> Result<(), FlowLogError> {
         let work = Arc::clone(&self.work);
-        blocking(move || work.recorder.end_interval(End::Flush)).await
+        blocking(move || {
+            work.recorder.end_interval(End::Flush)?;
+            let written = work.recorder.written_epoch();
+            Ok(work.logs.flush(written, Instant::now())?)
+        })
+        .await
+    }
+
+    /// Puts flow logs in force instead of those before.
+    ///
+    /// # Errors
+    /// `FlowLogs`; those before are in force still then.
+    pub async fn apply(&self, logs: Vec<FlowLog>) -> Result<(), FlowLogError> {
+        let work = Arc::clone(&self.work);
+        blocking(move || Ok(work.logs.apply(&logs, Instant::now())?)).await
     }
 
     /// Ends the current interval and stops.
     ///
     /// # Errors
-    /// The last file could not be written; the next start does it.
+    /// What was counted last is not in the spool; the next start does it.
     pub async fn stop(mut self) -> Result<(), FlowLogError> {
         // Without receivers both tasks have ended already.
         self.stop.send_replace(());
@@ -98,16 +131,10 @@ impl Exporter {
         self.flush().await
     }
 
-    /// What has been written.
+    /// The flow logs and what they have written.
     #[must_use]
-    pub fn status(&self) -> FlowLogStatus {
-        let written = self.work.recorder.written();
-        FlowLogStatus {
-            dir: self.work.config.dir.clone(),
-            interval_seconds: self.work.config.interval,
-            last_file: written.last_file,
-            rows_written: written.records,
-        }
+    pub fn logs(&self) -> Vec<LogState> {
+        self.work.logs.describe()
     }
 }
 
@@ -115,24 +142,32 @@ impl Work {
     fn resume(
         datapath: Arc<Mutex<Datapath>>,
         store: Arc<Store>,
-        config: FlowLogConfig,
+        settings: ExporterSettings,
         identities: Identities,
     ) -> Result<Self, FlowLogError> {
-        let dir = FlowLogDir::new(config.dir.clone());
-        let prepared = dir.prepare();
+        let spool = Spool::new(settings.spool);
+        let prepared = spool.prepare();
         let shelf = OnDisk {
-            store,
-            dir,
-            account_id: config.account_id.clone(),
+            store: Arc::clone(&store),
+            spool: spool.clone(),
         };
-        let account_id = config.account_id.clone();
+        let recorder = Recorder::resume(Live::new(datapath), shelf, identities, settings.rules)?;
+        let written = recorder.written_epoch();
+        let owner = Owner {
+            account_id: settings.records.account_id,
+            region: settings.records.region,
+        };
+        let bytes = settings.records.spool_max_bytes;
+        let logs = FlowLogs::resume(store, spool, bytes, owner, settings.logs, written)?;
         let work = Self {
-            recorder: Recorder::resume(Live::new(datapath), shelf, account_id, identities)?,
-            config,
+            recorder,
+            logs,
+            spooled: Notify::new(),
             is_failing: AtomicBool::new(false),
         };
-        let caught_up = prepared.map_err(FlowLogError::from);
-        work.log(caught_up.and_then(|()| work.recorder.catch_up()));
+        let prepared = prepared.map_err(FlowLogError::from);
+        work.log(prepared.and_then(|()| work.recorder.catch_up()));
+        work.spooled.notify_one();
         Ok(work)
     }
 
@@ -140,19 +175,19 @@ impl Work {
     fn log(&self, result: Result<(), FlowLogError>) {
         let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
         match result {
-            Ok(()) if was_failing => tracing::info!("flow records are written again"),
+            Ok(()) if was_failing => tracing::info!("flow counts are kept again"),
             Ok(()) => {}
             Err(error) if was_failing => {
-                tracing::debug!(error = causes(&error), "flow records still wait");
+                tracing::debug!(error = causes(&error), "flow counts still wait");
             }
-            Err(error) => tracing::warn!(error = causes(&error), "flow records wait"),
+            Err(error) => tracing::warn!(error = causes(&error), "flow counts wait in the kernel"),
         }
     }
 }
 
-async fn end_intervals(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
-    let interval = work.config.interval;
+async fn end_epochs(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
     loop {
+        let interval = work.logs.epoch_seconds();
         let due = next_boundary(unix_time(), interval);
         tokio::select! {
             () = sleep_until(due, interval) => {}
@@ -161,10 +196,29 @@ async fn end_intervals(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
         let work = Arc::clone(&work);
         let end = blocking(move || {
             work.log(work.recorder.end_interval(End::Due { interval }));
+            work.spooled.notify_one();
             Ok(())
         });
         if let Err(error) = end.await {
             tracing::error!(error = causes(&error), "end a flow-log interval");
+        }
+    }
+}
+
+/// Apart from the epochs' ends, which a slow disk must not hold up.
+async fn deliver_forever(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
+    loop {
+        tokio::select! {
+            () = work.spooled.notified() => {}
+            _ = stopped.changed() => return,
+        }
+        let work = Arc::clone(&work);
+        let delivered = blocking(move || {
+            let written = work.recorder.written_epoch();
+            Ok(work.logs.deliver(written, Instant::now())?)
+        });
+        if let Err(error) = delivered.await {
+            tracing::warn!(error = causes(&error), "hand flow counts to the flow logs");
         }
     }
 }

@@ -22,11 +22,12 @@ impl Window {
         self.end - 1
     }
 
-    /// The second of the window nearest to `second`. A record lies in its interval even if the wall
-    /// clock was set in between, or its last packet came while the interval was being ended.
+    /// The millisecond of the window nearest to `ms`, both since 1970. A record lies in its interval
+    /// even if the wall clock was set in between, or its last packet came while the interval was
+    /// being ended.
     #[must_use]
-    pub fn clamp(&self, second: u64) -> u64 {
-        second.clamp(self.start, self.last())
+    pub fn clamp_ms(&self, ms: u64) -> u64 {
+        ms.clamp(self.start * 1_000, self.end * 1_000 - 1)
     }
 }
 
@@ -71,19 +72,19 @@ pub(super) struct Ledger {
 
 /// An epoch that has ended, with all that its file depends on besides the maps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Closing {
+pub struct Closing {
     /// Its number.
-    pub(super) epoch: u32,
+    pub epoch: u32,
     /// Its seconds.
-    pub(super) window: Window,
+    pub window: Window,
     /// Start of the epoch after it.
-    pub(super) next_start: u64,
+    pub next_start: u64,
     /// The maps' clock at its end, in ticks.
-    pub(super) ticks: u32,
+    pub ticks: u32,
     /// The wall clock at the same time, in milliseconds since 1970.
-    pub(super) wall_ms: u64,
+    pub wall_ms: u64,
     /// By ENI id: packets that were not counted up to its end.
-    pub(super) unlogged: BTreeMap<String, u64>,
+    pub unlogged: BTreeMap<String, u64>,
 }
 
 /// What a start finds strange about the kernel's epoch.
@@ -194,12 +195,12 @@ impl Ledger {
         }
     }
 
-    /// Whether the ENI lost packets between the end of the written epoch and a time when `unlogged`
-    /// of its packets were not counted. Counters start at 0 with every ENI and every boot.
+    /// Packets that the ENI lost between the end of the written epoch and a time when `unlogged` of
+    /// its packets were not counted. Counters start at 0 with every ENI and every boot.
     #[must_use]
-    pub(super) fn has_skipped(&self, interface_id: &str, unlogged: u64) -> bool {
+    pub(super) fn skipped(&self, interface_id: &str, unlogged: u64) -> u64 {
         let before = self.unlogged.get(interface_id).copied().unwrap_or(0);
-        unlogged.checked_sub(before).unwrap_or(unlogged) > 0
+        unlogged.checked_sub(before).unwrap_or(unlogged)
     }
 }
 

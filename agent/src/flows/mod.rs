@@ -1,9 +1,9 @@
-//! Flow records: what the kernel counted, as VPC Flow Logs lines in files, each count exactly once.
+//! Flow records: what the kernel counted, out of the maps and into the spool, each count exactly once.
 //!
 //! `Control.epoch` numbers the intervals, and only the exporter advances it. What was counted in an
-//! epoch stays as it is from its end until the end of the next one, so its file can be written again
-//! after any crash, under the same name and with the same counts. The next epoch does not end before
-//! that file is known to be safe. Never judges a packet and never changes a task.
+//! epoch stays as it is from its end until the end of the next one, so it can be spooled again after
+//! any crash, with the same counts. The next epoch does not end before that is known to be safe. The
+//! flow logs (`delivery`) take it from there. Never judges a packet and never changes a task.
 
 mod recorder;
 
@@ -11,17 +11,19 @@ mod ledger;
 
 mod drain;
 
+mod interface;
+
 mod record;
 
 mod audit;
-
-mod file;
 
 mod sweep;
 
 mod collect;
 
 mod kernel;
+
+mod spool;
 
 mod shelf;
 
@@ -30,14 +32,18 @@ mod identity;
 mod exporter;
 
 pub use collect::{Collected, collect};
-pub use exporter::Exporter;
-pub use file::FileError;
+pub(crate) use drain::tuple;
+pub use drain::{Drain, Reading};
+pub use exporter::{Exporter, ExporterSettings};
 pub use identity::{Identities, Identity};
-pub use ledger::Window;
-pub use record::{Action, FlowCounts, FlowRecord, FlowTuple, Interface, Line, Report};
+pub use interface::{Interface, Sublocation, Tags, TaskIdentity};
+pub use ledger::{Closing, Window};
+pub use record::{Action, FlowCounts, FlowTuple, Report, Rule};
+pub use spool::{Epoch, Spool, SpoolError};
 pub use sweep::pause;
 
 use crate::datapath::DatapathError;
+use crate::delivery::FlowLogsError;
 use crate::state::StateError;
 
 /// Why flow records cannot be written now. Nothing is lost by it: the counts stay in the kernel's
@@ -50,9 +56,12 @@ pub enum FlowLogError {
     /// The store cannot be read or written.
     #[error("keep the flow log's place")]
     State(#[from] StateError),
-    /// A file cannot be written.
+    /// The spool cannot be written.
     #[error(transparent)]
-    File(#[from] FileError),
+    Spool(#[from] SpoolError),
+    /// The flow logs cannot go on.
+    #[error(transparent)]
+    FlowLogs(#[from] FlowLogsError),
     /// The runtime ended first.
     #[error("the agent stopped while the flow log was being written; the next start writes it")]
     Stopped,

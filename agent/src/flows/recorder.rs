@@ -1,14 +1,13 @@
-//! The order of steps that puts each count into exactly one file.
+//! The order of steps that puts each count into exactly one epoch of the spool.
 //!
 //! An interval ends in five: note its end in the ledger, advance the kernel's epoch, drain the maps,
-//! write the file, settle the ledger. A stop before the second leaves the interval open. A stop after
-//! it leaves maps and ledger as they were, and the last three are done again, to the same name. The
+//! spool what they counted, settle the ledger. A stop before the second leaves the interval open. A
+//! stop after it leaves maps and ledger as they were, and the last three are done again. The
 //! kernel counts into the same slots only two epochs on, which does not come before the ledger is
 //! settled. An ENI that goes takes its counts out of the maps into the store first, and from then on
 //! those in the store are the ones that count. Never decides when; see `exporter`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,40 +22,32 @@ use super::drain::{Drain, Reading};
 use super::identity::{Identities, Identity};
 use super::kernel::{Kernel, lock};
 use super::ledger::{Closing, End, Ledger, resume};
-use super::record::{FlowCounts, FlowTuple, Interface, Line, Report, lines};
+use super::record::{FlowCounts, FlowTuple, Report};
 use super::shelf::Shelf;
+use super::spool::Epoch;
 use super::sweep::{Now, is_sweepable};
-
-/// What was written since the agent started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Written {
-    /// The newest file.
-    pub(super) last_file: Option<PathBuf>,
-    /// Records in all files, without `NODATA` and `SKIPDATA` lines.
-    pub(super) records: u64,
-}
+use crate::policy::{RuleBook, RuleNames};
 
 /// What walks leave for the next sweep.
 #[derive(Debug, Default)]
 struct Walks {
-    /// What the last drain found dead, which may go once its file is safe.
+    /// What the last drain found dead, which may go once its epoch is in the spool.
     dead: Vec<FlowKey>,
     /// Time that sweeps and drains took and no pause has made up for.
     spent: Duration,
 }
 
-/// The flow log of one data plane. Of its locks, the one named first is taken first.
+/// What one data plane counts. Of its locks, the one named first is taken first.
 pub(super) struct Recorder<K, S> {
     kernel: K,
     shelf: S,
-    account_id: String,
     identities: Identities,
+    rules: RuleBook,
     /// Held from an interval's end until it is settled.
     turn: Mutex<()>,
     /// Held while the maps are walked for counts or entries removed: what a walk misses is in files.
     walk: Mutex<Walks>,
     ledger: Mutex<Ledger>,
-    written: Mutex<Written>,
 }
 
 impl<K: Kernel, S: Shelf> Recorder<K, S> {
@@ -65,8 +56,8 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     pub(super) fn resume(
         kernel: K,
         shelf: S,
-        account_id: String,
         identities: Identities,
+        rules: RuleBook,
     ) -> Result<Self, FlowLogError> {
         let epoch = kernel.epoch()?;
         let (_, now) = kernel.now()?;
@@ -81,22 +72,21 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         Ok(Self {
             kernel,
             shelf,
-            account_id,
             identities,
+            rules,
             turn: Mutex::new(()),
             walk: Mutex::default(),
             ledger: Mutex::new(resume.ledger),
-            written: Mutex::default(),
         })
     }
 
-    /// Writes the file of an interval that has ended before, if there is one to write.
+    /// Spools an interval that has ended before, if there is one.
     pub(super) fn catch_up(&self) -> Result<(), FlowLogError> {
         let _turn = lock(&self.turn);
         self.write_pending()
     }
 
-    /// Ends the current interval and writes its file; one that ended before and is not written goes
+    /// Ends the current interval and spools it; one that ended before and is not in the spool goes
     /// first. Blocks for the length of both.
     pub(super) fn end_interval(&self, end: End) -> Result<(), FlowLogError> {
         let _turn = lock(&self.turn);
@@ -106,9 +96,9 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         self.write(&closing)
     }
 
-    /// What was written since [`Recorder::resume`].
-    pub(super) fn written(&self) -> Written {
-        lock(&self.written).clone()
+    /// The newest epoch that is in the spool for good.
+    pub(super) fn written_epoch(&self) -> u32 {
+        lock(&self.ledger).written_epoch
     }
 
     /// Takes the counts of an ENI that is unplugged out of the maps, keeps them for their files, and
@@ -118,7 +108,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         if let Some(identity) = self.identities.get(slot) {
             let ledger = lock(&self.ledger);
             let reports = self.last_reports(&ledger, slot, &identity)?;
-            self.shelf.retire(&identity.eni_id, &reports)?;
+            self.shelf.retire(identity.eni_id(), &reports)?;
         }
         self.kernel.forget(slot)?;
         self.identities.remove(slot);
@@ -172,7 +162,8 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         let mut ledger = lock(&self.ledger);
         let mut unlogged = BTreeMap::new();
         for (slot, identity) in self.identities.snapshot() {
-            unlogged.insert(identity.eni_id, self.kernel.unlogged(slot)?);
+            let packets = self.kernel.unlogged(slot)?;
+            unlogged.insert(identity.eni_id().to_owned(), packets);
         }
         unlogged.retain(|_, packets| *packets > 0);
         let epoch = self.kernel.epoch()?;
@@ -188,23 +179,18 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     }
 
     fn write(&self, closing: &Closing) -> Result<(), FlowLogError> {
-        let reports = self.drain(closing)?;
-        let lines = lines(&reports, closing.window);
-        // A host without tasks has nothing to say, as at AWS.
-        let file = match lines.as_slice() {
-            [] => None,
-            lines => Some(self.shelf.write_file(closing, lines)?),
+        let epoch = Epoch {
+            number: closing.epoch,
+            window: closing.window,
+            reports: self.drain(closing)?,
         };
+        self.shelf.spool(&epoch)?;
         let settled = Ledger::settled(closing);
         let mut ledger = lock(&self.ledger);
         self.shelf.settle(&settled)?;
         *ledger = settled;
         drop(ledger);
-        log_audit(&audit(&reports));
-        let records = lines.iter().filter(|line| matches!(line, Line::Ok(_)));
-        let mut written = lock(&self.written);
-        written.records += records.count() as u64;
-        written.last_file = file.or_else(|| written.last_file.take());
+        log_audit(&audit(&epoch.reports));
         Ok(())
     }
 
@@ -212,7 +198,9 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     /// or a part: those in the store are whole.
     fn drain(&self, closing: &Closing) -> Result<Vec<Report>, FlowLogError> {
         let mut walks = lock(&self.walk);
-        let mut drain = self.walk_all(closing, &mut walks)?;
+        let names = self.rules.names();
+        let mut drain = self.walk_all(closing, &names, &mut walks)?;
+        self.rules.forget_others(&names, drain.generations());
         let mut reports = self.shelf.retired(closing.epoch)?;
         let retired: HashSet<String> = reports
             .iter()
@@ -221,7 +209,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         let before = lock(&self.ledger).clone();
         for (slot, identity) in self.identities.snapshot() {
             let flows = drain.take(slot);
-            if retired.contains(&identity.eni_id) {
+            if retired.contains(identity.eni_id()) {
                 continue;
             }
             let is_whole = identity.since <= closing.window.start;
@@ -233,11 +221,16 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         Ok(reports)
     }
 
-    /// Walks the maps for what `closing` counted, and for what may go when its file is safe.
-    fn walk_all(&self, closing: &Closing, walks: &mut Walks) -> Result<Drain, FlowLogError> {
+    /// Walks the maps for what `closing` counted, and for what may go when it is in the spool.
+    fn walk_all(
+        &self,
+        closing: &Closing,
+        rules: &RuleNames,
+        walks: &mut Walks,
+    ) -> Result<Drain, FlowLogError> {
         let start = Instant::now();
         let now = self.sweep_time(closing.epoch)?;
-        let mut collection = Collection::new(self.reading(closing), now);
+        let mut collection = Collection::new(self.reading(closing, rules), now);
         self.kernel
             .for_each(&mut |key, entry| collection.add(key, entry))?;
         walks.dead = collection.dead;
@@ -245,10 +238,11 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         Ok(collection.drain)
     }
 
-    fn reading<'a>(&self, closing: &'a Closing) -> Reading<'a> {
+    fn reading<'a>(&self, closing: &'a Closing, rules: &'a RuleNames) -> Reading<'a> {
         Reading {
             clock: self.kernel.clock(),
             closing,
+            rules,
         }
     }
 
@@ -264,12 +258,13 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         // The current epoch as if it ended now.
         let start = pending.map_or(ledger.start, |closing| closing.next_start);
         let unlogged = self.kernel.unlogged(slot)?;
-        let unlogged = BTreeMap::from([(identity.eni_id.clone(), unlogged)]);
+        let unlogged = BTreeMap::from([(identity.eni_id().to_owned(), unlogged)]);
         let current = self.closing(epoch, start, End::Flush, unlogged)?;
+        let names = self.rules.names();
         let mut drains: Vec<_> = pending
             .into_iter()
             .chain([&current])
-            .map(|closing| (self.reading(closing), Drain::default()))
+            .map(|closing| (self.reading(closing, &names), Drain::default()))
             .collect();
         self.kernel.for_each(&mut |key, entry| {
             if u32::from(key.eni) == slot {
@@ -319,16 +314,12 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         flows: Vec<(FlowTuple, FlowCounts)>,
         is_whole: bool,
     ) -> Report {
-        let unlogged = closing.unlogged.get(&identity.eni_id).copied();
+        let eni_id = identity.eni_id();
+        let unlogged = closing.unlogged.get(eni_id).copied();
         Report {
-            interface: Interface {
-                account_id: self.account_id.clone(),
-                interface_id: identity.eni_id.clone(),
-                primary_ipv4: identity.primary_ipv4,
-            },
-            task_id: identity.task_id.clone(),
+            interface: identity.interface.clone(),
             flows,
-            is_skipped: before.has_skipped(&identity.eni_id, unlogged.unwrap_or(0)),
+            skipped_packets: before.skipped(eni_id, unlogged.unwrap_or(0)),
             is_whole,
         }
     }

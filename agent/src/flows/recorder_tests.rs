@@ -4,70 +4,39 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{kind, mapped};
 use branchline_common::maps::Row;
 use branchline_common::verdict::{self, Direction};
-use flate2::read::GzDecoder;
 use proptest::prelude::*;
 
 use super::*;
 use crate::datapath::{Clock, DatapathError, Entry};
-use crate::flows::file::FlowLogDir;
+use crate::flows::record::Action;
 use crate::flows::shelf::OnDisk;
+use crate::flows::spool::Spool;
 use crate::state::Store;
 use crate::test_dir::TestDir;
+use crate::test_fuse::{Fault, Fuse};
 
 const RATE: u32 = 100;
-const ACCOUNT: &str = "123456789012";
 const MINUTE: End = End::Due { interval: 60 };
 
-/// How a run goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// The call fails; the agent goes on.
-    Failure,
-    /// The agent is killed before the call has its effect.
-    StopBefore,
-    /// The agent is killed after it.
-    StopAfter,
-}
+/// The steps of kernel and shelf.
+struct Steps(Fuse);
 
-/// What fails: the call number `at`, and from then on every call until the next act.
-#[derive(Default)]
-struct Fuse {
-    calls: AtomicU32,
-    at: AtomicU32,
-    fault: Option<Fault>,
-    is_burnt: AtomicBool,
-}
-
-impl Fuse {
+impl Steps {
     fn step<T>(&self, act: impl FnOnce() -> Result<T, FlowLogError>) -> Result<T, FlowLogError> {
-        let stopped = || Err(FlowLogError::Stopped);
-        if self.is_burnt.load(Ordering::Relaxed) {
-            return stopped();
-        }
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        if call != self.at.load(Ordering::Relaxed) {
-            return act();
-        }
-        self.is_burnt.store(true, Ordering::Relaxed);
-        if self.fault == Some(Fault::StopAfter) {
-            act()?;
-        }
-        stopped()
+        self.0.step(|| FlowLogError::Stopped, act)
     }
 
     fn kernel<T>(&self, act: impl FnOnce() -> T) -> Result<T, DatapathError> {
-        self.step(|| Ok(act()))
-            .map_err(|_| DatapathError::Missing("stopped by the test"))
+        let stopped = || DatapathError::Missing("stopped by the test");
+        self.0.step(stopped, || Ok(act()))
     }
 }
 
@@ -81,7 +50,7 @@ struct Maps {
 
 struct FakeKernel {
     maps: Arc<Mutex<Maps>>,
-    fuse: Arc<Fuse>,
+    fuse: Arc<Steps>,
 }
 
 impl Kernel for FakeKernel {
@@ -148,7 +117,7 @@ impl Kernel for FakeKernel {
 
 struct FakeShelf {
     disk: OnDisk,
-    fuse: Arc<Fuse>,
+    fuse: Arc<Steps>,
 }
 
 impl Shelf for FakeShelf {
@@ -168,8 +137,8 @@ impl Shelf for FakeShelf {
         self.fuse.step(|| self.disk.retired(epoch))
     }
 
-    fn write_file(&self, closing: &Closing, lines: &[Line<'_>]) -> Result<PathBuf, FlowLogError> {
-        self.fuse.step(|| self.disk.write_file(closing, lines))
+    fn spool(&self, epoch: &Epoch) -> Result<(), FlowLogError> {
+        self.fuse.step(|| self.disk.spool(epoch))
     }
 
     fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {
@@ -194,7 +163,7 @@ struct Host {
     dir: TestDir,
     store: Arc<Store>,
     maps: Arc<Mutex<Maps>>,
-    fuse: Arc<Fuse>,
+    fuse: Arc<Steps>,
     /// ENI number by slot, as the agent's store of tasks has it.
     tasks: BTreeMap<u32, u32>,
     /// From when slot 2's link is taken away until another one is there.
@@ -206,11 +175,7 @@ struct Host {
 impl Host {
     fn new(fault: Option<(u32, Fault)>) -> Self {
         let dir = TestDir::new();
-        let fuse = Fuse {
-            at: AtomicU32::new(fault.map_or(0, |(at, _)| at)),
-            fault: fault.map(|(_, fault)| fault),
-            ..Fuse::default()
-        };
+        let fuse = fault.map_or_else(Fuse::default, |(at, fault)| Fuse::new(at, fault));
         let maps = Maps {
             epoch: 1,
             ticks: 6_000 * RATE,
@@ -221,7 +186,7 @@ impl Host {
             store: Arc::new(Store::open(&dir.path().join("state")).unwrap()),
             dir,
             maps: Arc::new(Mutex::new(maps)),
-            fuse: Arc::new(fuse),
+            fuse: Arc::new(Steps(fuse)),
             tasks: BTreeMap::from([(1, 1), (2, 2)]),
             is_unplugged: false,
             sent: HashMap::new(),
@@ -244,16 +209,14 @@ impl Host {
                 maps: Arc::clone(&self.maps),
                 fuse: Arc::clone(&self.fuse),
             };
-            let dir = FlowLogDir::new(self.files());
             let shelf = FakeShelf {
                 disk: OnDisk {
                     store: Arc::clone(&self.store),
-                    dir,
-                    account_id: ACCOUNT.to_owned(),
+                    spool: Spool::new(self.files()),
                 },
                 fuse: Arc::clone(&self.fuse),
             };
-            let agent = Recorder::resume(kernel, shelf, ACCOUNT.to_owned(), identities)?;
+            let agent = Recorder::resume(kernel, shelf, identities, RuleBook::default())?;
             agent.catch_up()?;
             self.agent = Some(agent);
         }
@@ -266,8 +229,8 @@ impl Host {
         if self.try_act(act).is_ok() {
             return;
         }
-        assert!(self.fuse.is_burnt.swap(false, Ordering::Relaxed));
-        if self.fuse.fault != Some(Fault::Failure) {
+        let fault = self.fuse.0.mend().expect("only the test makes it fail");
+        if fault != Fault::Failure {
             self.agent = None;
         }
         self.traffic(1);
@@ -355,46 +318,42 @@ impl Host {
         }
     }
 
-    /// Packets by ENI, addresses and action over all files; no file may say one twice.
+    /// Packets by ENI, addresses and action over all epochs; none may say one twice.
     fn recorded(&self) -> HashMap<String, u64> {
         let mut sums: HashMap<String, u64> = HashMap::new();
-        for file in files(&self.files()) {
-            let mut in_file = HashMap::new();
-            for line in file.iter().filter(|line| line.ends_with("OK")) {
-                let fields: Vec<_> = line.split(' ').collect();
-                let key = format!("{} {} {} {}", fields[2], fields[3], fields[4], fields[12]);
-                let packets: u64 = fields[8].parse().unwrap();
-                assert_eq!(fields[9], (packets * 100).to_string(), "{line}");
-                assert!(in_file.insert(key.clone(), packets).is_none(), "{line}");
-                *sums.entry(key).or_default() += packets;
+        for epoch in self.epochs() {
+            let mut in_epoch = HashMap::new();
+            for report in &epoch.reports {
+                for (tuple, counts) in &report.flows {
+                    let action = match tuple.action {
+                        Action::Accept | Action::Audit => "ACCEPT",
+                        Action::Reject => "REJECT",
+                    };
+                    let eni = &report.interface.interface_id;
+                    let key = format!("{eni} {} {} {action}", tuple.src, tuple.dst);
+                    assert_eq!(counts.bytes, counts.packets * 100, "{key}");
+                    let before = in_epoch.insert(key.clone(), counts.packets);
+                    assert!(before.is_none(), "{key}");
+                    *sums.entry(key).or_default() += counts.packets;
+                }
             }
         }
         sums
     }
-}
 
-/// The lines of every file but the first of each.
-fn files(dir: &Path) -> Vec<Vec<String>> {
-    let mut paths: Vec<_> = match fs::read_dir(dir) {
-        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
-        Err(_) => Vec::new(),
-    };
-    paths.sort();
-    let read = |path: &PathBuf| {
-        let mut text = String::new();
-        GzDecoder::new(fs::File::open(path).unwrap())
-            .read_to_string(&mut text)
-            .unwrap();
-        text.lines().skip(1).map(str::to_owned).collect()
-    };
-    paths.iter().map(read).collect()
+    /// What is in the spool, in order.
+    fn epochs(&self) -> Vec<Epoch> {
+        let spool = Spool::new(self.files());
+        let numbers = spool.sizes().unwrap_or_default();
+        let epochs = numbers
+            .keys()
+            .map(|number| spool.get(*number).unwrap().unwrap());
+        epochs.collect()
+    }
 }
 
 fn identity(eni: u32) -> Identity {
-    Identity {
-        eni_id: format!("eni-{eni}"),
-        ..Identity::default()
-    }
+    Identity::named(&format!("eni-{eni}"), None)
 }
 
 /// Runs the acts with one fault, or none; returns how many steps there were.
@@ -405,10 +364,10 @@ fn run(acts: &[Act], fault: Option<(u32, Fault)>) -> u32 {
     }
     host.act(Act::Flush);
     // If that was where it failed, this is the next one.
-    host.fuse.at.store(0, Ordering::Relaxed);
+    host.fuse.0.disarm();
     host.act(Act::Flush);
     assert_eq!(host.recorded(), host.sent, "{acts:?}, {fault:?}");
-    host.fuse.calls.load(Ordering::Relaxed)
+    host.fuse.0.calls()
 }
 
 #[test]
@@ -430,7 +389,7 @@ fn every_packet_is_recorded_once_with_a_fault_at_any_step() {
     let steps = run(&acts, None);
     assert!(steps > 50, "{steps} steps");
     for at in 1..=steps {
-        for fault in [Fault::Failure, Fault::StopBefore, Fault::StopAfter] {
+        for fault in Fault::ALL {
             run(&acts, Some((at, fault)));
         }
     }
@@ -452,7 +411,7 @@ proptest! {
     fn every_packet_is_recorded_once_in_any_order(
         acts in proptest::collection::vec(any_act(), 1..12),
         at in 1..120u32,
-        fault in prop::sample::select(vec![Fault::Failure, Fault::StopBefore, Fault::StopAfter]),
+        fault in prop::sample::select(Fault::ALL.to_vec()),
     ) {
         run(&acts, Some((at, fault)));
     }
@@ -465,7 +424,7 @@ fn while_the_disk_is_full_no_second_interval_ends_and_nothing_is_lost() {
     fs::write(host.files(), "in the way").unwrap();
     for _ in 0..3 {
         let error = host.try_act(Act::EndMinute).unwrap_err();
-        assert!(matches!(error, FlowLogError::File(_)), "{error}");
+        assert!(matches!(error, FlowLogError::Spool(_)), "{error}");
         host.act(Act::Traffic(10));
         host.act(Act::Sweep);
         // The ENI goes while an interval waits: both intervals' counts go with it.
@@ -475,11 +434,12 @@ fn while_the_disk_is_full_no_second_interval_ends_and_nothing_is_lost() {
     fs::remove_file(host.files()).unwrap();
     host.act(Act::EndMinute);
     assert_eq!(lock(&host.maps).epoch, 3);
-    assert_eq!(files(&host.files()).len(), 2);
     assert_eq!(host.recorded(), host.sent);
-    let written = host.agent().unwrap().written();
-    // ENIs 1 and 2 in the first file, ENIs 1 to 4 in the second, three rows each.
-    assert_eq!(written.records, 3 * (2 + 4));
+    assert_eq!(host.agent().unwrap().written_epoch(), 2);
+    // ENIs 1 and 2 in the first epoch, ENIs 1 to 4 in the second, three flows each.
+    let flows = |epoch: &Epoch| epoch.reports.iter().map(|report| report.flows.len()).sum();
+    let flows: Vec<usize> = host.epochs().iter().map(flows).collect();
+    assert_eq!(flows, [3 * 2, 3 * 4]);
 }
 
 #[test]
@@ -493,8 +453,10 @@ fn sweeping_takes_what_is_written_and_dead_and_nothing_else() {
     assert_eq!(host.agent().unwrap().sweep().unwrap(), 4);
     host.act(Act::Traffic(1));
     host.act(Act::Flush);
-    // Alive: the rows go, the connections stay.
-    assert_eq!(host.agent().unwrap().sweep().unwrap(), 2);
+    // The connections are alive, and the rows' last packets have just come.
+    assert_eq!(host.agent().unwrap().sweep().unwrap(), 0);
+    host.act(Act::EndMinute);
+    assert_eq!(host.agent().unwrap().sweep().unwrap(), 4);
 }
 
 #[test]
@@ -503,7 +465,7 @@ fn what_a_drain_found_dead_goes_without_another_walk() {
     host.act(Act::Traffic(1));
     host.act(Act::EndMinute);
     let fuse = Arc::clone(&host.fuse);
-    let calls = || fuse.calls.load(Ordering::Relaxed);
+    let calls = || fuse.0.calls();
     let agent = host.agent().unwrap();
     // The time and the removal; then the time and a walk, which finds nothing.
     for removed in [4, 0] {
@@ -522,23 +484,18 @@ fn silence_and_losses_are_said_once() {
     lock(&host.maps).unlogged.insert(2, 7);
     host.act(Act::EndMinute);
     host.act(Act::EndMinute);
-    let said: Vec<Vec<_>> = files(&host.files())
-        .iter()
-        .map(|lines| {
-            let word = |line: &String| {
-                let fields: Vec<_> = line.split(' ').collect();
-                (fields[2].to_owned(), fields[13].to_owned())
-            };
-            lines.iter().map(word).collect()
+    let said: Vec<Vec<_>> = host
+        .epochs()
+        .into_iter()
+        .map(|epoch| {
+            let of = |report: Report| (report.is_whole, report.skipped_packets);
+            epoch.reports.into_iter().map(of).collect()
         })
         .collect();
-    let lines = |one: &str, two: &str| {
-        [("eni-1", one), ("eni-2", two)].map(|(eni, word)| (eni.to_owned(), word.to_owned()))
-    };
     let expected = [
-        lines("NODATA", "NODATA"),
-        lines("NODATA", "SKIPDATA"),
-        lines("NODATA", "NODATA"),
+        vec![(true, 0), (true, 0)],
+        vec![(true, 0), (true, 7)],
+        vec![(true, 0), (true, 0)],
     ];
     assert_eq!(said, expected);
 }

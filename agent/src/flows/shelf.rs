@@ -1,14 +1,13 @@
-//! What of the flow log lasts: the ledger, the counts of ENIs that are gone, the files.
+//! What of the flow counts lasts: the ledger, the counts of ENIs that are gone, the spool.
 //!
 //! The trait exists so that the recorder's order of steps can be tested with a stop at each of them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::FlowLogError;
-use super::file::{FlowLogDir, name};
-use super::ledger::{Closing, Ledger};
-use super::record::{Line, Report};
+use super::ledger::Ledger;
+use super::record::Report;
+use super::spool::{Epoch, Spool};
 use crate::state::Store;
 
 /// Name of the ledger among the store's facts.
@@ -24,17 +23,16 @@ pub(super) trait Shelf: Send + Sync + 'static {
     fn retire(&self, eni_id: &str, reports: &[(u32, Report)]) -> Result<(), FlowLogError>;
     /// The reports kept for an epoch.
     fn retired(&self, epoch: u32) -> Result<Vec<Report>, FlowLogError>;
-    /// Writes the file of an epoch, replacing one of the same name; returns its path.
-    fn write_file(&self, closing: &Closing, lines: &[Line<'_>]) -> Result<PathBuf, FlowLogError>;
+    /// Puts an epoch into the spool, replacing it.
+    fn spool(&self, epoch: &Epoch) -> Result<(), FlowLogError>;
     /// Replaces the ledger and forgets the reports kept up to its written epoch, in one step.
     fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError>;
 }
 
-/// The agent's store and the configured folder.
+/// The agent's store and spool.
 pub(super) struct OnDisk {
     pub(super) store: Arc<Store>,
-    pub(super) dir: FlowLogDir,
-    pub(super) account_id: String,
+    pub(super) spool: Spool,
 }
 
 impl Shelf for OnDisk {
@@ -54,9 +52,8 @@ impl Shelf for OnDisk {
         Ok(self.store.retired_flows(epoch)?)
     }
 
-    fn write_file(&self, closing: &Closing, lines: &[Line<'_>]) -> Result<PathBuf, FlowLogError> {
-        let name = name(&self.account_id, closing.window.end, closing.epoch);
-        Ok(self.dir.write(&name, lines)?)
+    fn spool(&self, epoch: &Epoch) -> Result<(), FlowLogError> {
+        Ok(self.spool.put(epoch)?)
     }
 
     fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {

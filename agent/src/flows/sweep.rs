@@ -24,17 +24,22 @@ const SHARE: u32 = 60;
 pub(super) struct Now {
     /// Ticks of the maps' clock.
     pub(super) ticks: u32,
-    /// Ticks for which a dead connection is left alone.
+    /// Ticks for which a dead connection, or a row after its last packet, is left alone: who follows
+    /// the flows sees it before it goes.
     pub(super) grace: u32,
     /// The newest epoch whose file is safe.
     pub(super) written_epoch: u32,
 }
 
-/// Whether an entry may go: all it counted is in files, and if it is a connection, it is dead.
+/// Whether an entry may go: all it counted is in files, and it has been dead, or of a row idle, for
+/// the grace.
 pub(super) fn is_sweepable(key: &FlowKey, entry: &Entry, now: Now) -> bool {
     let is_dead = match entry {
         Entry::Connection(connection) => connection.tracking.is_sweepable(now.ticks, now.grace),
-        Entry::Row(_) => true,
+        Entry::Row(row) => row.account.slots.iter().all(|slot| {
+            let idle = now.ticks.wrapping_sub(slot.last).cast_signed();
+            slot.epoch == 0 || idle >= now.grace.cast_signed()
+        }),
     };
     is_dead && accounts(key, entry).all(|(_, _, account)| account.is_written(now.written_epoch))
 }
@@ -96,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_may_go_once_it_is_written() {
+    fn a_row_may_go_once_it_is_written_and_idle() {
         let key = FlowKey {
             kind: kind::row(Direction::Ingress, verdict::Action::Rejected),
             ..FlowKey::default()
@@ -105,9 +110,9 @@ mod tests {
             account: counted(4),
             ..Row::default()
         };
-        for (written_epoch, expected) in [(3, false), (4, true)] {
+        for (ticks, written_epoch, expected) in [(9, 3, false), (9, 4, true), (1, 4, false)] {
             let now = Now {
-                ticks: 0,
+                ticks,
                 grace: 2,
                 written_epoch,
             };

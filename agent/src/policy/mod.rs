@@ -10,6 +10,7 @@ pub mod affected;
 mod networks;
 mod pool;
 mod prefix;
+mod rule_book;
 mod tree;
 mod trees;
 mod view;
@@ -26,6 +27,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use self::{
     networks::Networks,
     pool::NoRoom,
+    rule_book::{RuleBook, RuleNames, Rules},
     trees::{Resting, Taken, Trees, Writes},
     view::still_admits,
 };

@@ -2,6 +2,8 @@
 //!
 //! Turns requests into calls of `Control` and its answers into status codes. Knows nothing of networks.
 
+mod flow_logs;
+mod flows;
 mod security_groups;
 mod socket;
 
@@ -24,11 +26,13 @@ use bytes::Bytes;
 use tokio::net::UnixListener;
 
 use crate::api::{
-    ApiError, ApplyRequest, ErrorBody, ErrorCode, SecurityGroupDescription, SecurityGroupList,
-    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription, TaskList,
+    ApiError, ApplyRequest, ErrorBody, ErrorCode, FlowLogFile, FlowLogList,
+    SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
+    TaskDescription, TaskList,
 };
 use crate::explain::{ExplainRequest, Explanation};
 use crate::field_error::{FieldError, from_json};
+use crate::live::Follower;
 use crate::spec::{TaskId, TaskSpec};
 
 /// How long a shutdown waits for answers that are under way.
@@ -76,11 +80,26 @@ pub trait Control: Send + Sync + 'static {
         request: ApplyRequest,
     ) -> impl Future<Output = Result<SecurityGroupsDiff, ControlError>> + Send;
 
+    /// Every flow log in force.
+    fn flow_logs(&self) -> impl Future<Output = Result<FlowLogList, ControlError>> + Send;
+
+    /// Puts the flow logs of a file in force instead of all others, or changes nothing.
+    fn apply_flow_logs(
+        &self,
+        file: FlowLogFile,
+    ) -> impl Future<Output = Result<FlowLogList, ControlError>> + Send;
+
     /// What becomes of a packet that opens a flow, and which rule decides.
     fn explain(
         &self,
         request: ExplainRequest,
     ) -> impl Future<Output = Result<Explanation, ControlError>> + Send;
+
+    /// Follows flows from now on; with their rates if `is_measuring`.
+    fn follow(
+        &self,
+        is_measuring: bool,
+    ) -> impl Future<Output = Result<Follower, ControlError>> + Send;
 
     /// The agent as it runs.
     fn status(&self) -> impl Future<Output = Result<Status, ControlError>> + Send;
@@ -161,12 +180,15 @@ async fn serve_for<C: Control>(
     limits: Limits,
 ) -> std::io::Result<()> {
     let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let (open, closing) = flows::streams();
     let signal = async move {
         shutdown.await;
+        drop(open);
         // Nobody listens any more only when the server has ended by itself.
         stopping.send(()).ok();
     };
-    let service = router(control, limits.owner).into_make_service_with_connect_info::<Peer>();
+    let service =
+        router(control, limits.owner, closing).into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(listener, service).with_graceful_shutdown(signal);
     let deadline = async {
         if stopped.await.is_err() {
@@ -199,7 +221,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
-fn router<C: Control>(control: Arc<C>, owner: u32) -> Router {
+fn router<C: Control>(control: Arc<C>, owner: u32, closing: flows::Closing) -> Router {
     Router::new()
         .route("/v1/tasks", get(list_tasks::<C>).post(add_task::<C>))
         .route(
@@ -207,6 +229,8 @@ fn router<C: Control>(control: Arc<C>, owner: u32) -> Router {
             get(show_task::<C>).delete(remove_task::<C>),
         )
         .merge(security_groups::routes())
+        .merge(flow_logs::routes())
+        .merge(flows::routes(closing))
         .route("/v1/explain", post(explain::<C>))
         .route("/v1/status", get(status::<C>))
         .route("/healthz", get(|| async { "ok\n" }))

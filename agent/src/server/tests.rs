@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -14,6 +14,8 @@ use tokio::sync::{Notify, oneshot};
 use super::*;
 use crate::api::tests::describe;
 use crate::cli::client::{Client, ClientError};
+use crate::live::follow::tests::{Tables, identities};
+use crate::live::{FlowRates, Live, LiveEvent, Query};
 use crate::security_groups::file::SecurityGroupFile;
 use crate::state::TaskRecord;
 use crate::state::tests::record;
@@ -26,6 +28,17 @@ struct Memory {
     started: Notify,
     go: Notify,
     finished: AtomicBool,
+    tables: Arc<Tables>,
+    live: OnceLock<Live>,
+}
+
+impl Memory {
+    fn live(&self) -> &Live {
+        self.live.get_or_init(|| {
+            let tables = Arc::clone(&self.tables);
+            Live::over(tables, identities(), Duration::from_millis(10))
+        })
+    }
 }
 
 fn description(spec: &TaskSpec) -> TaskDescription {
@@ -135,6 +148,15 @@ impl Control for Memory {
         })
     }
 
+    async fn flow_logs(&self) -> Result<FlowLogList, ControlError> {
+        Ok(FlowLogList::default())
+    }
+
+    async fn apply_flow_logs(&self, file: FlowLogFile) -> Result<FlowLogList, ControlError> {
+        crate::delivery::check_all(&file.flow_logs).map_err(ControlError::Invalid)?;
+        Ok(FlowLogList::default())
+    }
+
     async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
         let source = "10.0.0.1".parse().unwrap();
         let to = request.to.parse();
@@ -145,6 +167,10 @@ impl Control for Memory {
             packet,
             judgements: Vec::new(),
         })
+    }
+
+    async fn follow(&self, is_measuring: bool) -> Result<Follower, ControlError> {
+        Ok(self.live().follow(is_measuring).await.unwrap())
     }
 
     async fn status(&self) -> Result<Status, ControlError> {
@@ -394,6 +420,97 @@ async fn security_groups_are_applied_and_compared() {
         (code, field.as_deref()),
         (ErrorCode::InvalidRequest, Some("security_groups"))
     );
+}
+
+#[tokio::test]
+async fn events_are_streamed_as_the_filter_says_while_the_client_is_there() {
+    let server = Running::start(own_uid());
+    let (client, tables) = (server.client(), &server.memory.tables);
+    let query = |text| Query::parse(text).unwrap();
+    let mut all = client.flow_events(&query("")).await.unwrap();
+    let mut few = client
+        .flow_events(&query("task=web&port=7&port=2"))
+        .await
+        .unwrap();
+    tables.reject(9);
+    for port in 0..9 {
+        let event: LiveEvent = all.next().await.unwrap();
+        let LiveEvent::Reject(event) = event else {
+            panic!("{event:?}")
+        };
+        // The tables of the differ have no order.
+        assert!((0..9).contains(&event.flow.srcport), "{port}: {event:?}");
+        assert_eq!((event.packets, event.bytes), (1, 60));
+    }
+    let mut ports = Vec::new();
+    for _ in 0..2 {
+        let event: LiveEvent = few.next().await.unwrap();
+        ports.push(event.flow().unwrap().srcport);
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, [2, 7]);
+    drop((all, few));
+    let live = server.memory.live();
+    for _ in 0..200 {
+        if !live.is_walking() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!live.is_walking());
+}
+
+#[tokio::test]
+async fn rates_are_streamed() {
+    let server = Running::start(own_uid());
+    let query = Query::parse("limit=1&sort=packets").unwrap();
+    let mut rates = server.client().flow_rates(&query).await.unwrap();
+    server.memory.tables.reject(3);
+    for _ in 0..200 {
+        let rates: FlowRates = rates.next().await.unwrap();
+        if rates.flow_count == 3 {
+            assert_eq!(rates.flows.len(), 1);
+            assert_eq!(rates.tasks[0].rejected_packets_per_second, 3.0);
+            return;
+        }
+    }
+    panic!("the rejects are not in the rates");
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_is_refused_by_the_parameter() {
+    let server = Running::start(own_uid());
+    let rows = [
+        ("events?port=x", "\"field\":\"port\""),
+        ("events?colour=red", "\"field\":\"colour\""),
+        ("rates?event=start", "\"field\":\"event\""),
+    ];
+    for (path, says) in rows {
+        let answer = raw(&server.socket, &format!("GET /v1/flows/{path} HTTP/1.1")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+        assert!(answer.contains(says), "{path}: {answer}");
+    }
+    let other = Running::start(own_uid() + 1);
+    let (code, ..) = refusal(other.client().flow_events(&Query::default()).await);
+    assert_eq!(code, ErrorCode::Forbidden);
+    assert!(!other.memory.live().is_walking());
+}
+
+#[tokio::test]
+async fn shutdown_ends_streams_at_once() {
+    let server = Running::start(own_uid());
+    let mut events = server
+        .client()
+        .flow_events(&Query::default())
+        .await
+        .unwrap();
+    server.stop.send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), events.next::<LiveEvent>()).await;
+    assert!(
+        matches!(ended, Ok(Err(ClientError::Ended { .. }))),
+        "{ended:?}"
+    );
+    server.server.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -3,22 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData};
-use branchline::config::FlowLogConfig;
+use branchline::config::FlowRecordConfig;
 use branchline::datapath::{Datapath, Settings};
-use branchline::flows::{Exporter, FlowLogError, Identities, Identity};
+use branchline::delivery::FlowLog;
+use branchline::flows::{Exporter, ExporterSettings, FlowLogError, Identities, Identity};
+use branchline::policy::RuleBook;
 use branchline::state::{StateError, Store};
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{FlowKey, kind, mapped};
 use branchline_common::maps::{Row, name};
 use branchline_common::verdict::{Action, Direction};
-use flate2::read::GzDecoder;
+use branchline_tests::flow_row::FlowRow;
 
 use crate::ground::PATIENCE;
 
@@ -52,6 +53,10 @@ impl Host {
         self.dir.join("flows")
     }
 
+    fn spool(&self) -> PathBuf {
+        self.dir.join("spool")
+    }
+
     async fn agent(&self) -> Agent {
         let settings = Settings {
             pins: Some(self.pins.clone()),
@@ -62,18 +67,20 @@ impl Host {
         };
         let datapath = Arc::new(Mutex::new(Datapath::load(&settings).unwrap()));
         let store = Arc::new(self.store().await);
-        let config = FlowLogConfig {
-            dir: self.files(),
-            interval: 600,
-            account_id: "123456789012".to_owned(),
+        let settings_of_logs = ExporterSettings {
+            spool: self.spool(),
+            records: FlowRecordConfig::default(),
+            logs: vec![FlowLog {
+                dir: self.files(),
+                max_aggregation_interval: 600,
+                ..FlowLog::of_host()
+            }],
+            rules: RuleBook::default(),
         };
         let identities = Identities::default();
-        let identity = Identity {
-            eni_id: ENI.to_owned(),
-            ..Identity::default()
-        };
+        let identity = Identity::named(ENI, None);
         identities.insert(SLOT, identity);
-        let exporter = Exporter::start(Arc::clone(&datapath), store, &config, identities)
+        let exporter = Exporter::start(Arc::clone(&datapath), store, settings_of_logs, identities)
             .await
             .unwrap();
         Agent { datapath, exporter }
@@ -101,16 +108,12 @@ impl Host {
     /// Packets by remote port and action, over all files.
     fn recorded(&self) -> BTreeMap<(String, String), u64> {
         let mut sums = BTreeMap::new();
-        for entry in fs::read_dir(self.files()).unwrap() {
-            let mut text = String::new();
-            GzDecoder::new(fs::File::open(entry.unwrap().path()).unwrap())
-                .read_to_string(&mut text)
-                .unwrap();
-            for line in text.lines().filter(|line| line.ends_with(" OK")) {
-                let fields: Vec<_> = line.split(' ').collect();
-                assert_eq!(fields[2], ENI);
-                let key = (fields[5].to_owned(), fields[12].to_owned());
-                *sums.entry(key).or_default() += fields[8].parse::<u64>().unwrap();
+        for row in FlowRow::read_dir(&self.files()).unwrap() {
+            assert_eq!(row.eni_id, ENI);
+            if let Some(flow) = row.flow {
+                let action = if flow.accepted { "ACCEPT" } else { "REJECT" };
+                let key = (flow.src_port.to_string(), action.to_owned());
+                *sums.entry(key).or_default() += flow.packets;
             }
         }
         sums
@@ -188,8 +191,7 @@ async fn flows_counts_outlive_a_killed_agent_and_are_written_once() {
     agent.exporter.flush().await.unwrap();
     let expected = sums([("1000", "ACCEPT", 1), ("1000", "REJECT", 1)]);
     assert_eq!(host.recorded(), expected);
-    assert_eq!(agent.exporter.status().rows_written, 2);
-    assert!(agent.exporter.status().last_file.unwrap().is_file());
+    assert_eq!(agent.exporter.logs()[0].totals.records, 2);
     let rejected = FlowKey {
         kind: kind::row(Direction::Ingress, Action::Rejected),
         ..key(1_000)
@@ -201,17 +203,27 @@ async fn flows_counts_outlive_a_killed_agent_and_are_written_once() {
     let agent = host.agent().await;
     host.packet(&agent, 1_000, false, 0);
     host.packet(&agent, 2_000, false, 0);
-    // Killed with an ended interval that could not be written: the next agent's start does it.
+    // Killed with an ended interval that could not be spooled: the next agent's start does it.
     let aside = host.dir.join("aside");
+    fs::rename(host.spool(), &aside).unwrap();
+    fs::write(host.spool(), "in the way").unwrap();
+    let error = agent.exporter.flush().await.unwrap_err();
+    assert!(matches!(error, FlowLogError::Spool(_)), "{error}");
+    host.packet(&agent, 2_000, false, 0);
+    kill(agent);
+    fs::remove_file(host.spool()).unwrap();
+    fs::rename(&aside, host.spool()).unwrap();
+    let agent = host.agent().await;
+    // Killed with a spool that no file could be made of.
     fs::rename(host.files(), &aside).unwrap();
     fs::write(host.files(), "in the way").unwrap();
-    let error = agent.exporter.flush().await.unwrap_err();
-    assert!(matches!(error, FlowLogError::File(_)), "{error}");
-    host.packet(&agent, 2_000, false, 0);
+    agent.exporter.flush().await.unwrap();
+    assert!(agent.exporter.logs()[0].error.is_some());
     kill(agent);
     fs::remove_file(host.files()).unwrap();
     fs::rename(&aside, host.files()).unwrap();
     let agent = host.agent().await;
+    agent.exporter.flush().await.unwrap();
     let expected = sums([
         ("1000", "ACCEPT", 3),
         ("1000", "REJECT", 1),

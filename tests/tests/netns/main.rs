@@ -10,6 +10,7 @@ mod flowlog;
 mod flows;
 mod ground;
 mod lifecycle;
+mod live;
 mod policies;
 mod restart;
 mod security_groups;

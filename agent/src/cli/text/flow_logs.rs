@@ -1,0 +1,129 @@
+//! Flow logs as a table. Pure.
+
+use super::{NONE, table};
+use crate::api::{FlowLogDescription, FlowLogList};
+use crate::delivery::FlowLog;
+use crate::flow_log::{FileFormat, TrafficType};
+
+/// A row for each log, and a line for each that does not get on.
+pub(crate) fn logs(list: &FlowLogList) -> String {
+    let header = [
+        "FLOW LOG", "INTERVAL", "TRAFFIC", "ONLY", "FORMAT", "FOLDER", "FILES", "RECORDS",
+        "SKIPPED", "WAITING",
+    ];
+    let row = |description: &FlowLogDescription| {
+        let log = &description.log;
+        vec![
+            log.flow_log_id.clone(),
+            format!("{} s", log.max_aggregation_interval),
+            traffic(log.traffic_type).to_owned(),
+            only(log),
+            format(log.file_format).to_owned(),
+            log.dir.display().to_string(),
+            description.files.to_string(),
+            description.records.to_string(),
+            description.skipped_packets.to_string(),
+            description.waiting_epochs.to_string(),
+        ]
+    };
+    let mut text = table(Some(&header), list.flow_logs.iter().map(row));
+    for description in &list.flow_logs {
+        if let Some(error) = &description.error {
+            text += &format!("{} waits: {error}\n", description.log.flow_log_id);
+        }
+    }
+    text
+}
+
+/// One log in a line.
+pub(crate) fn line(description: &FlowLogDescription) -> String {
+    let log = &description.log;
+    let mut line = format!(
+        "{} to {} every {} s, {} records in {} files",
+        log.flow_log_id,
+        log.dir.display(),
+        log.max_aggregation_interval,
+        description.records,
+        description.files
+    );
+    if description.skipped_packets > 0 {
+        line += &format!(", {} packets skipped", description.skipped_packets);
+    }
+    if let Some(error) = &description.error {
+        line += &format!("; waits: {error}");
+    }
+    line
+}
+
+fn traffic(kind: TrafficType) -> &'static str {
+    match kind {
+        TrafficType::All => "ALL",
+        TrafficType::Accept => "ACCEPT",
+        TrafficType::Reject => "REJECT",
+    }
+}
+
+fn format(format: FileFormat) -> &'static str {
+    match format {
+        FileFormat::PlainText => "plain-text",
+        FileFormat::Parquet => "parquet",
+    }
+}
+
+fn only(log: &FlowLog) -> String {
+    let ids = log.task_ids.iter().chain(&log.subnet_ids);
+    let ids: Vec<&str> = ids.chain(&log.group_ids).map(String::as_str).collect();
+    if ids.is_empty() {
+        NONE.to_owned()
+    } else {
+        ids.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_waits_says_why_below_the_table() {
+        let description = FlowLogDescription {
+            log: FlowLog {
+                task_ids: ["web".to_owned()].into(),
+                ..FlowLog::of_host()
+            },
+            files: 3,
+            bytes: 400,
+            records: 17,
+            skipped_packets: 0,
+            waiting_epochs: 2,
+            error: Some("no room".to_owned()),
+        };
+        let text = logs(&FlowLogList {
+            flow_logs: vec![description],
+        });
+        let words: Vec<&str> = text
+            .lines()
+            .nth(1)
+            .map_or(Vec::new(), |line| line.split_whitespace().collect());
+        assert_eq!(
+            words,
+            [
+                "fl-00000000000000000",
+                "60",
+                "s",
+                "ALL",
+                "web",
+                "plain-text",
+                "/var/log/branchline/flows",
+                "3",
+                "17",
+                "0",
+                "2"
+            ]
+        );
+        assert!(
+            text.ends_with("fl-00000000000000000 waits: no room\n"),
+            "{text}"
+        );
+    }
+}

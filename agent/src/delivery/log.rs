@@ -1,0 +1,301 @@
+//! One flow log at work: epochs in, files out, each row once.
+//!
+//! What it has taken in since the last files is in memory and in unfinished files only; after a
+//! failure or a stop it is taken in again from the spool.
+
+use std::sync::Arc;
+
+use super::batch::{Batch, Shape};
+use super::ground::{DeliveryError, Ground};
+use super::progress::{Progress, Totals};
+use super::spec::FlowLog;
+use super::windows::{Closed, Windows};
+use crate::flow_log::{Format, Layout, rows};
+use crate::flows::{Epoch, Report};
+use crate::server::causes;
+
+/// Whose files these are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Account number, 12 digits.
+    pub account_id: String,
+    /// As `us-east-1`; `local` for a host's own VPC.
+    pub region: String,
+}
+
+/// A flow log at work.
+pub(super) struct Delivery<G> {
+    log: FlowLog,
+    shape: Shape,
+    ground: G,
+    progress: Progress,
+    taken: u32,
+    windows: Windows,
+    batch: Option<Open>,
+}
+
+/// What has been taken in since the last files.
+struct Open {
+    batch: Batch,
+    /// The slot that it began in.
+    slot: u64,
+    next_sequence: u64,
+    told: Vec<(String, u64)>,
+}
+
+impl<G: Ground> Delivery<G> {
+    /// Goes on where the log stopped, or starts with the epoch `first`.
+    ///
+    /// # Errors
+    /// `State`.
+    pub(super) fn resume(
+        log: FlowLog,
+        format: Format,
+        owner: Owner,
+        ground: G,
+        first: u32,
+    ) -> Result<Self, DeliveryError> {
+        let progress = match ground.progress(&log.flow_log_id)? {
+            Some(progress) => progress,
+            None => {
+                let progress = Progress::starting(first);
+                ground.put_progress(&log.flow_log_id, &progress)?;
+                progress
+            }
+        };
+        let swept = ground.discard_others(&log, &progress.publishing);
+        if let Err(error) = swept {
+            // It may be the folder that cannot be written; the first file says so again.
+            tracing::warn!(error = causes(&error), "look for unfinished flow-log files");
+        }
+        Ok(Self {
+            taken: progress.next_epoch - 1,
+            windows: windows(&log, &format),
+            shape: shape(&log, format, owner),
+            batch: None,
+            log,
+            ground,
+            progress,
+        })
+    }
+
+    /// What it is to do.
+    #[must_use]
+    pub(super) fn log(&self) -> &FlowLog {
+        &self.log
+    }
+
+    /// The epoch that it takes in next.
+    #[must_use]
+    pub(super) fn next(&self) -> u32 {
+        self.taken + 1
+    }
+
+    /// The first epoch of which nothing is in a file.
+    #[must_use]
+    pub(super) fn first_unpublished(&self) -> u32 {
+        self.progress.next_epoch
+    }
+
+    /// What it has written.
+    #[must_use]
+    pub(super) fn totals(&self) -> Totals {
+        self.progress.totals
+    }
+
+    /// Takes in the epoch [`Delivery::next`]; finishes files where their time has come.
+    ///
+    /// # Errors
+    /// `File` or `State`; everything since the last files is to be taken in again then.
+    pub(super) fn take(&mut self, epoch: Epoch) -> Result<(), DeliveryError> {
+        let end = epoch.window.end;
+        let taken = self.name_files().and_then(|()| self.add(epoch));
+        let finished = taken.and_then(|()| {
+            if self.is_due(end) {
+                self.publish()
+            } else {
+                Ok(())
+            }
+        });
+        self.or_again(finished)
+    }
+
+    /// Whether files are to be finished behind an epoch that ended at `end`: the slot is over, or
+    /// one is full. A window lies in one batch.
+    fn is_due(&self, end: u64) -> bool {
+        let is_due =
+            |open: &Open| end / self.log.rotation > open.slot || open.batch.has_full_file();
+        !self.windows.is_open() && self.batch.as_ref().is_some_and(is_due)
+    }
+
+    /// Ends the open window and finishes all files now.
+    ///
+    /// # Errors
+    /// As [`Delivery::take`].
+    pub(super) fn flush(&mut self) -> Result<(), DeliveryError> {
+        let flushed = self.name_files().and_then(|()| {
+            if let Some(closed) = self.windows.close() {
+                self.write(closed)?;
+            }
+            self.publish()
+        });
+        self.or_again(flushed)
+    }
+
+    /// Gives up the epoch [`Delivery::first_unpublished`], and notes what its rows would have
+    /// counted. `None` if nothing is known of it.
+    ///
+    /// # Errors
+    /// `State`; nothing is given up then.
+    pub(super) fn give_up(&mut self, epoch: Option<&Epoch>) -> Result<(), DeliveryError> {
+        let mut progress = self.progress.clone();
+        progress.next_epoch += 1;
+        for report in epoch.into_iter().flat_map(|epoch| &epoch.reports) {
+            let traffic_type = self.log.traffic_type;
+            let flows = report.flows.iter();
+            let shown = flows.filter(|(tuple, _)| traffic_type.shows(tuple.action));
+            let packets =
+                report.skipped_packets + shown.map(|(_, counts)| counts.packets).sum::<u64>();
+            if self.log.covers(&report.interface) && packets > 0 {
+                progress.lose(&report.interface, packets);
+            }
+        }
+        self.ground.put_progress(&self.log.flow_log_id, &progress)?;
+        self.progress = progress;
+        self.start_over();
+        Ok(())
+    }
+
+    fn add(&mut self, epoch: Epoch) -> Result<(), DeliveryError> {
+        let number = epoch.number;
+        let slot = epoch.window.last() / self.log.rotation;
+        self.batch.get_or_insert_with(|| Open {
+            batch: Batch::new(),
+            slot,
+            next_sequence: self.progress.next_sequence,
+            told: Vec::new(),
+        });
+        let own = Epoch {
+            reports: epoch
+                .reports
+                .into_iter()
+                .filter(|report| self.log.covers(&report.interface))
+                .collect(),
+            ..epoch
+        };
+        for closed in self.windows.add(own) {
+            self.write(closed)?;
+        }
+        self.taken = number;
+        Ok(())
+    }
+
+    /// Writes the rows of a window.
+    fn write(&mut self, mut closed: Closed) -> Result<(), DeliveryError> {
+        let Some(open) = &mut self.batch else {
+            return Ok(());
+        };
+        for (id, lost) in &self.progress.lost {
+            if open.told.iter().any(|(told, _)| told == id) {
+                continue;
+            }
+            open.told.push((id.clone(), lost.packets));
+            let is_of = |report: &&mut Report| report.interface.interface_id == *id;
+            match closed.reports.iter_mut().find(is_of) {
+                Some(report) => report.skipped_packets += lost.packets,
+                None => closed.reports.push(Report {
+                    interface: lost.interface.clone(),
+                    flows: Vec::new(),
+                    skipped_packets: lost.packets,
+                    is_whole: false,
+                }),
+            }
+        }
+        let traffic_type = self.log.traffic_type;
+        for row in rows(
+            &closed.reports,
+            closed.window,
+            traffic_type,
+            open.next_sequence,
+        ) {
+            open.batch.write(&self.ground, &self.shape, &row)?;
+            open.next_sequence = row.sequence + 1;
+        }
+        Ok(())
+    }
+
+    /// Completes the files, notes them in the store, and gives them their names.
+    fn publish(&mut self) -> Result<(), DeliveryError> {
+        let Some(open) = &mut self.batch else {
+            return Ok(());
+        };
+        let (publishing, totals) = open.batch.finish(&self.ground)?;
+        let mut progress = self.progress.clone();
+        progress.next_epoch = self.taken + 1;
+        progress.next_sequence = open.next_sequence;
+        progress.publishing = publishing;
+        progress.totals.add(totals);
+        progress.tell(&open.told);
+        self.ground.put_progress(&self.log.flow_log_id, &progress)?;
+        self.progress = progress;
+        self.batch = None;
+        self.name_files()
+    }
+
+    /// Names files that are complete.
+    fn name_files(&mut self) -> Result<(), DeliveryError> {
+        if self.progress.publishing.is_empty() {
+            return Ok(());
+        }
+        for publication in &self.progress.publishing {
+            self.ground.name(publication)?;
+        }
+        let mut progress = self.progress.clone();
+        progress.publishing.clear();
+        self.ground.put_progress(&self.log.flow_log_id, &progress)?;
+        self.progress = progress;
+        Ok(())
+    }
+
+    fn or_again(&mut self, result: Result<(), DeliveryError>) -> Result<(), DeliveryError> {
+        if result.is_err() {
+            self.start_over();
+        }
+        result
+    }
+
+    /// Forgets what was taken in since the last files.
+    fn start_over(&mut self) {
+        if let Some(open) = self.batch.take() {
+            open.batch.discard(&self.ground);
+        }
+        self.windows = windows(&self.log, &self.shape.format);
+        self.taken = self.progress.next_epoch - 1;
+    }
+}
+
+fn shape(log: &FlowLog, format: Format, owner: Owner) -> Shape {
+    Shape {
+        dir: log.dir.clone(),
+        layout: Layout {
+            account_id: owner.account_id,
+            region: owner.region,
+            flow_log_id: log.flow_log_id.clone(),
+            prefix: log.prefix.clone(),
+            hive_compatible_partitions: log.hive_compatible_partitions,
+            per_hour_partition: log.per_hour_partition,
+            file_format: log.file_format,
+            slot_seconds: log.rotation,
+        },
+        format: Arc::new(format),
+        max_file_bytes: log.max_file_bytes,
+    }
+}
+
+fn windows(log: &FlowLog, format: &Format) -> Windows {
+    Windows::new(log.max_aggregation_interval, format.tells_rules_apart())
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -1,0 +1,308 @@
+//! Each row in one file, whatever happens: a fault at every step, a full disk. Store and files are
+//! real.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flate2::read::GzDecoder;
+
+use super::*;
+use crate::delivery::ground::OnDisk;
+use crate::delivery::progress::Publication;
+use crate::delivery::test_epochs::{ENI, epoch};
+use crate::flow_log::TrafficType;
+use crate::state::Store;
+use crate::test_dir::TestDir;
+use crate::test_fuse::{Fault, Fuse};
+
+/// Seconds of an epoch.
+const EPOCH: u64 = 30;
+const EPOCHS: u32 = 13;
+
+struct Faulty {
+    disk: OnDisk,
+    fuse: Arc<Fuse>,
+}
+
+impl Faulty {
+    fn step<T>(&self, act: impl FnOnce() -> Result<T, DeliveryError>) -> Result<T, DeliveryError> {
+        let stopped = || DeliveryError::File {
+            attempt: "stopped by the test",
+            path: PathBuf::new(),
+            source: io::Error::other("stopped"),
+        };
+        self.fuse.step(stopped, act)
+    }
+}
+
+impl Ground for Faulty {
+    fn progress(&self, flow_log_id: &str) -> Result<Option<Progress>, DeliveryError> {
+        self.step(|| self.disk.progress(flow_log_id))
+    }
+
+    fn put_progress(&self, flow_log_id: &str, progress: &Progress) -> Result<(), DeliveryError> {
+        self.step(|| self.disk.put_progress(flow_log_id, progress))
+    }
+
+    fn create(&self, path: &Path) -> Result<File, DeliveryError> {
+        self.step(|| self.disk.create(path))
+    }
+
+    fn sync(&self, path: &Path, file: &File) -> Result<(), DeliveryError> {
+        self.step(|| self.disk.sync(path, file))
+    }
+
+    fn name(&self, publication: &Publication) -> Result<(), DeliveryError> {
+        self.step(|| self.disk.name(publication))
+    }
+
+    fn discard(&self, path: &Path) {
+        // A killed agent discards nothing.
+        if !self.fuse.is_stopped() {
+            self.disk.discard(path);
+        }
+    }
+
+    fn discard_others(&self, log: &FlowLog, kept: &[Publication]) -> Result<(), DeliveryError> {
+        self.step(|| self.disk.discard_others(log, kept))
+    }
+}
+
+/// A host with a log, and the packets of each epoch.
+struct Host {
+    /// Removed with the host.
+    _dir: TestDir,
+    store: Arc<Store>,
+    fuse: Arc<Fuse>,
+    log: FlowLog,
+}
+
+impl Host {
+    fn new(fuse: Fuse, log: impl FnOnce(FlowLog) -> FlowLog) -> Self {
+        let dir = TestDir::new();
+        let own = FlowLog {
+            dir: dir.path().join("flows"),
+            rotation: 120,
+            ..FlowLog::of_host()
+        };
+        Self {
+            store: Arc::new(Store::open(&dir.path().join("state")).unwrap()),
+            log: log(own),
+            _dir: dir,
+            fuse: Arc::new(fuse),
+        }
+    }
+
+    fn try_start(&self) -> Result<Delivery<Faulty>, DeliveryError> {
+        let ground = Faulty {
+            disk: OnDisk(Arc::clone(&self.store)),
+            fuse: Arc::clone(&self.fuse),
+        };
+        let owner = Owner {
+            account_id: "123456789012".to_owned(),
+            region: "local".to_owned(),
+        };
+        let format = self.log.format("log").unwrap();
+        Delivery::resume(self.log.clone(), format, owner, ground, 1)
+    }
+
+    /// A delivery, by a second agent if the first is killed over it.
+    fn start(&self) -> Delivery<Faulty> {
+        self.try_start().unwrap_or_else(|_| {
+            self.fuse.mend();
+            self.try_start().unwrap()
+        })
+    }
+
+    /// Delivers every epoch up to `last`. After a failure it is tried again, after a kill another
+    /// agent goes on.
+    fn deliver(&self, delivery: &mut Delivery<Faulty>, last: u32) {
+        while delivery.next() <= last {
+            let number = delivery.next();
+            let start = u64::from(number) * EPOCH;
+            let step = delivery.take(epoch(number, start, start + EPOCH, packets(number)));
+            self.survive(delivery, step);
+        }
+    }
+
+    fn survive(&self, delivery: &mut Delivery<Faulty>, step: Result<(), DeliveryError>) {
+        if step.is_ok() {
+            return;
+        }
+        let fault = self.fuse.mend().expect("only the test makes it fail");
+        if fault != Fault::Failure {
+            *delivery = self.start();
+        }
+    }
+
+    /// Packets by first second, of every row of every file that has its name.
+    fn rows(&self) -> BTreeMap<u64, u64> {
+        let mut rows = BTreeMap::new();
+        for path in files(&self.log.dir) {
+            assert!(!path.to_string_lossy().contains(".tmp-"), "{path:?}");
+            let mut text = String::new();
+            let mut file = GzDecoder::new(File::open(&path).unwrap());
+            file.read_to_string(&mut text).unwrap();
+            for line in text.lines().filter(|line| line.ends_with(" OK")) {
+                let words: Vec<&str> = line.split(' ').collect();
+                assert_eq!(words[2], ENI);
+                let packets: u64 = words[8].parse().unwrap();
+                *rows.entry(words[10].parse().unwrap()).or_default() += packets;
+            }
+        }
+        rows
+    }
+}
+
+/// Different in each epoch, so that no sum hides a mistake.
+fn packets(number: u32) -> u64 {
+    1 << number
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn each_packet_is_in_one_file_whatever_step_fails_or_is_the_last() {
+    let mut steps = 0;
+    for fault in Fault::ALL {
+        for at in 1.. {
+            let host = Host::new(Fuse::new(at, fault), |log| log);
+            let mut delivery = host.start();
+            host.deliver(&mut delivery, EPOCHS);
+            let flushed = delivery.flush();
+            host.survive(&mut delivery, flushed);
+            host.deliver(&mut delivery, EPOCHS);
+            delivery.flush().unwrap();
+            let total: u64 = host.rows().values().sum();
+            let expected: u64 = (1..=EPOCHS).map(packets).sum();
+            assert_eq!(total, expected, "{fault:?} at step {at}: {:?}", host.rows());
+            assert_eq!(delivery.first_unpublished(), EPOCHS + 1);
+            if !host.fuse.has_burnt() {
+                steps = at;
+                break;
+            }
+        }
+    }
+    assert!(steps > 20, "only {steps} steps could fail");
+}
+
+#[test]
+fn a_file_is_finished_when_its_slot_is_over_or_it_is_full() {
+    let host = Host::new(Fuse::default(), |log| log);
+    let mut delivery = host.start();
+    // Windows end at 60, 120, ...; slots at 120, 240.
+    for (last, expected) in [(2, 0), (3, 1), (6, 1), (7, 2)] {
+        host.deliver(&mut delivery, last);
+        assert_eq!(
+            files(&host.log.dir)
+                .iter()
+                .filter(|path| is_named(path))
+                .count(),
+            expected
+        );
+    }
+    let full = Host::new(Fuse::default(), |log| FlowLog {
+        max_file_bytes: 0,
+        rotation: 86_400,
+        ..log
+    });
+    let mut delivery = full.start();
+    full.deliver(&mut delivery, 5);
+    assert_eq!(
+        files(&full.log.dir)
+            .iter()
+            .filter(|path| is_named(path))
+            .count(),
+        3
+    );
+    assert_eq!(delivery.totals().files, 3);
+}
+
+fn is_named(path: &Path) -> bool {
+    !path.to_string_lossy().contains(".tmp-")
+}
+
+#[test]
+fn what_is_given_up_is_told_by_one_row_of_its_eni() {
+    let host = Host::new(Fuse::default(), |log| log);
+    let mut delivery = host.start();
+    let lost = epoch(1, 30, 60, 7);
+    delivery.give_up(Some(&lost)).unwrap();
+    delivery.give_up(Some(&epoch(2, 60, 90, 5))).unwrap();
+    drop(delivery);
+    let mut delivery = host.start();
+    host.deliver(&mut delivery, 5);
+    delivery.flush().unwrap();
+    let totals = delivery.totals();
+    assert_eq!(totals.skipped_packets, 12);
+    assert_eq!(
+        host.rows().values().sum::<u64>(),
+        packets(3) + packets(4) + packets(5)
+    );
+    host.deliver(&mut delivery, 9);
+    delivery.flush().unwrap();
+    assert_eq!(delivery.totals().skipped_packets, 12, "told once");
+}
+
+#[test]
+fn a_log_takes_only_the_enis_and_actions_that_it_is_for() {
+    let host = Host::new(Fuse::default(), |log| FlowLog {
+        task_ids: ["other".to_owned()].into(),
+        ..log
+    });
+    let mut delivery = host.start();
+    host.deliver(&mut delivery, 3);
+    delivery.flush().unwrap();
+    assert_eq!(delivery.totals().records, 0);
+    let rejects = Host::new(Fuse::default(), |log| FlowLog {
+        traffic_type: TrafficType::Reject,
+        ..log
+    });
+    let mut delivery = rejects.start();
+    rejects.deliver(&mut delivery, 3);
+    delivery.flush().unwrap();
+    assert_eq!((delivery.totals().records, rejects.rows().len()), (0, 0));
+}
+
+#[test]
+fn rows_are_numbered_through_restarts() {
+    let host = Host::new(Fuse::default(), |log| FlowLog {
+        log_format: "${bl-sequence} ${start} ${packets} ${log-status}".to_owned(),
+        ..log
+    });
+    for last in [4, 8, 13] {
+        let mut delivery = host.start();
+        host.deliver(&mut delivery, last);
+        delivery.flush().unwrap();
+    }
+    let mut numbers = Vec::new();
+    for path in files(&host.log.dir) {
+        let mut text = String::new();
+        GzDecoder::new(File::open(path).unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
+        numbers.extend(
+            text.lines()
+                .skip(1)
+                .map(|line| line.split(' ').next().unwrap().parse::<u64>().unwrap()),
+        );
+    }
+    numbers.sort_unstable();
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected);
+}

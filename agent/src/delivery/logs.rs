@@ -1,0 +1,353 @@
+//! All flow logs of the host: each takes in the epochs of the spool at its own pace, and an epoch
+//! goes once every log has it in its files.
+//!
+//! A log that fails waits and leaves the others alone. The spool is bounded: past it, what the
+//! slowest log has not written is given up, and its rows say how much.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::ground::{DeliveryError, OnDisk, PROGRESS, fact};
+use super::log::{Delivery, Owner};
+use super::progress::Totals;
+use super::spec::{FlowLog, check_all, epoch_seconds};
+use crate::field_error::FieldError;
+use crate::flows::{Epoch, Spool, SpoolError};
+use crate::server::causes;
+use crate::state::{StateError, Store};
+
+/// First and longest wait of a log that failed.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The store's fact: the logs that were applied.
+const APPLIED_FACT: &str = "flow_logs";
+
+/// Why flow logs cannot be put in force; those before are in force still.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowLogsError {
+    /// A log is not what it may be.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// Progress cannot be kept.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// The store cannot be read or written.
+    #[error("keep the flow logs in the store")]
+    State(#[from] StateError),
+    /// The spool cannot be read or written.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// The flow logs of one host.
+pub struct FlowLogs {
+    store: Arc<Store>,
+    spool: Spool,
+    spool_max_bytes: u64,
+    owner: Owner,
+    state: Mutex<State>,
+}
+
+struct State {
+    logs: Vec<Working>,
+    /// The newest epoch that is in the spool for good.
+    written: u32,
+}
+
+struct Working {
+    delivery: Delivery<OnDisk>,
+    failing: Option<Failing>,
+}
+
+/// Why a log waits, and until when.
+struct Failing {
+    error: String,
+    wait: Duration,
+    until: Instant,
+}
+
+/// A log as it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogState {
+    /// What it is to do.
+    pub log: FlowLog,
+    /// What it has written.
+    pub totals: Totals,
+    /// Epochs in the spool that its files lack.
+    pub waiting_epochs: u32,
+    /// Why it does not get on.
+    pub error: Option<String>,
+}
+
+impl FlowLogs {
+    /// The logs that were applied, or those of the configuration if none ever were. Up to the epoch
+    /// `written`, all is in the spool or in files.
+    ///
+    /// # Errors
+    /// `Delivery` or `State`.
+    pub fn resume(
+        store: Arc<Store>,
+        spool: Spool,
+        spool_max_bytes: u64,
+        owner: Owner,
+        configured: Vec<FlowLog>,
+        written: u32,
+    ) -> Result<Self, FlowLogsError> {
+        let logs = store.fact(APPLIED_FACT)?.unwrap_or(configured);
+        let flow_logs = Self {
+            store,
+            spool,
+            spool_max_bytes,
+            owner,
+            state: Mutex::new(State {
+                logs: Vec::new(),
+                written,
+            }),
+        };
+        let mut state = flow_logs.state();
+        state.logs = flow_logs.start(&logs, written, Vec::new())?;
+        flow_logs.forget_others(&logs)?;
+        drop(state);
+        Ok(flow_logs)
+    }
+
+    /// Puts `logs` in force instead of those before, for this agent and the next ones. A log of the
+    /// same id goes on where it was. One that is gone or changed has in its files first what was
+    /// counted up to now.
+    ///
+    /// # Errors
+    /// Each variant; the logs before are in force still.
+    pub fn apply(&self, logs: &[FlowLog], now: Instant) -> Result<(), FlowLogsError> {
+        check_all(logs)?;
+        let mut state = self.state();
+        for working in &mut state.logs {
+            if !logs.contains(working.delivery.log()) {
+                // If it cannot, it goes on from the spool with its new settings.
+                working.attempt(now, Delivery::flush);
+            }
+        }
+        let (written, before) = (state.written, std::mem::take(&mut state.logs));
+        let was: Vec<FlowLog> = before
+            .iter()
+            .map(|one| one.delivery.log().clone())
+            .collect();
+        let next = self.start(logs, written, before);
+        let stored = next.and_then(|next| {
+            self.store.put_fact(APPLIED_FACT, &logs)?;
+            Ok(next)
+        });
+        match stored {
+            Ok(next) => state.logs = next,
+            Err(error) => {
+                state.logs = self.start(&was, written, Vec::new())?;
+                return Err(error);
+            }
+        }
+        self.forget_others(logs)
+    }
+
+    /// Takes in what the spool has up to the epoch `written`, and writes the files whose time has
+    /// come. A log that fails is tried again later.
+    ///
+    /// # Errors
+    /// `Spool`; nothing is lost.
+    pub fn deliver(&self, written: u32, now: Instant) -> Result<(), FlowLogsError> {
+        let mut state = self.state();
+        state.written = written;
+        while let Some(number) = state.next(now) {
+            let epoch = match self.spool.get(number) {
+                Ok(epoch) => epoch,
+                Err(error @ SpoolError::Damaged { .. }) => {
+                    tracing::error!(error = causes(&error), "flow counts are lost");
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for working in state.ready(now).filter(|log| log.delivery.next() == number) {
+                working.attempt(now, |delivery| match &epoch {
+                    Some(epoch) => delivery.take(epoch.clone()),
+                    None => delivery.flush().and_then(|()| delivery.give_up(None)),
+                });
+            }
+        }
+        self.trim(&mut state, now)
+    }
+
+    /// Finishes every file now.
+    ///
+    /// # Errors
+    /// `Spool`; nothing is lost.
+    pub fn flush(&self, written: u32, now: Instant) -> Result<(), FlowLogsError> {
+        self.deliver(written, now)?;
+        let mut state = self.state();
+        for working in state.ready(now) {
+            working.attempt(now, Delivery::flush);
+        }
+        self.trim(&mut state, now)
+    }
+
+    /// Seconds after which an epoch has to end at the latest.
+    #[must_use]
+    pub fn epoch_seconds(&self) -> u64 {
+        let state = self.state();
+        epoch_seconds(state.logs.iter().map(|working| working.delivery.log()))
+    }
+
+    /// Every log as it works.
+    #[must_use]
+    pub fn describe(&self) -> Vec<LogState> {
+        let state = self.state();
+        let written = state.written;
+        let describe = |working: &Working| LogState {
+            log: working.delivery.log().clone(),
+            totals: working.delivery.totals(),
+            waiting_epochs: (written + 1).saturating_sub(working.delivery.first_unpublished()),
+            error: working
+                .failing
+                .as_ref()
+                .map(|failing| failing.error.clone()),
+        };
+        state.logs.iter().map(describe).collect()
+    }
+
+    /// `logs` at work, those of `before` that are the same as they are.
+    fn start(
+        &self,
+        logs: &[FlowLog],
+        written: u32,
+        mut before: Vec<Working>,
+    ) -> Result<Vec<Working>, FlowLogsError> {
+        let mut working = Vec::new();
+        for (index, log) in logs.iter().enumerate() {
+            if let Some(at) = before.iter().position(|one| one.delivery.log() == log) {
+                working.push(before.swap_remove(at));
+                continue;
+            }
+            let format = log.format(&format!("flow_logs[{index}]"))?;
+            let ground = OnDisk(Arc::clone(&self.store));
+            let owner = self.owner.clone();
+            working.push(Working {
+                delivery: Delivery::resume(log.clone(), format, owner, ground, written + 1)?,
+                failing: None,
+            });
+        }
+        Ok(working)
+    }
+
+    /// Removes the progress of logs that are no more: one of the same id starts afresh.
+    fn forget_others(&self, logs: &[FlowLog]) -> Result<(), FlowLogsError> {
+        let kept: Vec<String> = logs.iter().map(|log| fact(&log.flow_log_id)).collect();
+        for name in self.store.fact_names(PROGRESS)? {
+            if !kept.contains(&name) {
+                self.store.remove_fact(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes epochs that every log has in its files, and keeps the spool within its bound.
+    fn trim(&self, state: &mut State, now: Instant) -> Result<(), FlowLogsError> {
+        let mut sizes = self.spool.sizes()?;
+        let mut bytes: u64 = sizes.values().sum();
+        if bytes > self.spool_max_bytes {
+            // Those that can finish what they hold back for the end of a window or a slot.
+            for working in state.ready(now) {
+                working.attempt(now, Delivery::flush);
+            }
+        }
+        while let Some((number, size)) = sizes.pop_first() {
+            let is_wanted = |working: &Working| working.delivery.first_unpublished() <= number;
+            if number > state.written {
+                break;
+            }
+            if state.logs.iter().any(is_wanted) {
+                if bytes <= self.spool_max_bytes {
+                    break;
+                }
+                self.give_up(state, number)?;
+            }
+            self.spool.remove(number)?;
+            bytes -= size;
+        }
+        Ok(())
+    }
+
+    /// Gives up an epoch in every log that lacks it.
+    fn give_up(&self, state: &mut State, number: u32) -> Result<(), FlowLogsError> {
+        let epoch: Option<Epoch> = self.spool.get(number).unwrap_or_default();
+        let lacking = state.logs.iter_mut();
+        for working in lacking.filter(|log| log.delivery.first_unpublished() == number) {
+            let flow_log = &working.delivery.log().flow_log_id;
+            tracing::error!(
+                flow_log,
+                epoch = number,
+                "the spool is full: counts are given up"
+            );
+            working.delivery.give_up(epoch.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panic leaves in memory is what the spool still has, or what files have already.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Logs that do not wait.
+    fn ready(&mut self, now: Instant) -> impl Iterator<Item = &mut Working> {
+        let is_ready = move |working: &&mut Working| {
+            working
+                .failing
+                .as_ref()
+                .is_none_or(|failing| failing.until <= now)
+        };
+        self.logs.iter_mut().filter(is_ready)
+    }
+
+    /// The oldest epoch that a log may take in now.
+    fn next(&mut self, now: Instant) -> Option<u32> {
+        let written = self.written;
+        let next = self
+            .ready(now)
+            .map(|working| working.delivery.next())
+            .min()?;
+        (next <= written).then_some(next)
+    }
+}
+
+impl Working {
+    /// Does a step; logs where failing begins and ends. A log that fails waits, longer each time.
+    fn attempt(
+        &mut self,
+        now: Instant,
+        step: impl FnOnce(&mut Delivery<OnDisk>) -> Result<(), DeliveryError>,
+    ) {
+        let result = step(&mut self.delivery);
+        let flow_log = &self.delivery.log().flow_log_id;
+        match (result, self.failing.take()) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => tracing::info!(flow_log, "flow records are written again"),
+            (Err(error), before) => {
+                let error = causes(&error);
+                let wait = match before {
+                    None => {
+                        tracing::warn!(flow_log, error, "flow records wait");
+                        FIRST_WAIT
+                    }
+                    Some(failing) => (failing.wait * 2).min(LONGEST_WAIT),
+                };
+                self.failing = Some(Failing {
+                    error,
+                    wait,
+                    until: now + wait,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "logs_tests.rs"]
+mod tests;
