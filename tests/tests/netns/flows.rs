@@ -14,6 +14,7 @@ use branchline::delivery::FlowLog;
 use branchline::flows::{Exporter, ExporterSettings, FlowLogError, Identities, Identity};
 use branchline::policy::RuleBook;
 use branchline::state::{StateError, Store};
+use branchline::upload::Environment;
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{FlowKey, kind, mapped};
@@ -76,6 +77,7 @@ impl Host {
                 ..FlowLog::of_host()
             }],
             rules: RuleBook::default(),
+            environment: Environment::default(),
         };
         let identities = Identities::default();
         let identity = Identity::named(ENI, None);
