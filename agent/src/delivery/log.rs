@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Shape};
-use super::ground::{DeliveryError, Ground};
-use super::progress::{Progress, Totals};
+use super::ground::{DeliveryError, FinishedFile, Ground};
+use super::progress::{Progress, Publication, Totals};
 use super::spec::FlowLog;
 use super::windows::{Closed, Windows};
 use crate::flow_log::{Format, Layout, rows};
@@ -249,12 +249,25 @@ impl<G: Ground> Delivery<G> {
         }
         for publication in &self.progress.publishing {
             self.ground.name(publication)?;
+            self.tell(publication);
         }
         let mut progress = self.progress.clone();
         progress.publishing.clear();
         self.ground.put_progress(&self.log.flow_log_id, &progress)?;
         self.progress = progress;
         Ok(())
+    }
+
+    fn tell(&self, publication: &Publication) {
+        // One that an earlier configuration had put elsewhere is not in this log's folder.
+        let relative = publication.path.strip_prefix(&self.log.dir).ok();
+        if let Some(relative) = relative.and_then(|path| path.to_str()) {
+            self.ground.tell(FinishedFile {
+                flow_log_id: &self.log.flow_log_id,
+                relative,
+                bytes: publication.bytes,
+            });
+        }
     }
 
     fn or_again(&mut self, result: Result<(), DeliveryError>) -> Result<(), DeliveryError> {

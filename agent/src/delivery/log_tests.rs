@@ -2,16 +2,16 @@
 //! real.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::Mutex;
 
 use flate2::read::GzDecoder;
 
 use super::*;
-use crate::delivery::ground::OnDisk;
+use crate::delivery::ground::{FinishedFile, OnDisk};
 use crate::delivery::progress::Publication;
 use crate::delivery::test_epochs::{ENI, epoch};
 use crate::flow_log::TrafficType;
@@ -60,6 +60,10 @@ impl Ground for Faulty {
         self.step(|| self.disk.name(publication))
     }
 
+    fn tell(&self, file: FinishedFile<'_>) {
+        self.disk.tell(file);
+    }
+
     fn discard(&self, path: &Path) {
         // A killed agent discards nothing.
         if !self.fuse.is_stopped() {
@@ -79,6 +83,8 @@ struct Host {
     store: Arc<Store>,
     fuse: Arc<Fuse>,
     log: FlowLog,
+    /// Files that uploads know of: found at an agent's start, or told of since.
+    known: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Host {
@@ -94,12 +100,27 @@ impl Host {
             log: log(own),
             _dir: dir,
             fuse: Arc::new(fuse),
+            known: Arc::default(),
         }
     }
 
     fn try_start(&self) -> Result<Delivery<Faulty>, DeliveryError> {
+        let found = files(&self.log.dir).into_iter();
+        let found = found.filter(|path| is_named(path));
+        self.known.lock().unwrap().extend(found);
+        let (known, dir) = (Arc::clone(&self.known), self.log.dir.clone());
+        let id = self.log.flow_log_id.clone();
+        let disk = OnDisk {
+            store: Arc::clone(&self.store),
+            on_finished: Arc::new(move |file| {
+                let path = dir.join(file.relative);
+                let size = fs::metadata(&path).unwrap().len();
+                assert_eq!((file.flow_log_id, file.bytes), (id.as_str(), size));
+                known.lock().unwrap().insert(path);
+            }),
+        };
         let ground = Faulty {
-            disk: OnDisk(Arc::clone(&self.store)),
+            disk,
             fuse: Arc::clone(&self.fuse),
         };
         let owner = Owner {
@@ -192,6 +213,8 @@ fn each_packet_is_in_one_file_whatever_step_fails_or_is_the_last() {
             let expected: u64 = (1..=EPOCHS).map(packets).sum();
             assert_eq!(total, expected, "{fault:?} at step {at}: {:?}", host.rows());
             assert_eq!(delivery.first_unpublished(), EPOCHS + 1);
+            let written: BTreeSet<PathBuf> = files(&host.log.dir).into_iter().collect();
+            assert_eq!(*host.known.lock().unwrap(), written, "{fault:?} at {at}");
             if !host.fuse.has_burnt() {
                 steps = at;
                 break;

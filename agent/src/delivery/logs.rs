@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ground::{DeliveryError, OnDisk, PROGRESS, fact};
+use super::ground::{DeliveryError, OnDisk, OnFinished, PROGRESS, fact};
 use super::log::{Delivery, Owner};
 use super::progress::Totals;
 use super::spec::{FlowLog, check_all, epoch_seconds};
@@ -41,7 +41,7 @@ pub enum FlowLogsError {
 
 /// The flow logs of one host.
 pub struct FlowLogs {
-    store: Arc<Store>,
+    ground: OnDisk,
     spool: Spool,
     spool_max_bytes: u64,
     owner: Owner,
@@ -81,7 +81,8 @@ pub struct LogState {
 
 impl FlowLogs {
     /// The logs that were applied, or those of the configuration if none ever were. Up to the epoch
-    /// `written`, all is in the spool or in files.
+    /// `written`, all is in the spool or in files. `on_finished` is told of files as they get their
+    /// names.
     ///
     /// # Errors
     /// `Delivery` or `State`.
@@ -92,10 +93,11 @@ impl FlowLogs {
         owner: Owner,
         configured: Vec<FlowLog>,
         written: u32,
+        on_finished: OnFinished,
     ) -> Result<Self, FlowLogsError> {
         let logs = store.fact(APPLIED_FACT)?.unwrap_or(configured);
         let flow_logs = Self {
-            store,
+            ground: OnDisk { store, on_finished },
             spool,
             spool_max_bytes,
             owner,
@@ -133,7 +135,7 @@ impl FlowLogs {
             .collect();
         let next = self.start(logs, written, before);
         let stored = next.and_then(|next| {
-            self.store.put_fact(APPLIED_FACT, &logs)?;
+            self.ground.store.put_fact(APPLIED_FACT, &logs)?;
             Ok(next)
         });
         match stored {
@@ -224,7 +226,7 @@ impl FlowLogs {
                 continue;
             }
             let format = log.format(&format!("flow_logs[{index}]"))?;
-            let ground = OnDisk(Arc::clone(&self.store));
+            let ground = self.ground.clone();
             let owner = self.owner.clone();
             working.push(Working {
                 delivery: Delivery::resume(log.clone(), format, owner, ground, written + 1)?,
@@ -237,9 +239,10 @@ impl FlowLogs {
     /// Removes the progress of logs that are no more: one of the same id starts afresh.
     fn forget_others(&self, logs: &[FlowLog]) -> Result<(), FlowLogsError> {
         let kept: Vec<String> = logs.iter().map(|log| fact(&log.flow_log_id)).collect();
-        for name in self.store.fact_names(PROGRESS)? {
+        let store = &self.ground.store;
+        for name in store.fact_names(PROGRESS)? {
             if !kept.contains(&name) {
-                self.store.remove_fact(&name)?;
+                store.remove_fact(&name)?;
             }
         }
         Ok(())

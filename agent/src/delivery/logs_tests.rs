@@ -53,6 +53,7 @@ impl Host {
             owner,
             logs.to_vec(),
             written,
+            Arc::new(|_| {}),
         )
         .unwrap()
     }

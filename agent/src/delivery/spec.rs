@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::field_error::{FieldError, within};
 use crate::flow_log::{FileFormat, Format, Prefix, TagFieldSpecification, TrafficType};
 use crate::flows::Interface;
+use crate::upload::{RetentionConfig, UploadConfig};
 
 /// Shortest and longest aggregation interval, in seconds.
 pub const INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
@@ -53,6 +54,12 @@ pub struct FlowLog {
     pub subnet_ids: BTreeSet<String>,
     /// Only ENIs that have one of these security groups.
     pub group_ids: BTreeSet<String>,
+    /// The object store that its finished files go to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadConfig>,
+    /// How long its files stay in `dir`.
+    #[serde(skip_serializing_if = "RetentionConfig::is_unbounded")]
+    pub retention: RetentionConfig,
 }
 
 impl Default for FlowLog {
@@ -73,6 +80,8 @@ impl Default for FlowLog {
             task_ids: BTreeSet::new(),
             subnet_ids: BTreeSet::new(),
             group_ids: BTreeSet::new(),
+            upload: None,
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -127,7 +136,11 @@ impl FlowLog {
         )?;
         within(&at("rotation"), self.rotation, &ROTATION_SECONDS)?;
         within(&at("max_file_bytes"), self.max_file_bytes, &FILE_BYTES)?;
-        self.format(field).map(drop)
+        self.format(field)?;
+        if let Some(upload) = &self.upload {
+            upload.check(&at("upload"))?;
+        }
+        self.retention.check(&at("retention"))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::identity::Identities;
@@ -21,13 +21,18 @@ use super::spool::Spool;
 use super::{FlowLogError, sweep};
 use crate::config::FlowRecordConfig;
 use crate::datapath::Datapath;
-use crate::delivery::{FlowLog, FlowLogs, LogState, Owner};
+use crate::delivery::{
+    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Owner, check_all,
+};
 use crate::policy::RuleBook;
 use crate::server::causes;
 use crate::state::Store;
+use crate::upload::{DeliveredLog, Environment, UploadStatus, Uploads};
 
 /// Longest sleep before the wall clock is read again: it may have been set.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the end waits for the last files' uploads.
+const LAST_UPLOADS: Duration = Duration::from_secs(5);
 
 /// What the exporter is told.
 #[derive(Debug, Clone)]
@@ -40,12 +45,17 @@ pub struct ExporterSettings {
     pub logs: Vec<FlowLog>,
     /// What the numbers of rules mean.
     pub rules: RuleBook,
+    /// For the destinations of finished files.
+    pub environment: Environment,
 }
 
 /// The running flow logs. Dropped without [`Exporter::stop`], it leaves the current interval to the
 /// next start.
 pub struct Exporter {
     work: Arc<Work>,
+    uploads: Arc<Uploads>,
+    /// Held while other logs are put in force.
+    applying: AsyncMutex<()>,
     stop: watch::Sender<()>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -72,15 +82,25 @@ impl Exporter {
         settings: ExporterSettings,
         identities: Identities,
     ) -> Result<Self, FlowLogError> {
-        let work = blocking(move || Work::resume(datapath, store, settings, identities)).await?;
-        let work = Arc::new(work);
+        let environment = settings.environment.clone();
+        let uploads = Arc::new(Uploads::new(Arc::clone(&store), environment));
+        let on_finished = on_finished(&uploads);
+        let resume = move || Work::resume(datapath, store, settings, identities, on_finished);
+        let work = Arc::new(blocking(resume).await?);
+        uploads.apply(work.delivered()).await?;
         let (stop, stopped) = watch::channel(());
         let tasks = vec![
             tokio::spawn(end_epochs(Arc::clone(&work), stopped.clone())),
             tokio::spawn(deliver_forever(Arc::clone(&work), stopped.clone())),
             tokio::spawn(sweep_forever(Arc::clone(&work), stopped)),
         ];
-        Ok(Self { work, stop, tasks })
+        Ok(Self {
+            work,
+            uploads,
+            applying: AsyncMutex::default(),
+            stop,
+            tasks,
+        })
     }
 
     /// Takes the counts of the ENI in `slot` out of the maps, keeps them until their interval's file
@@ -109,13 +129,19 @@ impl Exporter {
         .await
     }
 
-    /// Puts flow logs in force instead of those before.
+    /// Puts flow logs in force instead of those before. Files of a log that is gone stay, whether
+    /// they are uploaded or not.
     ///
     /// # Errors
-    /// `FlowLogs`; those before are in force still then.
+    /// `FlowLogs` or `Upload`; those before are in force still then, unless a task has panicked.
     pub async fn apply(&self, logs: Vec<FlowLog>) -> Result<(), FlowLogError> {
+        let _one_at_a_time = self.applying.lock().await;
+        check_all(&logs).map_err(FlowLogsError::from)?;
+        let delivered: Vec<DeliveredLog> = logs.iter().map(delivered).collect();
+        self.uploads.check(&delivered)?;
         let work = Arc::clone(&self.work);
-        blocking(move || Ok(work.logs.apply(&logs, Instant::now())?)).await
+        blocking(move || Ok(work.logs.apply(&logs, Instant::now())?)).await?;
+        Ok(self.uploads.apply(delivered).await?)
     }
 
     /// Ends the current interval and stops.
@@ -128,13 +154,30 @@ impl Exporter {
         for task in std::mem::take(&mut self.tasks) {
             task.await.map_err(|_| FlowLogError::Stopped)?;
         }
-        self.flush().await
+        self.finish().await
+    }
+
+    /// As [`Exporter::flush`], and ends the uploads; what is not uploaded in a few seconds is left to
+    /// the next start. To be called last.
+    ///
+    /// # Errors
+    /// As [`Exporter::flush`], or an upload's task has panicked.
+    pub async fn finish(&self) -> Result<(), FlowLogError> {
+        let flushed = self.flush().await;
+        let ended = self.uploads.stop(LAST_UPLOADS).await;
+        flushed.and(ended.map_err(FlowLogError::from))
     }
 
     /// The flow logs and what they have written.
     #[must_use]
     pub fn logs(&self) -> Vec<LogState> {
         self.work.logs.describe()
+    }
+
+    /// What became of each log's finished files.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<UploadStatus> {
+        self.uploads.status()
     }
 }
 
@@ -144,6 +187,7 @@ impl Work {
         store: Arc<Store>,
         settings: ExporterSettings,
         identities: Identities,
+        on_finished: OnFinished,
     ) -> Result<Self, FlowLogError> {
         let spool = Spool::new(settings.spool);
         let prepared = spool.prepare();
@@ -158,7 +202,8 @@ impl Work {
             region: settings.records.region,
         };
         let bytes = settings.records.spool_max_bytes;
-        let logs = FlowLogs::resume(store, spool, bytes, owner, settings.logs, written)?;
+        let configured = settings.logs;
+        let logs = FlowLogs::resume(store, spool, bytes, owner, configured, written, on_finished)?;
         let work = Self {
             recorder,
             logs,
@@ -169,6 +214,12 @@ impl Work {
         work.log(prepared.and_then(|()| work.recorder.catch_up()));
         work.spooled.notify_one();
         Ok(work)
+    }
+
+    /// The logs in force, as their uploads see them.
+    fn delivered(&self) -> Vec<DeliveredLog> {
+        let states = self.logs.describe();
+        states.iter().map(|state| delivered(&state.log)).collect()
     }
 
     /// Logs where failing begins and ends.
@@ -183,6 +234,23 @@ impl Work {
             Err(error) => tracing::warn!(error = causes(&error), "flow counts wait in the kernel"),
         }
     }
+}
+
+fn delivered(log: &FlowLog) -> DeliveredLog {
+    DeliveredLog {
+        flow_log_id: log.flow_log_id.clone(),
+        dir: log.dir.clone(),
+        upload: log.upload.clone(),
+        retention: log.retention.clone(),
+    }
+}
+
+/// Hands finished files over to `uploads`.
+fn on_finished(uploads: &Arc<Uploads>) -> OnFinished {
+    let uploads = Arc::clone(uploads);
+    Arc::new(move |file: FinishedFile<'_>| {
+        uploads.enqueue(file.flow_log_id, file.relative, file.bytes);
+    })
 }
 
 async fn end_epochs(work: Arc<Work>, mut stopped: watch::Receiver<()>) {

@@ -16,6 +16,7 @@ use branchline::flows::{
 };
 use branchline::policy::RuleBook;
 use branchline::state::{StateError, Store};
+use branchline::upload::Environment;
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{FlowKey, kind, mapped};
@@ -78,6 +79,7 @@ impl Host {
                 ..FlowLog::of_host()
             }],
             rules: RuleBook::default(),
+            environment: Environment::default(),
         };
         let identities = Identities::default();
         let interface = Interface {
