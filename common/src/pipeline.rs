@@ -228,7 +228,7 @@ fn inspect<T: Tables>(
         &mut row,
         (standing, &traffic),
     );
-    let action = match outcome {
+    let kind = match outcome {
         Ok(Outcome::Tracked(entry)) => {
             tables.count(entry, hook, &traffic);
             return Ok(Verdict::Allow);
@@ -236,11 +236,11 @@ fn inspect<T: Tables>(
         Ok(Outcome::Counted) => return Ok(Verdict::Allow),
         Ok(Outcome::Exempt) => return Ok(Verdict::Exempt),
         Err(reason) if !reason.is_logged() => return Err(reason),
-        Ok(Outcome::Allowed) => Action::Accepted,
-        Ok(Outcome::Audited) => Action::Audited,
-        Err(_) => Action::Rejected,
+        Ok(Outcome::Allowed) => kind::row(hook.direction, Action::Accepted),
+        Ok(Outcome::Audited) => kind::row(hook.direction, Action::Audited),
+        Err(reason) => kind::rejected(hook.direction, reason),
     };
-    key.change(kind::row(hook.direction, action), row);
+    key.change(kind, row);
     tables.count_row(key, hook, &traffic);
     match outcome {
         Err(reason) => Err(reason),

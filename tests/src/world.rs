@@ -10,7 +10,7 @@ use branchline_common::{
     maps::{COUNTERS, Row},
     policy::Policy,
     sequence::Windows,
-    verdict::{Action, Direction, Verdict},
+    verdict::{Action, Direction, DropReason, Verdict},
 };
 
 use crate::{
@@ -45,6 +45,8 @@ pub enum Left {
         direction: Direction,
         /// What became of them.
         action: Action,
+        /// Why they were refused, if they were.
+        drop_reason: Option<DropReason>,
         /// Local and remote.
         ports: (u16, u16),
         /// What it counted.
@@ -99,11 +101,12 @@ impl Tables {
             }
         });
         let rows = self.rows.iter().map(|(key, account)| {
-            let (direction, action) = kind::of_row(key.kind).expect("a row has a row's kind");
+            let row = kind::of_row(key.kind).expect("a row has a row's kind");
             Left::Row {
                 slot: key.eni,
-                direction,
-                action,
+                direction: row.direction,
+                action: row.action,
+                drop_reason: row.drop_reason,
                 ports: (key.local_port, key.remote_port),
                 count: sum(account),
             }
@@ -189,18 +192,26 @@ pub fn accepted(direction: Direction, ports: (u16, u16), count: Count) -> Left {
         slot: 1,
         direction,
         action: Action::Accepted,
+        drop_reason: None,
         ports,
         count,
     }
 }
 
-/// A row of the first ENI for refused packets.
+/// A row of the first ENI for packets that no rule allows.
 #[must_use]
 pub fn rejected(direction: Direction, ports: (u16, u16), count: Count) -> Left {
+    refused(DropReason::NoRule, direction, ports, count)
+}
+
+/// A row of the first ENI for packets that were refused for `reason`.
+#[must_use]
+pub fn refused(reason: DropReason, direction: Direction, ports: (u16, u16), count: Count) -> Left {
     Left::Row {
         slot: 1,
         direction,
         action: Action::Rejected,
+        drop_reason: Some(reason),
         ports,
         count,
     }

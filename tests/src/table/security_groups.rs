@@ -289,6 +289,7 @@ fn several_enis() -> Vec<Case> {
         slot: 2,
         direction,
         action: Action::Rejected,
+        drop_reason: Some(super::DropReason::NoRule),
         ports,
         count,
     };
