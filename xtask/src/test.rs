@@ -129,21 +129,10 @@ fn interop(args: &Args) -> Result<()> {
 fn privileged(tier: Tier, args: &Args) -> Result<()> {
     sandbox::require_privilege(&format!("tier {}", tier.name()))?;
     setup::ensure(&[Group::Build, Group::Run])?;
-    let agent = build::agent(false)?;
-    let mut cargo = process::cargo("test");
-    cargo.args([
-        "--no-run",
-        "--package",
-        "branchline-tests",
-        "--test",
-        tier.name(),
-    ]);
-    if args.long {
-        // Unoptimised, the oracle and the pure core take longer than the kernel.
-        cargo.arg("--release");
-    }
-    for test in build::tests(&mut cargo)? {
-        let mut command = sandbox::command(&test.path);
+    // Unoptimised, the oracle and the pure core take longer than the kernel.
+    let (agent, tests) = build::agent_and(args.long, &["--test", tier.name()])?;
+    for test in tests {
+        let mut command = sandbox::command(&test);
         command
             .env(build::AGENT_VARIABLE, &agent)
             .current_dir(workspace::root().join("tests"));
