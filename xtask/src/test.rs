@@ -129,6 +129,10 @@ fn interop(args: &Args) -> Result<()> {
 fn privileged(tier: Tier, args: &Args) -> Result<()> {
     sandbox::require_privilege(&format!("tier {}", tier.name()))?;
     setup::ensure(&[Group::Build, Group::Run])?;
+    if tier == Tier::Netns {
+        // For the S3 server.
+        setup::ensure(&[Group::Interop])?;
+    }
     let agent = build::agent(false)?;
     let mut cargo = process::cargo("test");
     cargo.args([
@@ -146,6 +150,7 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         let mut command = sandbox::command(&test.path);
         command
             .env(build::AGENT_VARIABLE, &agent)
+            .env("BRANCHLINE_VENV", python::venv())
             .current_dir(workspace::root().join("tests"));
         run_tier(tier, with_options(&mut command, args))?;
     }
