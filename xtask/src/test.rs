@@ -129,12 +129,17 @@ fn interop(args: &Args) -> Result<()> {
 fn privileged(tier: Tier, args: &Args) -> Result<()> {
     sandbox::require_privilege(&format!("tier {}", tier.name()))?;
     setup::ensure(&[Group::Build, Group::Run])?;
+    if tier == Tier::Netns {
+        // For the S3 server.
+        setup::ensure(&[Group::Interop])?;
+    }
     // Unoptimised, the oracle and the pure core take longer than the kernel.
     let (agent, tests) = build::agent_and(args.long, &["--test", tier.name()])?;
     for test in tests {
         let mut command = sandbox::command(&test);
         command
             .env(build::AGENT_VARIABLE, &agent)
+            .env("BRANCHLINE_VENV", python::venv())
             .current_dir(workspace::root().join("tests"));
         run_tier(tier, with_options(&mut command, args))?;
     }

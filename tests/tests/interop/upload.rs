@@ -11,7 +11,7 @@ use branchline::upload::{
     DeliveredLog, Environment, RetentionConfig, UploadConfig, UploadStatus, Uploads,
 };
 
-use crate::s3_server::{S3Server, endpoint, free_port};
+use branchline_tests::s3_server::{S3Server, endpoint, free_port};
 
 const BUCKET: &str = "flow-logs";
 const DAY: &str = "AWSLogs/123456789012/vpcflowlogs/local/2026/11/28";
