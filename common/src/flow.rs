@@ -66,7 +66,7 @@ pub const fn joined((high, low): (u64, u64)) -> Address {
 /// What the entry behind a [`FlowKey`] is: a connection, a row of packets that belong to none, or
 /// a fragmented datagram.
 pub mod kind {
-    use crate::verdict::{Action, Direction, DropReason};
+    use crate::verdict::{Action, Direction, DropReason, Service};
 
     /// A tracked connection, both directions.
     pub const CONNECTION: u8 = 0;
@@ -89,6 +89,8 @@ pub mod kind {
         pub action: Action,
         /// Why they were rejected; `None` for others.
         pub drop_reason: Option<DropReason>,
+        /// The service that they passed as exempt for; `None` for others.
+        pub service: Option<Service>,
     }
 
     /// The kind of a row of packets of one direction with one action, of which no more is told.
@@ -106,6 +108,13 @@ pub mod kind {
         row(direction, Action::Rejected) | code << CODE_SHIFT
     }
 
+    /// The kind of a row of exempt packets of a service.
+    #[must_use]
+    #[inline(always)]
+    pub const fn service(direction: Direction, service: Service) -> u8 {
+        row(direction, Action::Accepted) | (service as u8) << CODE_SHIFT
+    }
+
     /// The kind of a fragmented datagram.
     #[must_use]
     #[inline(always)]
@@ -120,15 +129,16 @@ pub mod kind {
             return None;
         }
         let code = kind >> CODE_SHIFT & CODE;
-        let (action, drop_reason) = match kind >> ACTION_SHIFT & 3 {
-            0 => (Action::Accepted, None),
-            1 => (Action::Rejected, reason(code)),
-            _ => (Action::Audited, None),
+        let (action, drop_reason, service) = match kind >> ACTION_SHIFT & 3 {
+            0 => (Action::Accepted, None, Service::from_number(code)),
+            1 => (Action::Rejected, reason(code), None),
+            _ => (Action::Audited, None, None),
         };
         Some(RowKind {
             direction: Direction::from_byte(kind & EGRESS),
             action,
             drop_reason,
+            service,
         })
     }
 
@@ -296,19 +306,32 @@ const fn icmp_ports(packet: &Packet, direction: Direction) -> Option<Ports> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Action, DropReason};
+    use crate::verdict::{Action, DropReason, Service};
 
     #[test]
-    fn a_rows_kind_tells_direction_action_and_every_logged_reason() {
+    fn a_rows_kind_tells_direction_action_logged_reason_and_service() {
         for direction in [Direction::Ingress, Direction::Egress] {
             for reason in DropReason::ALL.into_iter().filter(|one| one.is_logged()) {
                 let expected = kind::RowKind {
                     direction,
                     action: Action::Rejected,
                     drop_reason: Some(reason),
+                    service: None,
                 };
                 assert_eq!(
                     kind::of_row(kind::rejected(direction, reason)),
+                    Some(expected)
+                );
+            }
+            for service in Service::ALL {
+                let expected = kind::RowKind {
+                    direction,
+                    action: Action::Accepted,
+                    drop_reason: None,
+                    service: Some(service),
+                };
+                assert_eq!(
+                    kind::of_row(kind::service(direction, service)),
                     Some(expected)
                 );
             }
@@ -317,6 +340,7 @@ mod tests {
                     direction,
                     action,
                     drop_reason: None,
+                    service: None,
                 };
                 assert_eq!(kind::of_row(kind::row(direction, action)), Some(expected));
             }

@@ -10,7 +10,7 @@ use branchline_common::{
     maps::{COUNTERS, Row},
     policy::Policy,
     sequence::Windows,
-    verdict::{Action, Direction, DropReason, Verdict},
+    verdict::{Action, Direction, DropReason, Service, Verdict},
 };
 
 use crate::{
@@ -47,6 +47,8 @@ pub enum Left {
         action: Action,
         /// Why they were refused, if they were.
         drop_reason: Option<DropReason>,
+        /// The service that they were exempt for, if they were.
+        service: Option<Service>,
         /// Local and remote.
         ports: (u16, u16),
         /// What it counted.
@@ -107,6 +109,7 @@ impl Tables {
                 direction: row.direction,
                 action: row.action,
                 drop_reason: row.drop_reason,
+                service: row.service,
                 ports: (key.local_port, key.remote_port),
                 count: sum(account),
             }
@@ -193,6 +196,21 @@ pub fn accepted(direction: Direction, ports: (u16, u16), count: Count) -> Left {
         direction,
         action: Action::Accepted,
         drop_reason: None,
+        service: None,
+        ports,
+        count,
+    }
+}
+
+/// A row of the first ENI for exempt packets of `service`.
+#[must_use]
+pub fn exempt(service: Service, direction: Direction, ports: (u16, u16), count: Count) -> Left {
+    Left::Row {
+        slot: 1,
+        direction,
+        action: Action::Accepted,
+        drop_reason: None,
+        service: Some(service),
         ports,
         count,
     }
@@ -212,6 +230,7 @@ pub fn refused(reason: DropReason, direction: Direction, ports: (u16, u16), coun
         direction,
         action: Action::Rejected,
         drop_reason: Some(reason),
+        service: None,
         ports,
         count,
     }

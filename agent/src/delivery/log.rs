@@ -153,7 +153,8 @@ impl<G: Ground> Delivery<G> {
         for report in epoch.into_iter().flat_map(|epoch| &epoch.reports) {
             let traffic_type = self.log.traffic_type;
             let flows = report.flows.iter();
-            let shown = flows.filter(|(tuple, _)| traffic_type.shows(tuple.action));
+            let shown = flows
+                .filter(|(tuple, _)| self.log.includes(tuple) && traffic_type.shows(tuple.action));
             let packets =
                 report.skipped_packets + shown.map(|(_, counts)| counts.packets).sum::<u64>();
             if self.log.covers(&report.interface) && packets > 0 {
@@ -175,14 +176,12 @@ impl<G: Ground> Delivery<G> {
             next_sequence: self.progress.next_sequence,
             told: Vec::new(),
         });
-        let own = Epoch {
-            reports: epoch
-                .reports
-                .into_iter()
-                .filter(|report| self.log.covers(&report.interface))
-                .collect(),
-            ..epoch
-        };
+        let mut own = epoch;
+        own.reports
+            .retain(|report| self.log.covers(&report.interface));
+        for report in &mut own.reports {
+            report.flows.retain(|(tuple, _)| self.log.includes(tuple));
+        }
         for closed in self.windows.add(own) {
             self.write(closed)?;
         }

@@ -4,8 +4,11 @@
 //! A log that fails waits and leaves the others alone. The spool is bounded: past it, what the
 //! slowest log has not written is given up, and its rows say how much.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use branchline_common::verdict::Service;
 
 use super::ground::{DeliveryError, OnDisk, OnFinished, PROGRESS, fact};
 use super::log::{Delivery, Owner};
@@ -193,6 +196,15 @@ impl FlowLogs {
     pub fn epoch_seconds(&self) -> u64 {
         let state = self.state();
         epoch_seconds(state.logs.iter().map(|working| working.delivery.log()))
+    }
+
+    /// Services that any log includes.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<Service> {
+        let state = self.state();
+        let logs = state.logs.iter().map(|working| working.delivery.log());
+        logs.flat_map(|log| log.include_services.iter().copied())
+            .collect()
     }
 
     /// Every log as it works.

@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use branchline_common::verdict::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::field_error::{FieldError, within};
 use crate::flow_log::{FileFormat, Format, Prefix, TagFieldSpecification, TrafficType};
-use crate::flows::Interface;
+use crate::flows::{FlowTuple, Interface};
 use crate::upload::{RetentionConfig, UploadConfig};
 
 /// Shortest and longest aggregation interval, in seconds.
@@ -33,6 +34,8 @@ pub struct FlowLog {
     pub max_aggregation_interval: u64,
     /// Which records are written.
     pub traffic_type: TrafficType,
+    /// Services of the VPC, which VPC Flow Logs leave out, whose records are written as well.
+    pub include_services: BTreeSet<Service>,
     /// The record's fields as `${version} ${account-id}`, or by name with blanks or commas; the
     /// default format if empty.
     pub log_format: String,
@@ -70,6 +73,7 @@ impl Default for FlowLog {
             prefix: Prefix::default(),
             max_aggregation_interval: 60,
             traffic_type: TrafficType::All,
+            include_services: BTreeSet::new(),
             log_format: String::new(),
             tag_field_specifications: Vec::new(),
             file_format: FileFormat::PlainText,
@@ -107,6 +111,15 @@ impl FlowLog {
         is_named(&self.task_ids, &interface.task.id)
             && is_named(&self.subnet_ids, &interface.subnet_id)
             && (self.group_ids.is_empty() || groups.any(|id| self.group_ids.contains(id)))
+    }
+
+    /// Whether records of `tuple` are for it, of an ENI that it covers. Traffic that is not is no
+    /// traffic at all for it; what its traffic type hides is.
+    #[must_use]
+    pub fn includes(&self, tuple: &FlowTuple) -> bool {
+        tuple
+            .service
+            .is_none_or(|service| self.include_services.contains(&service))
     }
 
     /// Its format.

@@ -158,6 +158,7 @@ fn a_log_is_printed_as_it_is_read() {
         }];
         log.upload = Some(upload("s3://logs"));
         log.retention.max_bytes = Some(1 << 30);
+        log.include_services = [Service::Dns, Service::TimeSync].into();
     });
     let text = toml::to_string(&spec).unwrap();
     assert_eq!(toml::from_str::<FlowLog>(&text).unwrap(), spec, "{text}");
@@ -166,4 +167,17 @@ fn a_log_is_printed_as_it_is_read() {
         !bare.contains("retention") && !bare.contains("upload"),
         "{bare}"
     );
+}
+
+#[test]
+fn services_have_words_and_no_other_is_taken() {
+    let parse = |words: &str| toml::from_str::<FlowLog>(&format!("include_services = {words}"));
+    let every = parse(r#"["dns", "metadata", "time-sync"]"#).unwrap();
+    assert_eq!(every.include_services, Service::ALL.into());
+    let error = parse(r#"["ntp"]"#).unwrap_err().to_string();
+    assert!(
+        error.contains("include_services") && error.contains("`time-sync`"),
+        "{error}"
+    );
+    assert!(FlowLog::of_host().include_services.is_empty());
 }

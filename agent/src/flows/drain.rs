@@ -67,12 +67,13 @@ impl Drain {
             // Its rule may be another with each packet.
             Entry::Row(_) => None,
         };
-        let drop_reason = kind::of_row(key.kind).and_then(|row| row.drop_reason);
+        let row = kind::of_row(key.kind);
         for (direction, action, account) in accounts(key, entry) {
             if let Some(slot) = account.of_epoch(epoch) {
                 let tuple = FlowTuple {
                     rule: rule.clone(),
-                    drop_reason,
+                    drop_reason: row.and_then(|row| row.drop_reason),
+                    service: row.and_then(|row| row.service),
                     ..tuple(key, direction, action)
                 };
                 let flow = (tuple, reading.counts(slot));
@@ -145,7 +146,7 @@ pub(super) fn accounts<'a>(
     one.into_iter().chain(other)
 }
 
-/// The flow of an entry's key in one direction, without rule and reason.
+/// The flow of an entry's key in one direction, without rule, reason and service.
 pub(crate) fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
     let address = |address: Address| IpAddr::from(Ipv6Addr::from(address)).to_canonical();
     // A key without ports has other things in their place: an ICMP identifier, for one.
@@ -167,6 +168,7 @@ pub(crate) fn tuple(key: &FlowKey, direction: Direction, action: Action) -> Flow
         traffic_path: None,
         rule: None,
         drop_reason: None,
+        service: None,
     }
 }
 

@@ -9,7 +9,7 @@ use branchline_common::conntrack::Connection;
 use branchline_common::flow::mapped;
 use branchline_common::maps::Row;
 use branchline_common::policy::SCOPES;
-use branchline_common::verdict::{self, DropReason};
+use branchline_common::verdict::{self, DropReason, Service};
 use proptest::prelude::*;
 
 use super::*;
@@ -223,6 +223,39 @@ fn each_reason_has_a_record_of_its_own_which_standard_records_do_not() {
         .map(|(tuple, _)| tuple.standard())
         .collect();
     assert_eq!(standard.len(), 2, "{standard:?}");
+}
+
+#[test]
+fn each_service_has_a_record_of_its_own() {
+    let row = |kind, packets| {
+        let mut row = Row::default();
+        row.account.add(&traffic(packets), 5, 45_000);
+        (
+            FlowKey {
+                kind,
+                ..key(17, 80)
+            },
+            Entry::Row(row),
+        )
+    };
+    let of = |service| kind::service(Direction::Egress, service);
+    let flows = drained(&[
+        row(of(Service::Metadata), 1),
+        row(of(Service::TimeSync), 2),
+        row(of(Service::Dns), 4),
+        row(kind::row(Direction::Egress, verdict::Action::Accepted), 8),
+    ]);
+    let found: Vec<_> = flows
+        .iter()
+        .map(|(tuple, counts)| (tuple.action, tuple.service, counts.packets))
+        .collect();
+    let expected = [
+        (Action::Accept, None, 8),
+        (Action::Accept, Some(Service::Dns), 4),
+        (Action::Accept, Some(Service::Metadata), 1),
+        (Action::Accept, Some(Service::TimeSync), 2),
+    ];
+    assert_eq!(found, expected);
 }
 
 proptest! {

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
@@ -20,7 +20,7 @@ use super::shelf::OnDisk;
 use super::spool::Spool;
 use super::{FlowLogError, sweep};
 use crate::config::FlowRecordConfig;
-use crate::datapath::Datapath;
+use crate::datapath::{self, Datapath};
 use crate::delivery::{
     FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Owner, check_all,
 };
@@ -62,8 +62,11 @@ pub struct Exporter {
 
 /// What the exporter's tasks share.
 struct Work {
+    datapath: Arc<Mutex<Datapath>>,
     recorder: Recorder<Live, OnDisk>,
     logs: FlowLogs,
+    /// Held while the programs are told what to count.
+    counting: Mutex<()>,
     /// There is a new epoch in the spool.
     spooled: Notify,
     is_failing: AtomicBool,
@@ -134,13 +137,19 @@ impl Exporter {
     ///
     /// # Errors
     /// `FlowLogs` or `Upload`; those before are in force still then, unless a task has panicked.
+    /// `Datapath`: the logs are in force, and the services that they include are not counted before
+    /// the next start.
     pub async fn apply(&self, logs: Vec<FlowLog>) -> Result<(), FlowLogError> {
         let _one_at_a_time = self.applying.lock().await;
         check_all(&logs).map_err(FlowLogsError::from)?;
         let delivered: Vec<DeliveredLog> = logs.iter().map(delivered).collect();
         self.uploads.check(&delivered)?;
         let work = Arc::clone(&self.work);
-        blocking(move || Ok(work.logs.apply(&logs, Instant::now())?)).await?;
+        blocking(move || {
+            work.logs.apply(&logs, Instant::now())?;
+            work.count_services()
+        })
+        .await?;
         Ok(self.uploads.apply(delivered).await?)
     }
 
@@ -195,7 +204,12 @@ impl Work {
             store: Arc::clone(&store),
             spool: spool.clone(),
         };
-        let recorder = Recorder::resume(Live::new(datapath), shelf, identities, settings.rules)?;
+        let recorder = Recorder::resume(
+            Live::new(Arc::clone(&datapath)),
+            shelf,
+            identities,
+            settings.rules,
+        )?;
         let written = recorder.written_epoch();
         let owner = Owner {
             account_id: settings.records.account_id,
@@ -205,11 +219,14 @@ impl Work {
         let configured = settings.logs;
         let logs = FlowLogs::resume(store, spool, bytes, owner, configured, written, on_finished)?;
         let work = Self {
+            datapath,
             recorder,
             logs,
+            counting: Mutex::new(()),
             spooled: Notify::new(),
             is_failing: AtomicBool::new(false),
         };
+        work.count_services()?;
         let prepared = prepared.map_err(FlowLogError::from);
         work.log(prepared.and_then(|()| work.recorder.catch_up()));
         work.spooled.notify_one();
@@ -220,6 +237,15 @@ impl Work {
     fn delivered(&self) -> Vec<DeliveredLog> {
         let states = self.logs.describe();
         states.iter().map(|state| delivered(&state.log)).collect()
+    }
+
+    /// Lets the programs count what the logs in force include.
+    fn count_services(&self) -> Result<(), FlowLogError> {
+        // Of two calls, the one that reads later writes later. The logs may be busy with a slow
+        // disk, for which the data plane does not wait.
+        let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let services = self.logs.services();
+        Ok(datapath::lock(&self.datapath).set_services(&services)?)
     }
 
     /// Logs where failing begins and ends.

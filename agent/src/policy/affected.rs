@@ -172,7 +172,8 @@ impl PolicyChange {
     /// pass without an entry and belong to no flow, as one-way ICMP, are not asked for.
     fn cut_row(&self, pair: &Pair, key: &FlowKey) -> Option<Direction> {
         let row = kind::of_row(key.kind)?;
-        if row.action != Action::Accepted || pair.new.audits() {
+        let is_filtered = row.action == Action::Accepted && row.service.is_none();
+        if !is_filtered || pair.new.audits() {
             return None;
         }
         let own = row.direction;

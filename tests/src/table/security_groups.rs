@@ -290,6 +290,7 @@ fn several_enis() -> Vec<Case> {
         direction,
         action: Action::Rejected,
         drop_reason: Some(super::DropReason::NoRule),
+        service: None,
         ports,
         count,
     };
