@@ -6,8 +6,8 @@
 
 mod edges;
 mod edges_fabric;
+mod flow_logs;
 mod flowlog;
-mod flowlog_logs;
 mod flows;
 mod ground;
 mod kills;
