@@ -146,10 +146,8 @@ fn uploads_wait_for_a_server_that_is_down_and_other_logs_go_on() {
         [flow_logs.upload]\n\
         url = \"file:///run/copy\"\n";
     let (host, server, client) = host("waiting", &format!("{TO_SERVER}{other}"));
-    for address in server.addresses() {
-        let at = SocketAddr::new(address, OPEN_PORT);
-        talk::udp(&client.netns, &server.netns, at, 100, PATIENCE).unwrap();
-    }
+    let at = SocketAddr::new(server.ipv4.into(), OPEN_PORT);
+    talk::tcp(&client.netns, &server.netns, at, PATIENCE).unwrap();
     let uploads = |log: &FlowLogDescription| log.upload.clone().unwrap();
     until(&host, "one waits, one goes on", |logs| {
         let [waiting, going] = [uploads(&logs[0]), uploads(&logs[1])];
