@@ -104,10 +104,11 @@ fn a_second_agent_and_another_format_are_refused() {
         .unwrap();
     drop(store);
     let error = Store::open(dir.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("has format 2, this agent reads 1; run the version"),
-        "{error}"
+    let expected = format!(
+        "has format {}, this agent reads {FORMAT_VERSION}; run the version",
+        FORMAT_VERSION + 1
     );
+    assert!(error.contains(&expected), "{error}");
 }
 
 #[test]
