@@ -1,4 +1,5 @@
-//! `cargo xtask build`: compiles the kernel programs, then the agent with their object inside it.
+//! `cargo xtask build`: compiles the kernel programs, the agent with their object inside it, and the
+//! program that answers `branchline flows query`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ pub(crate) const EBPF_FLAGS: &str =
 /// Tells tests, demo and bench which agent to start; `tests/src/host.rs` reads it.
 pub(crate) const AGENT_VARIABLE: &str = "BRANCHLINE_BIN";
 
-/// Compile the eBPF programs and the agent with them inside it
+/// Compile the eBPF programs, the agent with them inside it, and branchline-query
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Optimise the agent (the eBPF programs always are)
+    /// Optimise agent and query (the eBPF programs always are)
     #[arg(long)]
     release: bool,
 }
@@ -46,6 +47,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "build",
         &format!("agent in {}", workspace::relative(&agent).display()),
     );
+    let query = query(args.release)?;
+    say(
+        "build",
+        &format!("query in {}", workspace::relative(&query).display()),
+    );
     Ok(())
 }
 
@@ -55,14 +61,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// See [`run`].
 pub(crate) fn agent(release: bool) -> Result<PathBuf> {
     object()?;
+    program("branchline", release)
+}
+
+/// Builds the program that answers `branchline flows query`, beside the agent; returns its path.
+///
+/// # Errors
+/// It does not compile, or the kernel programs are not compiled yet.
+pub(crate) fn query(release: bool) -> Result<PathBuf> {
+    program("branchline-query", release)
+}
+
+/// Builds the program of the package that has its name.
+fn program(name: &str, release: bool) -> Result<PathBuf> {
     let mut cargo = process::cargo("build");
-    cargo.args(["--package", "branchline", "--bin", "branchline"]);
+    cargo.args(["--package", name, "--bin", name]);
     if release {
         cargo.arg("--release");
     }
     let mut built = executables(&mut cargo)?;
-    let agent = built.pop().context("cargo built no agent")?;
-    Ok(agent.path)
+    let built = built
+        .pop()
+        .with_context(|| format!("cargo built no {name}"))?;
+    Ok(built.path)
 }
 
 /// Compiles the kernel programs to `target/bpf/branchline.o`, which keeps its time stamp if nothing changed.
