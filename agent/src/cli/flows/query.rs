@@ -39,8 +39,6 @@ pub struct QueryArguments {
     /// Seen before this time, written as for --since.
     #[arg(long, value_name = "TIME")]
     pub until: Option<Moment>,
-    #[command(flatten)]
-    filter: FilterArguments,
     /// Answer this SQL query over the table `flows`, which has the rows that the other options choose.
     #[arg(long, value_name = "QUERY")]
     pub sql: Option<String>,
@@ -53,6 +51,8 @@ pub struct QueryArguments {
     /// Print comma-separated values below a line of names.
     #[arg(long)]
     pub csv: bool,
+    #[command(flatten)]
+    filter: FilterArguments,
 }
 
 const EXAMPLES: &str = "\
