@@ -232,7 +232,7 @@ impl FlowRecordConfig {
                 "write 12 digits in quotes",
             ));
         }
-        word(&field("region"), Some(&self.region))?;
+        check_region(&field("region"), &self.region)?;
         word(&field("az_id"), self.az_id.as_ref())?;
         word(&field("instance_id"), self.instance_id.as_ref())?;
         word(&field("host_id"), self.host_id.as_ref())?;
@@ -298,6 +298,19 @@ impl LocalConfig {
 }
 
 /// What stands in a row or a file name must be one word of it.
+/// A region names a folder, and stands between underscores in a file's name.
+fn check_region(field: &str, region: &str) -> Result<(), FieldError> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if (1..=64).contains(&region.len()) && region.bytes().all(is_allowed) {
+        return Ok(());
+    }
+    Err(FieldError::new(
+        field,
+        format!("{region:?} is no region"),
+        "write 1 to 64 letters, digits or dashes, as eu-west-1",
+    ))
+}
+
 fn word(field: &str, value: Option<&String>) -> Result<(), FieldError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     match value {

@@ -102,9 +102,9 @@ fn bad_values_name_field_and_fix() {
             "expected a string",
         ),
         (
-            "flow_records.region = 'eu west'",
+            "flow_records.region = 'eu_west'",
             "flow_records.region",
-            "write letters",
+            "write 1 to 64 letters",
         ),
         (
             "flow_records.spool_max_bytes = 1",

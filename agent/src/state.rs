@@ -17,7 +17,7 @@ use crate::provider::Eni;
 use crate::spec::{TaskId, TaskSpec};
 
 /// Version of what the tables hold; a store of another one is refused.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 
 /// Name of the file in `state_dir`.
 const FILE: &str = "state.redb";

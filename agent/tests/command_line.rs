@@ -28,7 +28,7 @@ use branchline::spec::{TaskId, TaskSpec};
 use branchline_common::account::Traffic;
 use branchline_common::flow::{FlowKey, kind, mapped};
 use branchline_common::maps::Row;
-use branchline_common::verdict::{Action, Direction};
+use branchline_common::verdict::{Direction, DropReason};
 use nix::sched::{CloneFlags, unshare};
 
 /// Says yes to every task and puts it into `netns`.
@@ -210,7 +210,7 @@ impl Source for Growing {
             remote_port: 4711,
             eni: 3,
             protocol: 6,
-            kind: kind::row(Direction::Ingress, Action::Rejected),
+            kind: kind::rejected(Direction::Ingress, DropReason::NoRule),
         };
         let packets = u64::from(self.0.load(Ordering::SeqCst));
         let traffic = Traffic {
@@ -338,7 +338,7 @@ web   tcp 10.0.2.7:4711 → 10.0.1.5:22  REJECT  60      0        1         0
     let lines = BufReader::new(tail.stdout.take().unwrap()).lines().take(2);
     let lines: Vec<_> = lines.map(Result::unwrap).collect();
     assert!(lines[0].starts_with("TIME (UTC)"), "{lines:?}");
-    let says = "ingress    tcp 10.0.2.7:4711 → 10.0.1.5:22  REJECTED 1 pkt 60 B";
+    let says = "ingress    tcp 10.0.2.7:4711 → 10.0.1.5:22  REJECTED 1 pkt 60 B, no-rule";
     assert!(lines[1].ends_with(says), "{lines:?}");
     let ended = tail.wait_with_output().unwrap();
     assert_eq!(

@@ -5,31 +5,30 @@ use crate::{
     headers::{icmp, protocol, udp},
     maps::{Eni, is_same},
     parse::{Fragment, Packet},
-    verdict::Direction,
+    verdict::{Direction, Service},
 };
 
-/// A service of the VPC that lives at a link-local address, or at `fd00:ec2::` for IPv6.
+/// What lives at a link-local address, or at `fd00:ec2::` for IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Instance metadata.
-    Imds,
-    /// The resolver, which counts on port 53 only.
-    Resolver,
-    /// Time sync, task metadata or licence activation.
+pub enum Reserved {
+    /// Instance metadata, time sync, or the resolver, which counts on port 53 only.
+    Service(Service),
+    /// Task metadata or licence activation.
     Other,
 }
 
-/// The service at `peer`, if there is one (`spec/security-groups.md` section 2).
+/// What lives at `peer`, if anything does (`spec/security-groups.md` section 2).
 #[must_use]
 #[inline(always)]
-pub const fn service(peer: &Address) -> Option<Service> {
+pub const fn reserved(peer: &Address) -> Option<Reserved> {
     const EC2: u64 = u64::from_ne_bytes([0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0]);
     let (high, low) = halves(peer);
     if high == EC2 {
         return match u64::from_be(low) {
-            0x0254 => Some(Service::Imds),
-            0x0253 => Some(Service::Resolver),
-            0x0123 | 0x0250 => Some(Service::Other),
+            0x0254 => Some(METADATA),
+            0x0253 => Some(DNS),
+            0x0123 => Some(TIME_SYNC),
+            0x0250 => Some(Reserved::Other),
             _ => None,
         };
     }
@@ -37,16 +36,21 @@ pub const fn service(peer: &Address) -> Option<Service> {
         return None;
     }
     match low {
-        LOCAL_IMDS => Some(Service::Imds),
-        LOCAL_RESOLVER => Some(Service::Resolver),
-        TIME_SYNC | TASK_METADATA | ACTIVATION | ACTIVATION_2 => Some(Service::Other),
+        LOCAL_IMDS => Some(METADATA),
+        LOCAL_RESOLVER => Some(DNS),
+        LOCAL_TIME_SYNC => Some(TIME_SYNC),
+        TASK_METADATA | ACTIVATION | ACTIVATION_2 => Some(Reserved::Other),
         _ => None,
     }
 }
 
+const METADATA: Reserved = Reserved::Service(Service::Metadata);
+const DNS: Reserved = Reserved::Service(Service::Dns);
+const TIME_SYNC: Reserved = Reserved::Service(Service::TimeSync);
+
 const LOCAL_IMDS: u64 = low_half([169, 254, 169, 254]);
 const LOCAL_RESOLVER: u64 = low_half([169, 254, 169, 253]);
-const TIME_SYNC: u64 = low_half([169, 254, 169, 123]);
+const LOCAL_TIME_SYNC: u64 = low_half([169, 254, 169, 123]);
 const TASK_METADATA: u64 = low_half([169, 254, 170, 2]);
 const ACTIVATION: u64 = low_half([169, 254, 169, 250]);
 const ACTIVATION_2: u64 = low_half([169, 254, 169, 251]);
@@ -116,6 +120,19 @@ pub const fn is_resolver(eni: &Eni, peer: &Address) -> bool {
     is_same(peer, first) || is_same(peer, second) || is_same(peer, third) || is_same(peer, fourth)
 }
 
+/// The service at `peer` for which an exempt packet that is no DHCP passes, if it is one that flow
+/// logs know.
+#[must_use]
+#[inline(always)]
+pub const fn service(eni: &Eni, peer: &Address) -> Option<Service> {
+    match reserved(peer) {
+        Some(Reserved::Service(service)) => Some(service),
+        Some(Reserved::Other) => None,
+        None if is_resolver(eni, peer) => Some(Service::Dns),
+        None => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,20 +146,21 @@ mod tests {
             address
         };
         let rows = [
-            (ec2([0x02, 0x54]), Some(Service::Imds)),
-            (mapped([169, 254, 169, 254]), Some(Service::Imds)),
-            (ec2([0x02, 0x53]), Some(Service::Resolver)),
-            (mapped([169, 254, 169, 253]), Some(Service::Resolver)),
-            (ec2([0x01, 0x23]), Some(Service::Other)),
-            (mapped([169, 254, 170, 2]), Some(Service::Other)),
-            (mapped([169, 254, 169, 123]), Some(Service::Other)),
+            (ec2([0x02, 0x54]), Some(METADATA)),
+            (mapped([169, 254, 169, 254]), Some(METADATA)),
+            (ec2([0x02, 0x53]), Some(DNS)),
+            (mapped([169, 254, 169, 253]), Some(DNS)),
+            (ec2([0x01, 0x23]), Some(TIME_SYNC)),
+            (ec2([0x02, 0x50]), Some(Reserved::Other)),
+            (mapped([169, 254, 170, 2]), Some(Reserved::Other)),
+            (mapped([169, 254, 169, 123]), Some(TIME_SYNC)),
             (mapped([169, 254, 169, 1]), None),
             (mapped([169, 253, 169, 254]), None),
             (ec2([0x03, 0x54]), None),
             ([0; 16], None),
         ];
         for (address, expected) in rows {
-            assert_eq!(service(&address), expected, "{address:?}");
+            assert_eq!(reserved(&address), expected, "{address:?}");
         }
     }
 

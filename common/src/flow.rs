@@ -66,20 +66,53 @@ pub const fn joined((high, low): (u64, u64)) -> Address {
 /// What the entry behind a [`FlowKey`] is: a connection, a row of packets that belong to none, or
 /// a fragmented datagram.
 pub mod kind {
-    use crate::verdict::{Action, Direction};
+    use crate::verdict::{Action, Direction, DropReason, Service};
 
     /// A tracked connection, both directions.
     pub const CONNECTION: u8 = 0;
     const ROW: u8 = 0x80;
     const FRAGMENT: u8 = 0x40;
     const ACTION_SHIFT: u8 = 1;
+    const CODE_SHIFT: u8 = 3;
+    const CODE: u8 = 7;
     const EGRESS: u8 = 0x01;
+    /// What a reason's code is less than its number: the logged ones follow on one another, and 0
+    /// is no reason, as in rows of programs that told none.
+    const REASON_BASE: u8 = DropReason::NoRule as u8 - 1;
 
-    /// The kind of a row of packets of one direction with one action.
+    /// What the packets of a row have in common besides their ends.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct RowKind {
+        /// Their direction.
+        pub direction: Direction,
+        /// What became of them.
+        pub action: Action,
+        /// Why they were rejected; `None` for others.
+        pub drop_reason: Option<DropReason>,
+        /// The service that they passed as exempt for; `None` for others.
+        pub service: Option<Service>,
+    }
+
+    /// The kind of a row of packets of one direction with one action, of which no more is told.
     #[must_use]
     #[inline(always)]
     pub const fn row(direction: Direction, action: Action) -> u8 {
         ROW | direction as u8 | (action as u8) << ACTION_SHIFT
+    }
+
+    /// The kind of a row of packets that were rejected for a reason that is logged.
+    #[must_use]
+    #[inline(always)]
+    pub const fn rejected(direction: Direction, reason: DropReason) -> u8 {
+        let code = (reason as u8).wrapping_sub(REASON_BASE) & CODE;
+        row(direction, Action::Rejected) | code << CODE_SHIFT
+    }
+
+    /// The kind of a row of exempt packets of a service.
+    #[must_use]
+    #[inline(always)]
+    pub const fn service(direction: Direction, service: Service) -> u8 {
+        row(direction, Action::Accepted) | (service as u8) << CODE_SHIFT
     }
 
     /// The kind of a fragmented datagram.
@@ -89,18 +122,29 @@ pub mod kind {
         FRAGMENT | direction as u8
     }
 
-    /// Direction and action of a row's kind; `None` for any other.
+    /// What a row's kind says; `None` for any other.
     #[must_use]
-    pub const fn of_row(kind: u8) -> Option<(Direction, Action)> {
+    pub fn of_row(kind: u8) -> Option<RowKind> {
         if kind & ROW == 0 {
             return None;
         }
-        let action = match kind >> ACTION_SHIFT & 3 {
-            0 => Action::Accepted,
-            1 => Action::Rejected,
-            _ => Action::Audited,
+        let code = kind >> CODE_SHIFT & CODE;
+        let (action, drop_reason, service) = match kind >> ACTION_SHIFT & 3 {
+            0 => (Action::Accepted, None, Service::from_number(code)),
+            1 => (Action::Rejected, reason(code), None),
+            _ => (Action::Audited, None, None),
         };
-        Some((Direction::from_byte(kind & EGRESS), action))
+        Some(RowKind {
+            direction: Direction::from_byte(kind & EGRESS),
+            action,
+            drop_reason,
+            service,
+        })
+    }
+
+    fn reason(code: u8) -> Option<DropReason> {
+        let reason = DropReason::from_number(code + REASON_BASE);
+        reason.filter(|reason| reason.is_logged())
     }
 }
 
@@ -257,4 +301,51 @@ const fn icmp_ports(packet: &Packet, direction: Direction) -> Option<Ports> {
         }
         None => (0, 0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Action, DropReason, Service};
+
+    #[test]
+    fn a_rows_kind_tells_direction_action_logged_reason_and_service() {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for reason in DropReason::ALL.into_iter().filter(|one| one.is_logged()) {
+                let expected = kind::RowKind {
+                    direction,
+                    action: Action::Rejected,
+                    drop_reason: Some(reason),
+                    service: None,
+                };
+                assert_eq!(
+                    kind::of_row(kind::rejected(direction, reason)),
+                    Some(expected)
+                );
+            }
+            for service in Service::ALL {
+                let expected = kind::RowKind {
+                    direction,
+                    action: Action::Accepted,
+                    drop_reason: None,
+                    service: Some(service),
+                };
+                assert_eq!(
+                    kind::of_row(kind::service(direction, service)),
+                    Some(expected)
+                );
+            }
+            for action in [Action::Accepted, Action::Rejected, Action::Audited] {
+                let expected = kind::RowKind {
+                    direction,
+                    action,
+                    drop_reason: None,
+                    service: None,
+                };
+                assert_eq!(kind::of_row(kind::row(direction, action)), Some(expected));
+            }
+        }
+        assert_eq!(kind::of_row(kind::CONNECTION), None);
+        assert_eq!(kind::of_row(kind::fragment(Direction::Egress)), None);
+    }
 }

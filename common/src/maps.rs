@@ -117,12 +117,24 @@ pub struct Control {
 
 /// Bits of [`Control::flags`].
 pub mod control {
+    use crate::verdict::Service;
+
     /// Log every dropped packet.
     pub const LOG_DROPS: u32 = 1;
     /// Refuse TCP flows that do not start with a SYN.
     pub const TCP_STRICT: u32 = 2;
     /// There are peers whose flows are always tracked.
     pub const AUTO_TRACK: u32 = 4;
+    /// The bits of every [`service`].
+    pub const SERVICES: u32 =
+        service(Service::Dns) | service(Service::Metadata) | service(Service::TimeSync);
+
+    /// Count the packets of a service in rows of its own.
+    #[must_use]
+    #[inline(always)]
+    pub const fn service(service: Service) -> u32 {
+        AUTO_TRACK << service as u32
+    }
 }
 
 /// An ENI as the programs see it.

@@ -9,17 +9,17 @@ use crate::{
     account::{Segments, Traffic},
     admission::{DENIED, Question, UNTRACKED, ask},
     conntrack::{self, Opening, State, Tracking, is_bare_syn, timeout},
-    exempt::{Service, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, service},
+    exempt::{Reserved, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, reserved, service},
     flow::{
-        FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error, joined, kind,
-        mapped, ports,
+        Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error,
+        joined, kind, mapped, ports,
     },
     headers::{arp, ethernet, icmp, protocol, tcp},
-    maps::{Eni, FragmentFate, eni, fate, is_same},
+    maps::{Eni, FragmentFate, control, eni, fate, is_same},
     parse::{self, Bytes, Ethernet, Fragment, Packet},
     policy::{AUDITED, Policies, rule_port},
     sequence::{self, Windows},
-    verdict::{Action, Direction, DropReason, Verdict},
+    verdict::{Action, Direction, DropReason, Service, Verdict},
 };
 
 /// Where packets are judged: an ENI, a direction, a moment.
@@ -44,6 +44,20 @@ pub struct Hook<'a> {
     pub has_auto_track: bool,
     /// Ticks for which a first fragment is remembered.
     pub fragment_ticks: u32,
+    /// Bits of [`control::SERVICES`]: whose exempt packets are counted.
+    pub services: u32,
+}
+
+impl Hook<'_> {
+    /// The service that an exempt packet of `peer` is counted for; `None` if it is not counted.
+    #[inline(always)]
+    fn counted_service(&self, peer: &Address) -> Option<Service> {
+        if self.services == 0 {
+            return None;
+        }
+        let service = service(self.eni, peer)?;
+        (self.services & control::service(service) != 0).then_some(service)
+    }
 }
 
 /// Room for a packet and its key, which a kernel program's stack does not have.
@@ -167,7 +181,7 @@ enum Outcome<E> {
     Allowed,
     /// Allowed without a connection, by audit mode.
     Audited,
-    /// Never filtered, never counted.
+    /// Never filtered; counted for a service only that a flow log includes.
     Exempt,
 }
 
@@ -209,8 +223,10 @@ fn inspect<T: Tables>(
     let key = &mut room.key;
     *key = FlowKey::connection(packet, hook.direction, hook.slot);
     let standing = standing(hook, packet, key);
-    if standing == Standing::Blocked {
-        return Err(DropReason::Imds);
+    match standing {
+        Standing::Blocked => return Err(DropReason::Imds),
+        Standing::Dhcp => return Ok(Verdict::Exempt),
+        Standing::Ordinary | Standing::Exempt | Standing::Foreign => {}
     }
     if is_neighbour(packet) {
         return judge_neighbour(hook, frame, packet).map(|()| Verdict::Exempt);
@@ -228,22 +244,26 @@ fn inspect<T: Tables>(
         &mut row,
         (standing, &traffic),
     );
-    let action = match outcome {
+    let kind = match outcome {
         Ok(Outcome::Tracked(entry)) => {
             tables.count(entry, hook, &traffic);
             return Ok(Verdict::Allow);
         }
         Ok(Outcome::Counted) => return Ok(Verdict::Allow),
-        Ok(Outcome::Exempt) => return Ok(Verdict::Exempt),
+        Ok(Outcome::Exempt) => match hook.counted_service(&key.remote) {
+            Some(service) => kind::service(hook.direction, service),
+            None => return Ok(Verdict::Exempt),
+        },
         Err(reason) if !reason.is_logged() => return Err(reason),
-        Ok(Outcome::Allowed) => Action::Accepted,
-        Ok(Outcome::Audited) => Action::Audited,
-        Err(_) => Action::Rejected,
+        Ok(Outcome::Allowed) => kind::row(hook.direction, Action::Accepted),
+        Ok(Outcome::Audited) => kind::row(hook.direction, Action::Audited),
+        Err(reason) => kind::rejected(hook.direction, reason),
     };
-    key.change(kind::row(hook.direction, action), row);
+    key.change(kind, row);
     tables.count_row(key, hook, &traffic);
     match outcome {
         Err(reason) => Err(reason),
+        Ok(Outcome::Exempt) => Ok(Verdict::Exempt),
         Ok(_) => Ok(Verdict::Allow),
     }
 }
@@ -264,10 +284,8 @@ fn judge<T: Tables>(
     row: &mut Ports,
     (standing, traffic): (Standing, &Traffic),
 ) -> Result<Outcome<T::Entry>, DropReason> {
-    match standing {
-        Standing::Dhcp => return Ok(Outcome::Exempt),
-        Standing::Foreign => return Err(foreign(hook.direction)),
-        Standing::Ordinary | Standing::Exempt | Standing::Blocked => {}
+    if standing == Standing::Foreign {
+        return Err(foreign(hook.direction));
     }
     let outcome = match (standing == Standing::Exempt, packet.fragment) {
         (true, Fragment::Later) => return Ok(Outcome::Exempt),
@@ -310,8 +328,8 @@ enum Standing {
 #[inline(always)]
 fn standing(hook: &Hook<'_>, packet: &Packet, key: &FlowKey) -> Standing {
     let (eni, direction) = (hook.eni, hook.direction);
-    let found = service(&key.remote);
-    if eni.has(eni::BLOCK_IMDS) && matches!(found, Some(Service::Imds)) {
+    let found = reserved(&key.remote);
+    if eni.has(eni::BLOCK_IMDS) && matches!(found, Some(Reserved::Service(Service::Metadata))) {
         return Standing::Blocked;
     }
     if is_dhcp(eni, packet, direction) {
@@ -323,8 +341,8 @@ fn standing(hook: &Hook<'_>, packet: &Packet, key: &FlowKey) -> Standing {
     let (_, peer_port) = ports(packet, direction);
     let is_dns = is_dns(key.protocol, peer_port);
     let is_exempt = match found {
-        Some(Service::Imds | Service::Other) => true,
-        Some(Service::Resolver) => is_dns,
+        Some(Reserved::Service(Service::Dns)) => is_dns,
+        Some(Reserved::Service(Service::Metadata | Service::TimeSync) | Reserved::Other) => true,
         None => is_router(eni, &key.remote) || (is_dns && is_resolver(eni, &key.remote)),
     };
     if is_exempt {

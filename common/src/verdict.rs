@@ -53,7 +53,8 @@ impl Direction {
 pub enum Verdict {
     /// Passes and is recorded as ACCEPT.
     Allow,
-    /// Passes unfiltered and unrecorded: one of the services that security groups never filter.
+    /// Passes unfiltered: one of the services that security groups never filter. Unrecorded too,
+    /// but for a [`Service`] that a flow log includes.
     Exempt,
     /// Does not pass.
     Deny(DropReason),
@@ -69,6 +70,37 @@ pub enum Action {
     Rejected = 1,
     /// They passed because a group is in audit mode; otherwise they would not have.
     Audited = 2,
+}
+
+/// A service of the VPC that no security group filters and that flow logs leave out unless they are
+/// told to include it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "user",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "kebab-case")
+)]
+#[repr(u8)]
+pub enum Service {
+    /// The VPC's resolver.
+    Dns = 1,
+    /// Instance metadata.
+    Metadata = 2,
+    /// Time sync.
+    TimeSync = 3,
+}
+
+impl Service {
+    /// Every service, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Dns, Self::Metadata, Self::TimeSync];
+
+    /// The service of a number; `None` for a number that none has.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|service| *service as u8 == number)
+    }
 }
 
 /// Why a packet does not pass. Its number is its index in the drop counters.

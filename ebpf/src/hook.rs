@@ -83,6 +83,7 @@ fn at<'a>(control: &Control, eni: &'a Eni, slot: u32, direction: Direction) -> H
         tcp_strict: control.flags & control::TCP_STRICT != 0,
         has_auto_track: control.flags & control::AUTO_TRACK != 0,
         fragment_ticks: control.fragment_ticks,
+        services: control.flags & control::SERVICES,
     }
 }
 

@@ -7,8 +7,8 @@ use branchline_common::{
     account::Segments,
     conntrack::{State, default_timeouts},
     flow::{Address, NO_ADDRESS, mapped},
-    maps::{Eni, eni},
-    verdict::{Direction, Verdict},
+    maps::{Eni, control, eni},
+    verdict::{Direction, Service, Verdict},
 };
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -180,6 +180,8 @@ pub struct Case {
     pub is_strict: bool,
     /// Most connections; 0 for no bound of the case's own.
     pub max_connections: usize,
+    /// Bits of [`control::SERVICES`]: whose exempt packets are counted.
+    pub services: u32,
     /// Seconds for which a first fragment is remembered.
     pub fragment_seconds: u32,
     /// Peers whose flows are always tracked.
@@ -200,6 +202,7 @@ pub fn case(name: &str, rules: &[&str]) -> Case {
         enis: vec![EniSpec::new(1, rules)],
         is_strict: false,
         max_connections: 0,
+        services: 0,
         fragment_seconds: 30,
         auto_track: Vec::new(),
         steps: Vec::new(),
@@ -353,6 +356,14 @@ impl Case {
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.is_strict = true;
+        self
+    }
+
+    /// Exempt packets of these services are counted.
+    #[must_use]
+    pub fn includes(mut self, services: &[Service]) -> Self {
+        let bits = services.iter().map(|service| control::service(*service));
+        self.services = bits.fold(0, |all, bit| all | bit);
         self
     }
 

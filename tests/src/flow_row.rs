@@ -77,9 +77,29 @@ impl FlowRow {
         let mut rows = Vec::new();
         for path in paths {
             let name = path.display().to_string();
-            rows.extend(read_file(&path).with_context(|| format!("read {name}"))?);
+            let file = File::open(&path).map_err(anyhow::Error::from);
+            let read = file.and_then(Self::read);
+            rows.extend(read.with_context(|| format!("read {name}"))?);
         }
         Ok(rows)
+    }
+
+    /// Every row of one file.
+    ///
+    /// # Errors
+    /// It is not of the format.
+    pub fn read(file: impl Read) -> Result<Vec<Self>> {
+        let mut text = String::new();
+        GzDecoder::new(file).read_to_string(&mut text)?;
+        let rows = text
+            .strip_prefix(HEADER)
+            .and_then(|rest| rest.strip_prefix('\n'))
+            .with_context(|| format!("the first line is not {HEADER:?}"))?;
+        ensure!(
+            rows.is_empty() || rows.ends_with('\n'),
+            "the last line has no end"
+        );
+        rows.lines().map(Self::from_str).collect()
     }
 }
 
@@ -144,20 +164,6 @@ impl FromStr for FlowRow {
         ensure!(row.start <= row.end, "{line:?} ends before it starts");
         Ok(row)
     }
-}
-
-fn read_file(path: &Path) -> Result<Vec<FlowRow>> {
-    let mut text = String::new();
-    GzDecoder::new(File::open(path)?).read_to_string(&mut text)?;
-    let rows = text
-        .strip_prefix(HEADER)
-        .and_then(|rest| rest.strip_prefix('\n'))
-        .with_context(|| format!("the first line is not {HEADER:?}"))?;
-    ensure!(
-        rows.is_empty() || rows.ends_with('\n'),
-        "the last line has no end"
-    );
-    rows.lines().map(FlowRow::from_str).collect()
 }
 
 #[cfg(test)]

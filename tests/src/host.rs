@@ -132,6 +132,19 @@ impl Host {
         }
     }
 
+    /// Starts an agent and kills it with SIGKILL `after` a while, ready or not.
+    ///
+    /// # Errors
+    /// An agent runs, or it cannot be started.
+    pub fn start_and_kill_agent(&self, after: Duration) -> Result<()> {
+        let agent = self.agent();
+        ensure!(agent.is_none(), "{}: the agent runs already", self.name);
+        let mut child = self.spawn_agent()?;
+        thread::sleep(after);
+        end(&mut child);
+        Ok(())
+    }
+
     /// Kills the agent with SIGKILL.
     ///
     /// # Errors
@@ -275,6 +288,7 @@ impl Host {
 
     fn spawn_agent(&self) -> Result<Child> {
         let mut command = Self::agent_command()?;
+        command.envs(self.settings.environment.iter().copied());
         let child = self.run(|| {
             let log = OpenOptions::new()
                 .create(true)

@@ -41,4 +41,6 @@ pub mod wire;
 
 pub mod flow_row;
 
+pub mod s3_server;
+
 pub mod traces;

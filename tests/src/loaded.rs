@@ -261,11 +261,10 @@ impl World for Loaded {
         self.aged = self.datapath.ticks().unwrap();
         self.control(|control| {
             control.epoch = 1;
-            control.flags = if case.is_strict {
-                control::TCP_STRICT
-            } else {
-                0
-            };
+            control.flags = case.services;
+            if case.is_strict {
+                control.flags |= control::TCP_STRICT;
+            }
             control.fragment_ticks = case.fragment_seconds * control.ticks_per_second;
         });
         let networks: Vec<_> = case.auto_track.iter().map(mapped_network).collect();

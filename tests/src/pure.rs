@@ -38,6 +38,7 @@ pub struct Pure {
     is_strict: bool,
     ticks_per_second: u32,
     fragment_ticks: u32,
+    services: u32,
 }
 
 impl Default for Pure {
@@ -63,6 +64,7 @@ impl Pure {
             is_strict: false,
             ticks_per_second,
             fragment_ticks: 0,
+            services: 0,
         }
     }
 
@@ -90,6 +92,7 @@ impl Pure {
             epoch: self.epoch,
             tcp_strict: self.is_strict,
             fragment_ticks: self.fragment_ticks,
+            services: self.services,
         };
         pipeline::run(
             &self.memory,
@@ -155,6 +158,7 @@ impl World for Pure {
     fn set_up(&mut self, case: &Case) {
         *self = Self::new(self.ticks_per_second);
         self.is_strict = case.is_strict;
+        self.services = case.services;
         self.fragment_ticks = case.fragment_seconds * self.ticks_per_second;
         self.memory.max_connections = case.max_connections;
         self.memory.auto_track = case.auto_track.iter().map(mapped_network).collect();

@@ -49,6 +49,10 @@ pub struct Settings {
     pub interval: u64,
     /// Folder of the flow-log files.
     pub flow_log_dir: PathBuf,
+    /// TOML that comes behind the log of `flow_log_dir`: a table of its own or another log.
+    pub more_flow_logs: String,
+    /// Variables that the agent is started with besides this process's.
+    pub environment: Vec<(&'static str, &'static str)>,
     /// Whether host and VPC are linked.
     pub uplink: bool,
     /// Whether tasks reach the outside.
@@ -65,6 +69,8 @@ impl Default for Settings {
         Self {
             interval: 1,
             flow_log_dir: "/run/flows".into(),
+            more_flow_logs: String::new(),
+            environment: Vec::new(),
             uplink: true,
             nat_gateway: true,
             top_level: String::new(),
@@ -80,6 +86,8 @@ impl Settings {
         let Self {
             interval,
             flow_log_dir,
+            more_flow_logs,
+            environment: _,
             uplink,
             nat_gateway,
             top_level,
@@ -94,6 +102,7 @@ impl Settings {
              dir = \"{}\"\n\
              max_aggregation_interval = {interval}\n\
              rotation = {interval}\n\
+             {more_flow_logs}\n\
              [local]\n\
              vpc_file = \"vpc.toml\"\n\
              uplink = {uplink}\n\

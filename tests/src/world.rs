@@ -10,7 +10,7 @@ use branchline_common::{
     maps::{COUNTERS, Row},
     policy::Policy,
     sequence::Windows,
-    verdict::{Action, Direction, Verdict},
+    verdict::{Action, Direction, DropReason, Service, Verdict},
 };
 
 use crate::{
@@ -45,6 +45,10 @@ pub enum Left {
         direction: Direction,
         /// What became of them.
         action: Action,
+        /// Why they were refused, if they were.
+        drop_reason: Option<DropReason>,
+        /// The service that they were exempt for, if they were.
+        service: Option<Service>,
         /// Local and remote.
         ports: (u16, u16),
         /// What it counted.
@@ -99,11 +103,13 @@ impl Tables {
             }
         });
         let rows = self.rows.iter().map(|(key, account)| {
-            let (direction, action) = kind::of_row(key.kind).expect("a row has a row's kind");
+            let row = kind::of_row(key.kind).expect("a row has a row's kind");
             Left::Row {
                 slot: key.eni,
-                direction,
-                action,
+                direction: row.direction,
+                action: row.action,
+                drop_reason: row.drop_reason,
+                service: row.service,
                 ports: (key.local_port, key.remote_port),
                 count: sum(account),
             }
@@ -189,18 +195,42 @@ pub fn accepted(direction: Direction, ports: (u16, u16), count: Count) -> Left {
         slot: 1,
         direction,
         action: Action::Accepted,
+        drop_reason: None,
+        service: None,
         ports,
         count,
     }
 }
 
-/// A row of the first ENI for refused packets.
+/// A row of the first ENI for exempt packets of `service`.
+#[must_use]
+pub fn exempt(service: Service, direction: Direction, ports: (u16, u16), count: Count) -> Left {
+    Left::Row {
+        slot: 1,
+        direction,
+        action: Action::Accepted,
+        drop_reason: None,
+        service: Some(service),
+        ports,
+        count,
+    }
+}
+
+/// A row of the first ENI for packets that no rule allows.
 #[must_use]
 pub fn rejected(direction: Direction, ports: (u16, u16), count: Count) -> Left {
+    refused(DropReason::NoRule, direction, ports, count)
+}
+
+/// A row of the first ENI for packets that were refused for `reason`.
+#[must_use]
+pub fn refused(reason: DropReason, direction: Direction, ports: (u16, u16), count: Count) -> Left {
     Left::Row {
         slot: 1,
         direction,
         action: Action::Rejected,
+        drop_reason: Some(reason),
+        service: None,
         ports,
         count,
     }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::build::{self, EBPF_FLAGS, executables};
-use crate::process::{self, run as run_command};
+use crate::build::{self, EBPF_FLAGS};
+use crate::process::run as run_command;
 use crate::sandbox;
 use crate::setup::{self, Group};
 use crate::toolchain::{self, TARGET};
@@ -36,15 +36,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     sandbox::require_privilege("bench")?;
     setup::ensure(&[Group::Build, Group::Run])?;
-    let agent = build::agent(true)?;
+    let (agent, mut bench) = build::agent_and(true, &["--bench", "programs"])?;
     let object = object()?;
-    let mut cargo = process::cargo("build");
-    cargo.args(["--release", "--package", "branchline-tests"]);
-    cargo.args(["--bench", "programs"]);
-    let bench = executables(&mut cargo)?
-        .pop()
-        .context("cargo built no bench")?;
-    let mut command = sandbox::command(&bench.path);
+    let bench = bench.pop().context("cargo built no bench")?;
+    let mut command = sandbox::command(&bench);
     command
         .env("BRANCHLINE_BENCH_OBJECT", object)
         .env(build::AGENT_VARIABLE, agent)

@@ -42,7 +42,7 @@ pub(crate) struct Executable {
 /// # Errors
 /// Something is missing (see `setup`) or does not compile.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let agent = agent(args.release)?;
+    let (agent, _) = agent_and(args.release, &[])?;
     say(
         "build",
         &format!("agent in {}", workspace::relative(&agent).display()),
@@ -55,13 +55,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds kernel programs and agent; returns the agent's path.
+/// Builds kernel programs, agent, and `others` of the tests' package, as `--test netns`; returns the paths of the agent
+/// and of what else there was to build. One call, as the crates that both need are built twice otherwise: cargo
+/// chooses their features by what it is to build.
 ///
 /// # Errors
 /// See [`run`].
-pub(crate) fn agent(release: bool) -> Result<PathBuf> {
+pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<PathBuf>)> {
     object()?;
-    program("branchline", release)
+    let mut cargo = process::cargo("build");
+    cargo.args(["--package", "branchline", "--bin", "branchline"]);
+    if !others.is_empty() {
+        cargo.args(["--package", "branchline-tests"]).args(others);
+    }
+    if release {
+        cargo.arg("--release");
+    }
+    let mut built = executables(&mut cargo)?;
+    let agent = built
+        .iter()
+        .position(|executable| executable.target == "branchline");
+    let agent = built
+        .swap_remove(agent.context("cargo built no agent")?)
+        .path;
+    // Cargo names the programs that a package's tests may start beside those asked for.
+    built.retain(|executable| others.contains(&executable.target.as_str()));
+    Ok((
+        agent,
+        built
+            .into_iter()
+            .map(|executable| executable.path)
+            .collect(),
+    ))
 }
 
 /// Builds the program that answers `branchline flows query`, beside the agent; returns its path.
@@ -69,22 +94,17 @@ pub(crate) fn agent(release: bool) -> Result<PathBuf> {
 /// # Errors
 /// It does not compile, or the kernel programs are not compiled yet.
 pub(crate) fn query(release: bool) -> Result<PathBuf> {
-    program("branchline-query", release)
-}
-
-/// Builds the program of the package that has its name.
-fn program(name: &str, release: bool) -> Result<PathBuf> {
     let mut cargo = process::cargo("build");
-    cargo.args(["--package", name, "--bin", name]);
+    cargo.args(["--package", QUERY, "--bin", QUERY]);
     if release {
         cargo.arg("--release");
     }
-    let mut built = executables(&mut cargo)?;
-    let built = built
-        .pop()
-        .with_context(|| format!("cargo built no {name}"))?;
-    Ok(built.path)
+    let built = executables(&mut cargo)?.pop();
+    Ok(built.context("cargo built no branchline-query")?.path)
 }
+
+/// Package and name of that program.
+const QUERY: &str = "branchline-query";
 
 /// Compiles the kernel programs to `target/bpf/branchline.o`, which keeps its time stamp if nothing changed.
 ///

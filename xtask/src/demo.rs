@@ -5,8 +5,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::build::{self, executables};
-use crate::process::{self, say};
+use crate::build;
+use crate::process::say;
 use crate::sandbox;
 use crate::setup::{self, Group};
 use crate::workspace;
@@ -23,15 +23,11 @@ pub(crate) struct Args {}
 pub(crate) fn run(_: &Args) -> Result<()> {
     sandbox::require_privilege("the demo")?;
     setup::ensure(&[Group::Build, Group::Run])?;
-    let agent = build::agent(false)?;
-    let mut cargo = process::cargo("build");
-    cargo.args(["--package", "branchline-tests", "--bin", "demo"]);
-    let demo = executables(&mut cargo)?
-        .pop()
-        .context("cargo built no demo")?;
+    let (agent, mut demo) = build::agent_and(false, &["--bin", "demo"])?;
+    let demo = demo.pop().context("cargo built no demo")?;
     say("demo", "in namespaces of its own, of which nothing remains");
     let flows = workspace::target("demo/flows");
-    let status = sandbox::command(&demo.path)
+    let status = sandbox::command(&demo)
         .env(build::AGENT_VARIABLE, &agent)
         .arg(workspace::relative(&flows))
         .current_dir(workspace::root())

@@ -119,7 +119,7 @@ fn pure(args: &Args) -> Result<()> {
 
 /// The tests start the agent's program, which becomes the one beside it.
 fn query(args: &Args) -> Result<()> {
-    let agent = build::agent(false)?;
+    let (agent, _) = build::agent_and(false, &[])?;
     build::query(false)?;
     let mut cargo = process::cargo("test");
     cargo
@@ -144,23 +144,17 @@ fn interop(args: &Args) -> Result<()> {
 fn privileged(tier: Tier, args: &Args) -> Result<()> {
     sandbox::require_privilege(&format!("tier {}", tier.name()))?;
     setup::ensure(&[Group::Build, Group::Run])?;
-    let agent = build::agent(false)?;
-    let mut cargo = process::cargo("test");
-    cargo.args([
-        "--no-run",
-        "--package",
-        "branchline-tests",
-        "--test",
-        tier.name(),
-    ]);
-    if args.long {
-        // Unoptimised, the oracle and the pure core take longer than the kernel.
-        cargo.arg("--release");
+    if tier == Tier::Netns {
+        // For the S3 server.
+        setup::ensure(&[Group::Interop])?;
     }
-    for test in build::tests(&mut cargo)? {
-        let mut command = sandbox::command(&test.path);
+    // Unoptimised, the oracle and the pure core take longer than the kernel.
+    let (agent, tests) = build::agent_and(args.long, &["--test", tier.name()])?;
+    for test in tests {
+        let mut command = sandbox::command(&test);
         command
             .env(build::AGENT_VARIABLE, &agent)
+            .env("BRANCHLINE_VENV", python::venv())
             .current_dir(workspace::root().join("tests"));
         run_tier(tier, with_options(&mut command, args))?;
     }

@@ -36,6 +36,7 @@ use crate::{
     provider::{Eni, Provider},
     state::{Phase, Store, TaskRecord},
     task::{self, Host},
+    upload::Environment,
 };
 
 /// Below `state_dir`, the folder of the spool.
@@ -106,6 +107,7 @@ impl Agent {
                 records: records.clone(),
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
+                environment: Environment::of_process(),
             },
             identities.clone(),
         )
@@ -149,9 +151,9 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Writes the last flow records. Programs, maps and tasks stay.
+    /// Writes the last flow records and uploads what it can in a few seconds. Programs, maps and tasks stay.
     pub(super) async fn stop(&self) -> Result<(), HostError> {
-        self.host.exporter.flush().await?;
+        self.host.exporter.finish().await?;
         Ok(())
     }
 

@@ -31,6 +31,7 @@ use crate::{
     spec::{TaskId, TaskSpec},
     state::{Phase, TaskRecord},
     task::{self, SetUpError},
+    upload::UploadError,
 };
 
 impl Control for Agent {
@@ -122,15 +123,16 @@ impl Control for Agent {
     }
 
     async fn flow_logs(&self) -> Result<FlowLogList, ControlError> {
-        Ok(self.host.exporter.logs().into())
+        Ok(self.describe_flow_logs())
     }
 
     async fn apply_flow_logs(&self, file: FlowLogFile) -> Result<FlowLogList, ControlError> {
         match self.host.exporter.apply(file.flow_logs).await {
-            Ok(()) => Ok(self.host.exporter.logs().into()),
-            Err(FlowLogError::FlowLogs(FlowLogsError::Field(error))) => {
-                Err(ControlError::Invalid(error))
-            }
+            Ok(()) => Ok(self.describe_flow_logs()),
+            Err(
+                FlowLogError::FlowLogs(FlowLogsError::Field(error))
+                | FlowLogError::Upload(UploadError::Field(error)),
+            ) => Err(ControlError::Invalid(error)),
             Err(error) => Err(failed(error)),
         }
     }
@@ -161,7 +163,7 @@ impl Control for Agent {
             conntrack_allowance_exceeded: exceeded,
             network_interfaces: self.eni_counters(&tasks).map_err(failed)?,
             drops,
-            flow_logs: FlowLogList::from(self.host.exporter.logs()).flow_logs,
+            flow_logs: self.describe_flow_logs().flow_logs,
             host_changes: self
                 .host_changes()
                 .map_err(|source| ControlError::Failed { source })?,
@@ -192,6 +194,11 @@ impl Agent {
                  run `branchline task rm {id}` again, and see the agent's log for what is left"
             ))),
         }
+    }
+
+    fn describe_flow_logs(&self) -> FlowLogList {
+        let exporter = &self.host.exporter;
+        FlowLogList::of(exporter.logs(), exporter.uploads())
     }
 
     fn describe(&self, task: &TaskRecord) -> TaskDescription {

@@ -1,8 +1,11 @@
 //! What the API says of flow logs, in the field names of their file. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{FlowLog, LogState};
+use crate::upload::UploadStatus;
 
 /// The body of `POST /v1/flow-logs`, and what a file of flow logs holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,9 @@ pub struct FlowLogDescription {
     /// Why it does not get on, if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What became of its finished files since the agent started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadStatus>,
 }
 
 impl From<LogState> for FlowLogDescription {
@@ -50,14 +56,25 @@ impl From<LogState> for FlowLogDescription {
             skipped_packets: state.totals.skipped_packets,
             waiting_epochs: state.waiting_epochs,
             error: state.error,
+            upload: None,
         }
     }
 }
 
-impl From<Vec<LogState>> for FlowLogList {
-    fn from(states: Vec<LogState>) -> Self {
+impl FlowLogList {
+    /// The logs `states`, each with what `uploads` has of its files.
+    #[must_use]
+    pub fn of(states: Vec<LogState>, uploads: Vec<UploadStatus>) -> Self {
+        let mut uploads: BTreeMap<String, UploadStatus> = uploads
+            .into_iter()
+            .map(|status| (status.flow_log_id.clone(), status))
+            .collect();
+        let describe = |state: LogState| FlowLogDescription {
+            upload: uploads.remove(&state.log.flow_log_id),
+            ..FlowLogDescription::from(state)
+        };
         Self {
-            flow_logs: states.into_iter().map(FlowLogDescription::from).collect(),
+            flow_logs: states.into_iter().map(describe).collect(),
         }
     }
 }

@@ -369,11 +369,14 @@ fn write_out(text: &str) -> Result<(), CommandError> {
         .map_err(CommandError::Print)
 }
 
-/// Logs of level INFO and above, or as the variable RUST_LOG says.
+/// Logs of level INFO and above, or as the variable RUST_LOG says. Each repetition of a request is
+/// none of the agent's news: it says itself when uploads begin and end to fail.
 fn log_to_stderr() {
+    const DEFAULT: &str = "info,object_store=warn";
+    let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .from_env_lossy();
+        .parse_lossy(directives);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

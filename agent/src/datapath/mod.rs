@@ -191,7 +191,7 @@ impl Datapath {
         let old = datapath.control()?;
         datapath.set_control(Control {
             epoch: old.epoch.max(1),
-            flags: old.flags & control::AUTO_TRACK
+            flags: old.flags & (control::AUTO_TRACK | control::SERVICES)
                 | flag(settings.log_drops, control::LOG_DROPS)
                 | flag(settings.tcp_strict, control::TCP_STRICT),
             fragment_ticks: FRAGMENT_SECONDS * ticks,

@@ -2,6 +2,8 @@
 //!
 //! One method for each thing that the agent writes or reads. It decides nothing.
 
+use std::collections::BTreeSet;
+
 use aya::{
     TestRunOptions,
     maps::{Array, MapData, MapError, lpm_trie},
@@ -12,6 +14,7 @@ use branchline_common::{
     fabric::Route,
     flow::{Address, FlowKey},
     maps::{Counters, Endpoint, Eni, Row, SWEEP_KEYS, SweepRequest, branch_hint, control, name},
+    verdict::Service,
 };
 use zerocopy::IntoBytes;
 
@@ -199,6 +202,19 @@ impl Datapath {
         control.flags &= !control::AUTO_TRACK;
         if !networks.is_empty() {
             control.flags |= control::AUTO_TRACK;
+        }
+        self.set_control(control)
+    }
+
+    /// Counts exempt packets of these services and of no others.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_services(&mut self, services: &BTreeSet<Service>) -> Result<(), DatapathError> {
+        let mut control = self.control()?;
+        control.flags &= !control::SERVICES;
+        for service in services {
+            control.flags |= control::service(*service);
         }
         self.set_control(control)
     }

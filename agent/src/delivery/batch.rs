@@ -96,12 +96,14 @@ impl Batch {
             writer,
         } = file;
         // Noted first: what fails from here on is removed with the batch.
+        let place = self.complete.len();
         self.complete.push(publication.clone());
         let finished = writer.finish();
         let file = finished.map_err(failed("write the flow-log file", &publication.path))?;
         ground.sync(&publication.unfinished, &file)?;
         let size = file.metadata();
         let size = size.map_err(failed("read the size of", &publication.unfinished))?;
+        self.complete[place].bytes = size.len();
         self.totals.files += 1;
         self.totals.bytes += size.len();
         Ok(())
@@ -128,6 +130,7 @@ fn publication(shape: &Shape, slot: u64) -> Publication {
     Publication {
         unfinished: path.with_file_name(unfinished),
         path,
+        bytes: 0,
     }
 }
 

@@ -34,6 +34,21 @@ pub enum DeliveryError {
     State(#[from] StateError),
 }
 
+/// A file that has its name and never changes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FinishedFile<'a> {
+    /// Its log.
+    pub flow_log_id: &'a str,
+    /// Its path below the log's folder.
+    pub relative: &'a str,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Who is told of finished files; must return at once. A file may be told of twice, and one that was
+/// named before the agent started is not told of at all.
+pub type OnFinished = Arc<dyn Fn(FinishedFile<'_>) + Send + Sync>;
+
 /// Files and the store. Each call is done or not done, and done for good when it returns.
 pub(super) trait Ground: Send + 'static {
     /// How far a log has come, if it was ever noted.
@@ -66,6 +81,9 @@ pub(super) trait Ground: Send + 'static {
     /// `File`.
     fn name(&self, publication: &Publication) -> Result<(), DeliveryError>;
 
+    /// Tells of a file that has its name.
+    fn tell(&self, file: FinishedFile<'_>);
+
     /// Removes an unfinished file.
     fn discard(&self, path: &Path);
 
@@ -78,15 +96,18 @@ pub(super) trait Ground: Send + 'static {
 
 /// The host's own.
 #[derive(Clone)]
-pub(super) struct OnDisk(pub(super) Arc<Store>);
+pub(super) struct OnDisk {
+    pub(super) store: Arc<Store>,
+    pub(super) on_finished: OnFinished,
+}
 
 impl Ground for OnDisk {
     fn progress(&self, flow_log_id: &str) -> Result<Option<Progress>, DeliveryError> {
-        Ok(self.0.fact(&fact(flow_log_id))?)
+        Ok(self.store.fact(&fact(flow_log_id))?)
     }
 
     fn put_progress(&self, flow_log_id: &str, progress: &Progress) -> Result<(), DeliveryError> {
-        Ok(self.0.put_fact(&fact(flow_log_id), progress)?)
+        Ok(self.store.put_fact(&fact(flow_log_id), progress)?)
     }
 
     fn create(&self, path: &Path) -> Result<File, DeliveryError> {
@@ -101,7 +122,9 @@ impl Ground for OnDisk {
     }
 
     fn name(&self, publication: &Publication) -> Result<(), DeliveryError> {
-        let Publication { unfinished, path } = publication;
+        let Publication {
+            unfinished, path, ..
+        } = publication;
         match fs::rename(unfinished, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed.map_err(failed("name the flow-log file", path))?,
@@ -110,6 +133,10 @@ impl Ground for OnDisk {
         File::open(dir)
             .and_then(|dir| dir.sync_all())
             .map_err(failed("write to disk the folder", dir))
+    }
+
+    fn tell(&self, file: FinishedFile<'_>) {
+        (self.on_finished)(file);
     }
 
     fn discard(&self, path: &Path) {

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Shape};
-use super::ground::{DeliveryError, Ground};
-use super::progress::{Progress, Totals};
+use super::ground::{DeliveryError, FinishedFile, Ground};
+use super::progress::{Progress, Publication, Totals};
 use super::spec::FlowLog;
 use super::windows::{Closed, Windows};
 use crate::flow_log::{Format, Layout, rows};
@@ -153,7 +153,8 @@ impl<G: Ground> Delivery<G> {
         for report in epoch.into_iter().flat_map(|epoch| &epoch.reports) {
             let traffic_type = self.log.traffic_type;
             let flows = report.flows.iter();
-            let shown = flows.filter(|(tuple, _)| traffic_type.shows(tuple.action));
+            let shown = flows
+                .filter(|(tuple, _)| self.log.includes(tuple) && traffic_type.shows(tuple.action));
             let packets =
                 report.skipped_packets + shown.map(|(_, counts)| counts.packets).sum::<u64>();
             if self.log.covers(&report.interface) && packets > 0 {
@@ -175,14 +176,12 @@ impl<G: Ground> Delivery<G> {
             next_sequence: self.progress.next_sequence,
             told: Vec::new(),
         });
-        let own = Epoch {
-            reports: epoch
-                .reports
-                .into_iter()
-                .filter(|report| self.log.covers(&report.interface))
-                .collect(),
-            ..epoch
-        };
+        let mut own = epoch;
+        own.reports
+            .retain(|report| self.log.covers(&report.interface));
+        for report in &mut own.reports {
+            report.flows.retain(|(tuple, _)| self.log.includes(tuple));
+        }
         for closed in self.windows.add(own) {
             self.write(closed)?;
         }
@@ -249,12 +248,25 @@ impl<G: Ground> Delivery<G> {
         }
         for publication in &self.progress.publishing {
             self.ground.name(publication)?;
+            self.tell(publication);
         }
         let mut progress = self.progress.clone();
         progress.publishing.clear();
         self.ground.put_progress(&self.log.flow_log_id, &progress)?;
         self.progress = progress;
         Ok(())
+    }
+
+    fn tell(&self, publication: &Publication) {
+        // One that an earlier configuration had put elsewhere is not in this log's folder.
+        let relative = publication.path.strip_prefix(&self.log.dir).ok();
+        if let Some(relative) = relative.and_then(|path| path.to_str()) {
+            self.ground.tell(FinishedFile {
+                flow_log_id: &self.log.flow_log_id,
+                relative,
+                bytes: publication.bytes,
+            });
+        }
     }
 
     fn or_again(&mut self, result: Result<(), DeliveryError>) -> Result<(), DeliveryError> {

@@ -2,19 +2,21 @@
 //! real.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::Mutex;
 
+use branchline_common::verdict::Service;
 use flate2::read::GzDecoder;
 
 use super::*;
-use crate::delivery::ground::OnDisk;
+use crate::delivery::ground::{FinishedFile, OnDisk};
 use crate::delivery::progress::Publication;
-use crate::delivery::test_epochs::{ENI, epoch};
+use crate::delivery::test_epochs::{ENI, counts, epoch, tuple};
 use crate::flow_log::TrafficType;
+use crate::flows::FlowTuple;
 use crate::state::Store;
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
@@ -60,6 +62,10 @@ impl Ground for Faulty {
         self.step(|| self.disk.name(publication))
     }
 
+    fn tell(&self, file: FinishedFile<'_>) {
+        self.disk.tell(file);
+    }
+
     fn discard(&self, path: &Path) {
         // A killed agent discards nothing.
         if !self.fuse.is_stopped() {
@@ -79,6 +85,8 @@ struct Host {
     store: Arc<Store>,
     fuse: Arc<Fuse>,
     log: FlowLog,
+    /// Files that uploads know of: found at an agent's start, or told of since.
+    known: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Host {
@@ -94,12 +102,27 @@ impl Host {
             log: log(own),
             _dir: dir,
             fuse: Arc::new(fuse),
+            known: Arc::default(),
         }
     }
 
     fn try_start(&self) -> Result<Delivery<Faulty>, DeliveryError> {
+        let found = files(&self.log.dir).into_iter();
+        let found = found.filter(|path| is_named(path));
+        self.known.lock().unwrap().extend(found);
+        let (known, dir) = (Arc::clone(&self.known), self.log.dir.clone());
+        let id = self.log.flow_log_id.clone();
+        let disk = OnDisk {
+            store: Arc::clone(&self.store),
+            on_finished: Arc::new(move |file| {
+                let path = dir.join(file.relative);
+                let size = fs::metadata(&path).unwrap().len();
+                assert_eq!((file.flow_log_id, file.bytes), (id.as_str(), size));
+                known.lock().unwrap().insert(path);
+            }),
+        };
         let ground = Faulty {
-            disk: OnDisk(Arc::clone(&self.store)),
+            disk,
             fuse: Arc::clone(&self.fuse),
         };
         let owner = Owner {
@@ -192,6 +215,8 @@ fn each_packet_is_in_one_file_whatever_step_fails_or_is_the_last() {
             let expected: u64 = (1..=EPOCHS).map(packets).sum();
             assert_eq!(total, expected, "{fault:?} at step {at}: {:?}", host.rows());
             assert_eq!(delivery.first_unpublished(), EPOCHS + 1);
+            let written: BTreeSet<PathBuf> = files(&host.log.dir).into_iter().collect();
+            assert_eq!(*host.known.lock().unwrap(), written, "{fault:?} at {at}");
             if !host.fuse.has_burnt() {
                 steps = at;
                 break;
@@ -277,6 +302,77 @@ fn a_log_takes_only_the_enis_and_actions_that_it_is_for() {
     rejects.deliver(&mut delivery, 3);
     delivery.flush().unwrap();
     assert_eq!((delivery.totals().records, rejects.rows().len()), (0, 0));
+}
+
+/// Log status and destination port of every row.
+fn said(host: &Host) -> Vec<(String, String)> {
+    let mut said = Vec::new();
+    for path in files(&host.log.dir) {
+        let mut text = String::new();
+        let mut file = GzDecoder::new(File::open(path).unwrap());
+        file.read_to_string(&mut text).unwrap();
+        said.extend(text.lines().skip(1).map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            (words[13].to_owned(), words[6].to_owned())
+        }));
+    }
+    said.sort();
+    said
+}
+
+#[test]
+fn a_service_is_traffic_only_for_a_log_that_includes_it() {
+    let flow = |service, dst_port| {
+        let tuple = FlowTuple {
+            service,
+            dst_port,
+            ..tuple()
+        };
+        (tuple, counts(1, 60, 119))
+    };
+    let (dns, clock) = (
+        flow(Some(Service::Dns), 53),
+        flow(Some(Service::TimeSync), 123),
+    );
+    let (web, none) = (flow(None, 443), BTreeSet::new());
+    let row = |status: &str, port: &str| (status.to_owned(), port.to_owned());
+    let rows = [
+        (
+            none.clone(),
+            vec![dns.clone(), clock.clone()],
+            vec![row("NODATA", "-")],
+        ),
+        (none, vec![dns.clone(), web], vec![row("OK", "443")]),
+        (
+            [Service::Dns].into(),
+            vec![dns.clone(), clock.clone()],
+            vec![row("OK", "53")],
+        ),
+        (
+            Service::ALL.into(),
+            vec![dns, clock],
+            vec![row("OK", "123"), row("OK", "53")],
+        ),
+    ];
+    for (include_services, flows, expected) in rows {
+        let packets = expected.iter().filter(|(status, _)| status == "OK").count() as u64;
+        let log = |log| FlowLog {
+            include_services,
+            ..log
+        };
+        let host = Host::new(Fuse::default(), log);
+        let mut minute = epoch(1, 60, 120, 1);
+        minute.reports[0].flows = flows;
+        let mut delivery = host.start();
+        delivery.take(minute.clone()).unwrap();
+        delivery.flush().unwrap();
+        assert_eq!(said(&host), expected, "{:?}", host.log.include_services);
+        // What is given up counts as much as its rows would have.
+        minute.number = 2;
+        delivery.give_up(Some(&minute)).unwrap();
+        let lost = delivery.progress.lost.values().map(|lost| lost.packets);
+        assert_eq!(lost.sum::<u64>(), packets);
+    }
 }
 
 #[test]

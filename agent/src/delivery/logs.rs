@@ -4,10 +4,13 @@
 //! A log that fails waits and leaves the others alone. The spool is bounded: past it, what the
 //! slowest log has not written is given up, and its rows say how much.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ground::{DeliveryError, OnDisk, PROGRESS, fact};
+use branchline_common::verdict::Service;
+
+use super::ground::{DeliveryError, OnDisk, OnFinished, PROGRESS, fact};
 use super::log::{Delivery, Owner};
 use super::progress::Totals;
 use super::spec::{FlowLog, check_all, epoch_seconds};
@@ -41,7 +44,7 @@ pub enum FlowLogsError {
 
 /// The flow logs of one host.
 pub struct FlowLogs {
-    store: Arc<Store>,
+    ground: OnDisk,
     spool: Spool,
     spool_max_bytes: u64,
     owner: Owner,
@@ -81,7 +84,8 @@ pub struct LogState {
 
 impl FlowLogs {
     /// The logs that were applied, or those of the configuration if none ever were. Up to the epoch
-    /// `written`, all is in the spool or in files.
+    /// `written`, all is in the spool or in files. `on_finished` is told of files as they get their
+    /// names.
     ///
     /// # Errors
     /// `Delivery` or `State`.
@@ -92,10 +96,11 @@ impl FlowLogs {
         owner: Owner,
         configured: Vec<FlowLog>,
         written: u32,
+        on_finished: OnFinished,
     ) -> Result<Self, FlowLogsError> {
         let logs = store.fact(APPLIED_FACT)?.unwrap_or(configured);
         let flow_logs = Self {
-            store,
+            ground: OnDisk { store, on_finished },
             spool,
             spool_max_bytes,
             owner,
@@ -133,7 +138,7 @@ impl FlowLogs {
             .collect();
         let next = self.start(logs, written, before);
         let stored = next.and_then(|next| {
-            self.store.put_fact(APPLIED_FACT, &logs)?;
+            self.ground.store.put_fact(APPLIED_FACT, &logs)?;
             Ok(next)
         });
         match stored {
@@ -193,6 +198,15 @@ impl FlowLogs {
         epoch_seconds(state.logs.iter().map(|working| working.delivery.log()))
     }
 
+    /// Services that any log includes.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<Service> {
+        let state = self.state();
+        let logs = state.logs.iter().map(|working| working.delivery.log());
+        logs.flat_map(|log| log.include_services.iter().copied())
+            .collect()
+    }
+
     /// Every log as it works.
     #[must_use]
     pub fn describe(&self) -> Vec<LogState> {
@@ -224,7 +238,7 @@ impl FlowLogs {
                 continue;
             }
             let format = log.format(&format!("flow_logs[{index}]"))?;
-            let ground = OnDisk(Arc::clone(&self.store));
+            let ground = self.ground.clone();
             let owner = self.owner.clone();
             working.push(Working {
                 delivery: Delivery::resume(log.clone(), format, owner, ground, written + 1)?,
@@ -237,9 +251,10 @@ impl FlowLogs {
     /// Removes the progress of logs that are no more: one of the same id starts afresh.
     fn forget_others(&self, logs: &[FlowLog]) -> Result<(), FlowLogsError> {
         let kept: Vec<String> = logs.iter().map(|log| fact(&log.flow_log_id)).collect();
-        for name in self.store.fact_names(PROGRESS)? {
+        let store = &self.ground.store;
+        for name in store.fact_names(PROGRESS)? {
             if !kept.contains(&name) {
-                self.store.remove_fact(&name)?;
+                store.remove_fact(&name)?;
             }
         }
         Ok(())

@@ -53,6 +53,7 @@ impl Host {
             owner,
             logs.to_vec(),
             written,
+            Arc::new(|_| {}),
         )
         .unwrap()
     }
@@ -177,6 +178,27 @@ fn logs_are_changed_while_they_work_and_no_epoch_is_twice_or_missing() {
         Err(FlowLogsError::Field(_))
     ));
     assert_eq!(records(&logs).len(), 2);
+}
+
+#[test]
+fn services_are_those_that_any_log_includes_through_changes_and_restarts() {
+    let host = Host::new();
+    let log = |id, services: &[Service]| FlowLog {
+        include_services: services.iter().copied().collect(),
+        ..host.log(id)
+    };
+    let logs = host.start(&[host.log(ONE)], u64::MAX, 0);
+    assert_eq!(logs.services(), [].into());
+    let both = [
+        log(ONE, &[Service::Dns]),
+        log(TWO, &[Service::Dns, Service::Metadata]),
+    ];
+    logs.apply(&both, host.now).unwrap();
+    drop(logs);
+    let logs = host.start(&[], u64::MAX, 0);
+    assert_eq!(logs.services(), [Service::Dns, Service::Metadata].into());
+    logs.apply(&both[..1], host.now).unwrap();
+    assert_eq!(logs.services(), [Service::Dns].into());
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod progress;
 
 mod ground;
 
-pub use ground::DeliveryError;
+pub use ground::{DeliveryError, FinishedFile, OnFinished};
 pub use log::Owner;
 pub use logs::{FlowLogs, FlowLogsError, LogState};
 pub use progress::Totals;

@@ -35,6 +35,8 @@ pub(super) struct Publication {
     pub(super) unfinished: PathBuf,
     /// Where it is to be.
     pub(super) path: PathBuf,
+    /// Its size.
+    pub(super) bytes: u64,
 }
 
 /// Packets of an ENI that are in no row.

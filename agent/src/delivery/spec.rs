@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use branchline_common::verdict::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::field_error::{FieldError, within};
 use crate::flow_log::{FileFormat, Format, Prefix, TagFieldSpecification, TrafficType};
-use crate::flows::Interface;
+use crate::flows::{FlowTuple, Interface};
+use crate::upload::{RetentionConfig, UploadConfig};
 
 /// Shortest and longest aggregation interval, in seconds.
 pub const INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 1..=600;
@@ -32,6 +34,8 @@ pub struct FlowLog {
     pub max_aggregation_interval: u64,
     /// Which records are written.
     pub traffic_type: TrafficType,
+    /// Services of the VPC, which VPC Flow Logs leave out, whose records are written as well.
+    pub include_services: BTreeSet<Service>,
     /// The record's fields as `${version} ${account-id}`, or by name with blanks or commas; the
     /// default format if empty.
     pub log_format: String,
@@ -53,6 +57,12 @@ pub struct FlowLog {
     pub subnet_ids: BTreeSet<String>,
     /// Only ENIs that have one of these security groups.
     pub group_ids: BTreeSet<String>,
+    /// The object store that its finished files go to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadConfig>,
+    /// How long its files stay in `dir`.
+    #[serde(skip_serializing_if = "RetentionConfig::is_unbounded")]
+    pub retention: RetentionConfig,
 }
 
 impl Default for FlowLog {
@@ -63,6 +73,7 @@ impl Default for FlowLog {
             prefix: Prefix::default(),
             max_aggregation_interval: 60,
             traffic_type: TrafficType::All,
+            include_services: BTreeSet::new(),
             log_format: String::new(),
             tag_field_specifications: Vec::new(),
             file_format: FileFormat::PlainText,
@@ -73,6 +84,8 @@ impl Default for FlowLog {
             task_ids: BTreeSet::new(),
             subnet_ids: BTreeSet::new(),
             group_ids: BTreeSet::new(),
+            upload: None,
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -98,6 +111,15 @@ impl FlowLog {
         is_named(&self.task_ids, &interface.task.id)
             && is_named(&self.subnet_ids, &interface.subnet_id)
             && (self.group_ids.is_empty() || groups.any(|id| self.group_ids.contains(id)))
+    }
+
+    /// Whether records of `tuple` are for it, of an ENI that it covers. Traffic that is not is no
+    /// traffic at all for it; what its traffic type hides is.
+    #[must_use]
+    pub fn includes(&self, tuple: &FlowTuple) -> bool {
+        tuple
+            .service
+            .is_none_or(|service| self.include_services.contains(&service))
     }
 
     /// Its format.
@@ -127,7 +149,11 @@ impl FlowLog {
         )?;
         within(&at("rotation"), self.rotation, &ROTATION_SECONDS)?;
         within(&at("max_file_bytes"), self.max_file_bytes, &FILE_BYTES)?;
-        self.format(field).map(drop)
+        self.format(field)?;
+        if let Some(upload) = &self.upload {
+            upload.check(&at("upload"))?;
+        }
+        self.retention.check(&at("retention"))
     }
 }
 

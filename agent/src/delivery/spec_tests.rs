@@ -9,6 +9,16 @@ fn log(edit: impl FnOnce(&mut FlowLog)) -> FlowLog {
     log
 }
 
+fn upload(url: &str) -> UploadConfig {
+    UploadConfig {
+        url: url.into(),
+        endpoint: Some("https://127.0.0.1:9000".into()),
+        region: None,
+        allow_http: false,
+        backlog_max_bytes: 1 << 30,
+    }
+}
+
 #[test]
 fn a_wrong_field_is_named_with_its_fix() {
     let rows = [
@@ -47,6 +57,16 @@ fn a_wrong_field_is_named_with_its_fix() {
             log(|log| log.log_format = "${srcadr}".into()),
             "log_format",
             "did you mean srcaddr?",
+        ),
+        (
+            log(|log| log.upload = Some(upload("ftp://logs"))),
+            "upload.url",
+            "write s3://",
+        ),
+        (
+            log(|log| log.retention.max_age = Some(1)),
+            "retention.max_age",
+            "from 3600",
         ),
     ];
     for (log, field, fix) in rows {
@@ -132,7 +152,32 @@ fn a_log_is_printed_as_it_is_read() {
         log.traffic_type = TrafficType::Reject;
         log.file_format = FileFormat::Parquet;
         log.group_ids.insert("sg-a".into());
+        log.tag_field_specifications = vec![TagFieldSpecification {
+            resource_type: crate::flow_log::ResourceType::NetworkInterface,
+            tag_keys: vec!["team".into()],
+        }];
+        log.upload = Some(upload("s3://logs"));
+        log.retention.max_bytes = Some(1 << 30);
+        log.include_services = [Service::Dns, Service::TimeSync].into();
     });
     let text = toml::to_string(&spec).unwrap();
     assert_eq!(toml::from_str::<FlowLog>(&text).unwrap(), spec, "{text}");
+    let bare = toml::to_string(&FlowLog::of_host()).unwrap();
+    assert!(
+        !bare.contains("retention") && !bare.contains("upload"),
+        "{bare}"
+    );
+}
+
+#[test]
+fn services_have_words_and_no_other_is_taken() {
+    let parse = |words: &str| toml::from_str::<FlowLog>(&format!("include_services = {words}"));
+    let every = parse(r#"["dns", "metadata", "time-sync"]"#).unwrap();
+    assert_eq!(every.include_services, Service::ALL.into());
+    let error = parse(r#"["ntp"]"#).unwrap_err().to_string();
+    assert!(
+        error.contains("include_services") && error.contains("`time-sync`"),
+        "{error}"
+    );
+    assert!(FlowLog::of_host().include_services.is_empty());
 }

@@ -22,6 +22,7 @@ pub(crate) fn tuple() -> FlowTuple {
         traffic_path: None,
         rule: None,
         drop_reason: None,
+        service: None,
     }
 }
 

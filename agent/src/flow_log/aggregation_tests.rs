@@ -22,6 +22,7 @@ fn flow(action: Action, src_port: u16, second: u64) -> (FlowTuple, FlowCounts) {
         traffic_path: None,
         rule: None,
         drop_reason: None,
+        service: None,
     };
     let counts = FlowCounts {
         packets: 2,

@@ -25,6 +25,7 @@ fn flow(number: u64) -> (FlowTuple, FlowCounts) {
         traffic_path: None,
         rule: None,
         drop_reason: None,
+        service: None,
     };
     let counts = FlowCounts {
         packets: number,

@@ -68,6 +68,7 @@ fn flow() -> (FlowTuple, FlowCounts) {
         traffic_path: Some(8),
         rule: Some(Rule::new("bl-group-id", "bl-rule-id")),
         drop_reason: None,
+        service: None,
     };
     let counts = FlowCounts {
         packets: 5,

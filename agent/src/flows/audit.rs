@@ -104,6 +104,7 @@ mod tests {
             traffic_path: None,
             rule: None,
             drop_reason: None,
+            service: None,
         };
         let counts = FlowCounts {
             packets,

@@ -10,7 +10,7 @@ use branchline_common::conntrack::Tracking;
 use branchline_common::flow::{Address, FlowKey, is_ipv4, kind};
 use branchline_common::parse::has_ports;
 use branchline_common::policy::{AUDITED, scope};
-use branchline_common::verdict::{self, Direction};
+use branchline_common::verdict::Direction;
 
 use super::ledger::Closing;
 use super::record::{Action, FlowCounts, FlowTuple, Rule};
@@ -67,10 +67,13 @@ impl Drain {
             // Its rule may be another with each packet.
             Entry::Row(_) => None,
         };
+        let row = kind::of_row(key.kind);
         for (direction, action, account) in accounts(key, entry) {
             if let Some(slot) = account.of_epoch(epoch) {
                 let tuple = FlowTuple {
                     rule: rule.clone(),
+                    drop_reason: row.and_then(|row| row.drop_reason),
+                    service: row.and_then(|row| row.service),
                     ..tuple(key, direction, action)
                 };
                 let flow = (tuple, reading.counts(slot));
@@ -135,21 +138,15 @@ pub(super) fn accounts<'a>(
             )
         }
         Entry::Row(row) => {
-            let of_row = kind::of_row(key.kind).map(|(direction, action)| {
-                let action = match action {
-                    verdict::Action::Accepted => Action::Accept,
-                    verdict::Action::Rejected => Action::Reject,
-                    verdict::Action::Audited => Action::Audit,
-                };
-                (direction, action, &row.account)
-            });
+            let of_row = kind::of_row(key.kind)
+                .map(|kind| (kind.direction, kind.action.into(), &row.account));
             (of_row, None)
         }
     };
     one.into_iter().chain(other)
 }
 
-/// The flow of an entry's key in one direction.
+/// The flow of an entry's key in one direction, without rule, reason and service.
 pub(crate) fn tuple(key: &FlowKey, direction: Direction, action: Action) -> FlowTuple {
     let address = |address: Address| IpAddr::from(Ipv6Addr::from(address)).to_canonical();
     // A key without ports has other things in their place: an ICMP identifier, for one.
@@ -168,10 +165,10 @@ pub(crate) fn tuple(key: &FlowKey, direction: Direction, action: Action) -> Flow
         dst_port,
         protocol: key.protocol,
         action,
-        // No entry says these yet.
         traffic_path: None,
         rule: None,
         drop_reason: None,
+        service: None,
     }
 }
 

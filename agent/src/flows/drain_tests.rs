@@ -9,6 +9,7 @@ use branchline_common::conntrack::Connection;
 use branchline_common::flow::mapped;
 use branchline_common::maps::Row;
 use branchline_common::policy::SCOPES;
+use branchline_common::verdict::{self, DropReason, Service};
 use proptest::prelude::*;
 
 use super::*;
@@ -185,6 +186,74 @@ fn each_action_has_a_record_of_its_own_and_rows_merge_with_none_but_their_own() 
         (Direction::Ingress, Action::Reject, 2),
         (Direction::Ingress, Action::Audit, 10),
         (Direction::Egress, Action::Accept, 8),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn each_reason_has_a_record_of_its_own_which_standard_records_do_not() {
+    let row = |kind, packets| {
+        let mut row = Row::default();
+        row.account.add(&traffic(packets), 5, 45_000);
+        (FlowKey { kind, ..key(6, 80) }, Entry::Row(row))
+    };
+    let rejected = |reason| kind::rejected(Direction::Ingress, reason);
+    let flows = drained(&[
+        row(rejected(DropReason::ConntrackFull), 1),
+        row(rejected(DropReason::NoRule), 2),
+        row(rejected(DropReason::OrphanFragment), 4),
+        // Of programs that told no reason.
+        row(kind::row(Direction::Ingress, verdict::Action::Rejected), 8),
+        row(kind::row(Direction::Ingress, verdict::Action::Accepted), 16),
+    ]);
+    let found: Vec<_> = flows
+        .iter()
+        .map(|(tuple, counts)| (tuple.action, tuple.drop_reason, counts.packets))
+        .collect();
+    let expected = [
+        (Action::Accept, None, 16),
+        (Action::Reject, None, 8),
+        (Action::Reject, Some(DropReason::NoRule), 2),
+        (Action::Reject, Some(DropReason::OrphanFragment), 4),
+        (Action::Reject, Some(DropReason::ConntrackFull), 1),
+    ];
+    assert_eq!(found, expected);
+    let standard: BTreeSet<_> = flows
+        .into_iter()
+        .map(|(tuple, _)| tuple.standard())
+        .collect();
+    assert_eq!(standard.len(), 2, "{standard:?}");
+}
+
+#[test]
+fn each_service_has_a_record_of_its_own() {
+    let row = |kind, packets| {
+        let mut row = Row::default();
+        row.account.add(&traffic(packets), 5, 45_000);
+        (
+            FlowKey {
+                kind,
+                ..key(17, 80)
+            },
+            Entry::Row(row),
+        )
+    };
+    let of = |service| kind::service(Direction::Egress, service);
+    let flows = drained(&[
+        row(of(Service::Metadata), 1),
+        row(of(Service::TimeSync), 2),
+        row(of(Service::Dns), 4),
+        row(kind::row(Direction::Egress, verdict::Action::Accepted), 8),
+    ]);
+    let found: Vec<_> = flows
+        .iter()
+        .map(|(tuple, counts)| (tuple.action, tuple.service, counts.packets))
+        .collect();
+    let expected = [
+        (Action::Accept, None, 8),
+        (Action::Accept, Some(Service::Dns), 4),
+        (Action::Accept, Some(Service::Metadata), 1),
+        (Action::Accept, Some(Service::TimeSync), 2),
     ];
     assert_eq!(found, expected);
 }

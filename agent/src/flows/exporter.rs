@@ -6,10 +6,10 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::identity::Identities;
@@ -20,14 +20,19 @@ use super::shelf::OnDisk;
 use super::spool::Spool;
 use super::{FlowLogError, sweep};
 use crate::config::FlowRecordConfig;
-use crate::datapath::Datapath;
-use crate::delivery::{FlowLog, FlowLogs, LogState, Owner};
+use crate::datapath::{self, Datapath};
+use crate::delivery::{
+    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Owner, check_all,
+};
 use crate::policy::RuleBook;
 use crate::server::causes;
 use crate::state::Store;
+use crate::upload::{DeliveredLog, Environment, UploadStatus, Uploads};
 
 /// Longest sleep before the wall clock is read again: it may have been set.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the end waits for the last files' uploads.
+const LAST_UPLOADS: Duration = Duration::from_secs(5);
 
 /// What the exporter is told.
 #[derive(Debug, Clone)]
@@ -40,20 +45,28 @@ pub struct ExporterSettings {
     pub logs: Vec<FlowLog>,
     /// What the numbers of rules mean.
     pub rules: RuleBook,
+    /// For the destinations of finished files.
+    pub environment: Environment,
 }
 
 /// The running flow logs. Dropped without [`Exporter::stop`], it leaves the current interval to the
 /// next start.
 pub struct Exporter {
     work: Arc<Work>,
+    uploads: Arc<Uploads>,
+    /// Held while other logs are put in force.
+    applying: AsyncMutex<()>,
     stop: watch::Sender<()>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 /// What the exporter's tasks share.
 struct Work {
+    datapath: Arc<Mutex<Datapath>>,
     recorder: Recorder<Live, OnDisk>,
     logs: FlowLogs,
+    /// Held while the programs are told what to count.
+    counting: Mutex<()>,
     /// There is a new epoch in the spool.
     spooled: Notify,
     is_failing: AtomicBool,
@@ -72,15 +85,25 @@ impl Exporter {
         settings: ExporterSettings,
         identities: Identities,
     ) -> Result<Self, FlowLogError> {
-        let work = blocking(move || Work::resume(datapath, store, settings, identities)).await?;
-        let work = Arc::new(work);
+        let environment = settings.environment.clone();
+        let uploads = Arc::new(Uploads::new(Arc::clone(&store), environment));
+        let on_finished = on_finished(&uploads);
+        let resume = move || Work::resume(datapath, store, settings, identities, on_finished);
+        let work = Arc::new(blocking(resume).await?);
+        uploads.apply(work.delivered()).await?;
         let (stop, stopped) = watch::channel(());
         let tasks = vec![
             tokio::spawn(end_epochs(Arc::clone(&work), stopped.clone())),
             tokio::spawn(deliver_forever(Arc::clone(&work), stopped.clone())),
             tokio::spawn(sweep_forever(Arc::clone(&work), stopped)),
         ];
-        Ok(Self { work, stop, tasks })
+        Ok(Self {
+            work,
+            uploads,
+            applying: AsyncMutex::default(),
+            stop,
+            tasks,
+        })
     }
 
     /// Takes the counts of the ENI in `slot` out of the maps, keeps them until their interval's file
@@ -109,13 +132,25 @@ impl Exporter {
         .await
     }
 
-    /// Puts flow logs in force instead of those before.
+    /// Puts flow logs in force instead of those before. Files of a log that is gone stay, whether
+    /// they are uploaded or not.
     ///
     /// # Errors
-    /// `FlowLogs`; those before are in force still then.
+    /// `FlowLogs` or `Upload`; those before are in force still then, unless a task has panicked.
+    /// `Datapath`: the logs are in force, and the services that they include are not counted before
+    /// the next start.
     pub async fn apply(&self, logs: Vec<FlowLog>) -> Result<(), FlowLogError> {
+        let _one_at_a_time = self.applying.lock().await;
+        check_all(&logs).map_err(FlowLogsError::from)?;
+        let delivered: Vec<DeliveredLog> = logs.iter().map(delivered).collect();
+        self.uploads.check(&delivered)?;
         let work = Arc::clone(&self.work);
-        blocking(move || Ok(work.logs.apply(&logs, Instant::now())?)).await
+        blocking(move || {
+            work.logs.apply(&logs, Instant::now())?;
+            work.count_services()
+        })
+        .await?;
+        Ok(self.uploads.apply(delivered).await?)
     }
 
     /// Ends the current interval and stops.
@@ -128,13 +163,30 @@ impl Exporter {
         for task in std::mem::take(&mut self.tasks) {
             task.await.map_err(|_| FlowLogError::Stopped)?;
         }
-        self.flush().await
+        self.finish().await
+    }
+
+    /// As [`Exporter::flush`], and ends the uploads; what is not uploaded in a few seconds is left to
+    /// the next start. To be called last.
+    ///
+    /// # Errors
+    /// As [`Exporter::flush`], or an upload's task has panicked.
+    pub async fn finish(&self) -> Result<(), FlowLogError> {
+        let flushed = self.flush().await;
+        let ended = self.uploads.stop(LAST_UPLOADS).await;
+        flushed.and(ended.map_err(FlowLogError::from))
     }
 
     /// The flow logs and what they have written.
     #[must_use]
     pub fn logs(&self) -> Vec<LogState> {
         self.work.logs.describe()
+    }
+
+    /// What became of each log's finished files.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<UploadStatus> {
+        self.uploads.status()
     }
 }
 
@@ -144,6 +196,7 @@ impl Work {
         store: Arc<Store>,
         settings: ExporterSettings,
         identities: Identities,
+        on_finished: OnFinished,
     ) -> Result<Self, FlowLogError> {
         let spool = Spool::new(settings.spool);
         let prepared = spool.prepare();
@@ -151,24 +204,48 @@ impl Work {
             store: Arc::clone(&store),
             spool: spool.clone(),
         };
-        let recorder = Recorder::resume(Live::new(datapath), shelf, identities, settings.rules)?;
+        let recorder = Recorder::resume(
+            Live::new(Arc::clone(&datapath)),
+            shelf,
+            identities,
+            settings.rules,
+        )?;
         let written = recorder.written_epoch();
         let owner = Owner {
             account_id: settings.records.account_id,
             region: settings.records.region,
         };
         let bytes = settings.records.spool_max_bytes;
-        let logs = FlowLogs::resume(store, spool, bytes, owner, settings.logs, written)?;
+        let configured = settings.logs;
+        let logs = FlowLogs::resume(store, spool, bytes, owner, configured, written, on_finished)?;
         let work = Self {
+            datapath,
             recorder,
             logs,
+            counting: Mutex::new(()),
             spooled: Notify::new(),
             is_failing: AtomicBool::new(false),
         };
+        work.count_services()?;
         let prepared = prepared.map_err(FlowLogError::from);
         work.log(prepared.and_then(|()| work.recorder.catch_up()));
         work.spooled.notify_one();
         Ok(work)
+    }
+
+    /// The logs in force, as their uploads see them.
+    fn delivered(&self) -> Vec<DeliveredLog> {
+        let states = self.logs.describe();
+        states.iter().map(|state| delivered(&state.log)).collect()
+    }
+
+    /// Lets the programs count what the logs in force include.
+    fn count_services(&self) -> Result<(), FlowLogError> {
+        // Of two calls, the one that reads later writes later. The logs may be busy with a slow
+        // disk, for which the data plane does not wait.
+        let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let services = self.logs.services();
+        Ok(datapath::lock(&self.datapath).set_services(&services)?)
     }
 
     /// Logs where failing begins and ends.
@@ -183,6 +260,23 @@ impl Work {
             Err(error) => tracing::warn!(error = causes(&error), "flow counts wait in the kernel"),
         }
     }
+}
+
+fn delivered(log: &FlowLog) -> DeliveredLog {
+    DeliveredLog {
+        flow_log_id: log.flow_log_id.clone(),
+        dir: log.dir.clone(),
+        upload: log.upload.clone(),
+        retention: log.retention.clone(),
+    }
+}
+
+/// Hands finished files over to `uploads`.
+fn on_finished(uploads: &Arc<Uploads>) -> OnFinished {
+    let uploads = Arc::clone(uploads);
+    Arc::new(move |file: FinishedFile<'_>| {
+        uploads.enqueue(file.flow_log_id, file.relative, file.bytes);
+    })
 }
 
 async fn end_epochs(work: Arc<Work>, mut stopped: watch::Receiver<()>) {

@@ -45,6 +45,7 @@ pub use sweep::pause;
 use crate::datapath::DatapathError;
 use crate::delivery::FlowLogsError;
 use crate::state::StateError;
+use crate::upload::UploadError;
 
 /// Why flow records cannot be written now. Nothing is lost by it: the counts stay in the kernel's
 /// maps, and the next interval's end tries again.
@@ -62,6 +63,9 @@ pub enum FlowLogError {
     /// The flow logs cannot go on.
     #[error(transparent)]
     FlowLogs(#[from] FlowLogsError),
+    /// Finished files cannot be looked after.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// The runtime ended first.
     #[error("the agent stopped while the flow log was being written; the next start writes it")]
     Stopped,

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use branchline_common::verdict::{Direction, DropReason};
+use branchline_common::verdict::{self, Direction, DropReason, Service};
 use serde::{Deserialize, Serialize};
 
 use super::interface::Interface;
@@ -21,6 +21,16 @@ pub enum Action {
     Reject,
     /// They passed because a group is in audit mode; otherwise they would not have.
     Audit,
+}
+
+impl From<verdict::Action> for Action {
+    fn from(action: verdict::Action) -> Self {
+        match action {
+            verdict::Action::Accepted => Self::Accept,
+            verdict::Action::Rejected => Self::Reject,
+            verdict::Action::Audited => Self::Audit,
+        }
+    }
 }
 
 /// The rule that let the packets of a record pass. A clone shares the text.
@@ -89,6 +99,9 @@ pub struct FlowTuple {
     pub rule: Option<Rule>,
     /// Why they did not pass, if it is known. Not of VPC Flow Logs either.
     pub drop_reason: Option<DropReason>,
+    /// The service of the VPC that they passed unfiltered for. Only logs that include it have the
+    /// record, which shows it by its addresses.
+    pub service: Option<Service>,
 }
 
 impl FlowTuple {
@@ -99,6 +112,7 @@ impl FlowTuple {
         Self {
             rule: None,
             drop_reason: None,
+            service: None,
             ..self
         }
     }

@@ -15,7 +15,7 @@ use super::ledger::Window;
 use super::record::Report;
 
 /// First bytes of every file; the digit is the version of what follows.
-const MAGIC: &[u8; 8] = b"BLSPOOL1";
+const MAGIC: &[u8; 8] = b"BLSPOOL2";
 /// What a file's name ends with; before it is the epoch, in ten digits.
 const SUFFIX: &str = ".flows";
 /// What it ends with while it is being written.

@@ -33,7 +33,7 @@ fn an_epoch_is_read_as_it_was_written_and_goes_when_told() {
 fn what_a_killed_agent_left_half_written_is_not_there() {
     let dir = TestDir::new();
     let spool = spool(&dir);
-    fs::write(spool.path(3).with_extension("tmp"), b"BLSPOOL1 half").unwrap();
+    fs::write(spool.path(3).with_extension("tmp"), b"BLSPOOL2 half").unwrap();
     spool.prepare().unwrap();
     assert!(spool.sizes().unwrap().is_empty());
     assert_eq!(fs::read_dir(dir.path().join("spool")).unwrap().count(), 0);

@@ -9,7 +9,7 @@ use branchline_common::account::Account;
 use branchline_common::conntrack::{Connection, ENDED_SECONDS, SWEPT, State, Tracking};
 use branchline_common::flow::{FlowKey, kind};
 use branchline_common::policy::AUDITED;
-use branchline_common::verdict::{self, Direction};
+use branchline_common::verdict::Direction;
 
 use super::event::Ending;
 use super::kernel::Moment;
@@ -113,15 +113,11 @@ impl Diff {
             }
             Entry::Connection(_) => {}
             Entry::Row(row) => {
-                if let Some((direction, action)) = kind::of_row(key.kind) {
-                    let action = match action {
-                        verdict::Action::Accepted => Action::Accept,
-                        verdict::Action::Rejected => Action::Reject,
-                        verdict::Action::Audited => Action::Audit,
-                    };
-                    match action {
+                if let Some(row_kind) = kind::of_row(key.kind) {
+                    let direction = row_kind.direction;
+                    match row_kind.action.into() {
                         Action::Reject => self.see_reject(key, direction, &row.account),
-                        Action::Accept | Action::Audit => {
+                        action @ (Action::Accept | Action::Audit) => {
                             self.see_untracked(key, direction, action, &row.account);
                         }
                     }

@@ -5,8 +5,10 @@ use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::default_timeouts;
 use branchline_common::flow::mapped;
 use branchline_common::maps::Row;
+use branchline_common::verdict::{self, DropReason};
 
 use super::*;
+use crate::live::event::Flow;
 
 const HZ: u32 = 100;
 
@@ -491,6 +493,34 @@ fn rejects_are_told_with_what_came_since_the_walk_before() {
         (800, 11, vec![row(&[(7, 11, 790)])], vec![(Reject, 7, true)]),
     ];
     run("reject", rejected, walks);
+}
+
+#[test]
+fn rejects_for_two_reasons_are_two_flows_of_the_same_ends() {
+    let mut diff = Diff::default();
+    let reasons = [DropReason::NoRule, DropReason::ConntrackFull];
+    let mut told = Vec::new();
+    for (ticks, entry) in [(100, row(&[(1, 8, 50)])), (200, row(&[(3, 8, 50)]))] {
+        diff.begin(Moment {
+            ticks,
+            ticks_per_second: HZ,
+            epoch: 8,
+            ..Moment::default()
+        });
+        for reason in reasons {
+            diff.see(&key(kind::rejected(Direction::Egress, reason)), &entry);
+        }
+        told = diff
+            .finish()
+            .iter()
+            .map(|change| {
+                let flow = Flow::of(&change.key, change.opener, change.action, None);
+                (flow.drop_reason, change.counts[1].packets)
+            })
+            .collect();
+    }
+    told.sort();
+    assert_eq!(told, reasons.map(|reason| (Some(reason), 2)));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use branchline_common::flow::{FlowKey, is_icmp, kind};
-use branchline_common::verdict::Direction;
+use branchline_common::verdict::{Direction, DropReason};
 use serde::{Deserialize, Serialize};
 
 use super::diff::{Change, What};
@@ -99,6 +99,9 @@ pub struct Flow {
     pub protocol: u8,
     /// Whether its packets pass.
     pub action: Action,
+    /// Why they do not, which tells two such flows between the same ends apart.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drop_reason: Option<DropReason>,
     /// Identifier of an ICMP query, which tells two of them between the same ends apart.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub icmp_id: Option<u16>,
@@ -124,6 +127,7 @@ impl Flow {
             dstport: tuple.dst_port,
             protocol: tuple.protocol,
             action,
+            drop_reason: kind::of_row(key.kind).and_then(|row| row.drop_reason),
             icmp_id: is_query.then_some(key.local_port),
         }
     }

@@ -18,6 +18,7 @@ fn flow() -> Flow {
         dstport: 443,
         protocol: 6,
         action: Action::Accept,
+        drop_reason: None,
         icmp_id: None,
     }
 }

@@ -171,10 +171,12 @@ impl PolicyChange {
     /// Which way the untracked flow of a row was opened, if no rule lets it be opened that way any more. Packets that
     /// pass without an entry and belong to no flow, as one-way ICMP, are not asked for.
     fn cut_row(&self, pair: &Pair, key: &FlowKey) -> Option<Direction> {
-        let (own, action) = kind::of_row(key.kind)?;
-        if action != Action::Accepted || pair.new.audits() {
+        let row = kind::of_row(key.kind)?;
+        let is_filtered = row.action == Action::Accepted && row.service.is_none();
+        if !is_filtered || pair.new.audits() {
             return None;
         }
+        let own = row.direction;
         let opened: Vec<Direction> = [own, own.opposite()]
             .into_iter()
             .filter(|direction| self.is_untracked(&pair.old, *direction, key))

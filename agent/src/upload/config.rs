@@ -1,4 +1,4 @@
-//! `[upload]` and `[retention]`: where finished files go and how long they stay.
+//! `[flow_logs.upload]` and `[flow_logs.retention]`: where finished files go and how long they stay.
 //!
 //! Credentials are no part of it: they come from the `AWS_*` variables of the environment, or from
 //! the instance's or task's role.
@@ -17,7 +17,7 @@ const MAX_AGE_SECONDS: std::ops::RangeInclusive<u64> = 3_600..=315_360_000;
 /// Bytes of files that are kept.
 const KEPT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 
-/// `[upload]`: the object store that gets each finished file once.
+/// `upload`: the object store that gets each finished file once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UploadConfig {
@@ -37,7 +37,7 @@ pub struct UploadConfig {
     pub backlog_max_bytes: u64,
 }
 
-/// `[retention]`: what stays on disk. A file that waits for upload stays in any case.
+/// `retention`: what stays on disk. A file that waits for upload stays in any case.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionConfig {
@@ -121,6 +121,12 @@ impl UploadConfig {
 }
 
 impl RetentionConfig {
+    /// Whether all files stay for ever.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Checks the fields; `field` is the table's own path, as `retention`.
     ///
     /// # Errors

@@ -1,24 +1,24 @@
 //! The files of one log and what is done about them, step by step. Knows no timer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::spawn_blocking;
 
-use super::destination::Destination;
+use super::destination::{Destination, Environment};
 use super::journal::{Entry, Journal, Multipart};
 use super::plan::{Action, File, Limits, State, plan};
 use super::transfer::{self, Source};
-use super::{UploadError, UploadStatus, folder, multipart, name};
+use super::{DeliveredLog, UploadError, UploadStatus, folder, multipart, name};
 
 /// One log's folder, destination and files.
 pub(super) struct Log {
-    pub(super) flow_log_id: String,
-    pub(super) dir: PathBuf,
-    pub(super) destination: Option<Destination>,
-    pub(super) limits: Limits,
-    pub(super) journal: Journal,
+    config: DeliveredLog,
+    environment: Environment,
+    /// Open once its files are taken up, if it has one.
+    destination: Option<Destination>,
+    limits: Limits,
+    journal: Journal,
     /// From old to new.
     files: Vec<File>,
     /// Multipart uploads that were begun, by path.
@@ -40,22 +40,22 @@ pub(super) enum Step {
 }
 
 impl Log {
-    pub(super) fn new(
-        flow_log_id: String,
-        dir: PathBuf,
-        destination: Option<Destination>,
-        limits: Limits,
-        journal: Journal,
-    ) -> Self {
+    pub(super) fn new(config: DeliveredLog, environment: Environment, journal: Journal) -> Self {
+        let upload = config.upload.as_ref();
+        let limits = Limits {
+            backlog_max_bytes: upload.map(|upload| upload.backlog_max_bytes),
+            max_age: config.retention.max_age,
+            max_bytes: config.retention.max_bytes,
+        };
         let status = UploadStatus {
-            flow_log_id: flow_log_id.clone(),
-            url: destination.as_ref().map(|to| to.url().to_owned()),
+            flow_log_id: config.flow_log_id.clone(),
+            url: upload.map(|upload| upload.url.trim_end_matches('/').to_owned()),
             ..UploadStatus::default()
         };
         Self {
-            flow_log_id,
-            dir,
-            destination,
+            config,
+            environment,
+            destination: None,
             limits,
             journal,
             files: Vec::new(),
@@ -66,22 +66,31 @@ impl Log {
         }
     }
 
-    /// Takes up what lies in the folder and what the store knows of it.
+    pub(super) fn flow_log_id(&self) -> &str {
+        &self.config.flow_log_id
+    }
+
+    /// Opens the destination, and takes up what lies in the folder and what the store knows of it.
     ///
     /// # Errors
-    /// The folder or the store cannot be read; to be called again.
+    /// The destination cannot be made out, or the folder or the store cannot be read; to be called
+    /// again, and before any step.
     pub(super) async fn take_up(&mut self) -> Result<(), UploadError> {
-        let (dir, id) = (self.dir.clone(), self.flow_log_id.clone());
+        if let Some(upload) = &self.config.upload {
+            self.destination = Some(Destination::open(upload, &self.environment)?);
+        }
+        let (dir, id) = (self.config.dir.clone(), self.config.flow_log_id.clone());
         let found = spawn_blocking(move || folder::scan(&dir, &id)).await;
         let found = found.map_err(|_| UploadError::Stopped)?;
         let found = found.map_err(|source| UploadError::File {
             attempt: "read the files of",
-            path: self.dir.display().to_string(),
+            path: self.config.dir.display().to_string(),
             source,
         })?;
         let mut uploaded = BTreeSet::new();
         for (relative, entry) in self.journal.entries().await? {
-            if name::parse(&relative).is_none_or(|name| name.flow_log_id != self.flow_log_id) {
+            if name::parse(&relative).is_none_or(|name| name.flow_log_id != self.config.flow_log_id)
+            {
                 continue;
             }
             if !found.contains_key(&relative) {
@@ -112,10 +121,10 @@ impl Log {
             );
             return;
         };
-        if name.flow_log_id != self.flow_log_id {
+        if name.flow_log_id != self.config.flow_log_id {
             tracing::warn!(
                 file = relative,
-                flow_log = self.flow_log_id,
+                flow_log = self.config.flow_log_id,
                 "is another log's file: not uploaded"
             );
             return;
@@ -127,7 +136,7 @@ impl Log {
         let Err(place) = place else {
             return;
         };
-        let state = match self.destination {
+        let state = match self.config.upload {
             Some(_) if !is_uploaded => State::Waiting,
             _ => State::Settled,
         };
@@ -176,13 +185,13 @@ impl Log {
     }
 
     async fn remove(&self, file: &File) -> Result<(), UploadError> {
-        let (dir, relative) = (self.dir.clone(), file.relative.clone());
+        let (dir, relative) = (self.config.dir.clone(), file.relative.clone());
         let removed = spawn_blocking(move || folder::remove(&dir, &relative)).await;
         removed
             .map_err(|_| UploadError::Stopped)?
             .map_err(|source| UploadError::File {
                 attempt: "remove",
-                path: self.dir.join(&file.relative).display().to_string(),
+                path: self.config.dir.join(&file.relative).display().to_string(),
                 source,
             })
     }
@@ -193,7 +202,7 @@ impl Log {
                 self.status.files_given_up += 1;
                 self.status.bytes_given_up += file.bytes;
                 tracing::warn!(
-                    flow_log = self.flow_log_id,
+                    flow_log = self.config.flow_log_id,
                     file = file.relative,
                     bytes = file.bytes,
                     "removed before it was uploaded: the backlog is over upload.backlog_max_bytes"
@@ -241,7 +250,7 @@ impl Log {
         };
         let source = Source {
             relative,
-            path: self.dir.join(relative),
+            path: self.config.dir.join(relative),
             bytes: self.files[place].bytes,
         };
         let begun = self.begun.get(relative).cloned();
@@ -272,7 +281,7 @@ impl Log {
                 self.refusal = Some(error.to_string());
                 self.set_error(None);
                 tracing::warn!(
-                    flow_log = self.flow_log_id,
+                    flow_log = self.config.flow_log_id,
                     error = error.to_string(),
                     "a file is not uploaded"
                 );
@@ -282,7 +291,7 @@ impl Log {
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
                 tracing::warn!(
-                    flow_log = self.flow_log_id,
+                    flow_log = self.config.flow_log_id,
                     file = relative,
                     "is gone before it was uploaded"
                 );

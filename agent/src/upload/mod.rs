@@ -27,6 +27,8 @@ mod transfer;
 
 mod log;
 
+mod work;
+
 mod uploader;
 
 pub use config::{RetentionConfig, UploadConfig};
@@ -38,7 +40,6 @@ use serde::{Deserialize, Serialize};
 
 /// What became of one log's files since the agent started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct UploadStatus {
     /// The log.
     pub flow_log_id: String,

@@ -38,7 +38,7 @@ pub(super) fn parse(relative: &str) -> Option<Name<'_>> {
     let file = folders.pop()?;
     if folders
         .iter()
-        .any(|folder| folder.is_empty() || folder.starts_with('.'))
+        .any(|folder| matches!(*folder, "" | "." | ".."))
     {
         return None;
     }
@@ -116,7 +116,12 @@ fn is_word(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::flow_log::{FileFormat, Layout, Prefix};
 
     const FILE: &str = "123456789012_vpcflowlogs_eu-west-1_fl-0a1b_20261128T1005Z_fe123456.log.gz";
 
@@ -135,6 +140,38 @@ mod tests {
             &format!("{hive}/hour=10"),
         ] {
             assert_eq!(parse(&format!("{folder}/{FILE}")), expected, "{folder}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a log's layout is, its files are found again below its folder.
+        #[test]
+        fn every_file_that_a_log_writes_is_known(
+            prefix in "(/?([a-zA-Z0-9._= -]{1,9}/){0,3})",
+            hive: bool,
+            hour: bool,
+            parquet: bool,
+            region in "[a-z0-9-]{1,64}",
+            id in "fl-([0-9a-f]{8}|[0-9a-f]{17})",
+            slot in 0_u64..4_102_444_800,
+            hash: u32,
+        ) {
+            let Ok(prefix) = Prefix::parse(&prefix) else {
+                return Ok(());
+            };
+            let layout = Layout {
+                account_id: "123456789012".to_owned(),
+                region,
+                flow_log_id: id.clone(),
+                prefix,
+                hive_compatible_partitions: hive,
+                per_hour_partition: hour,
+                file_format: [FileFormat::PlainText, FileFormat::Parquet][usize::from(parquet)],
+                slot_seconds: 60,
+            };
+            let path = layout.path(slot, hash);
+            let expected = Name { flow_log_id: &id, time: slot - slot % 60 };
+            prop_assert_eq!(parse(path.to_str().unwrap()), Some(expected), "{:?}", path);
         }
     }
 

@@ -289,6 +289,7 @@ fn tuple(words: &Words<'_>) -> Result<(Option<FlowTuple>, Option<std::net::Ipv4A
         traffic_path: get("traffic-path").map(str::parse).transpose()?,
         rule: None,
         drop_reason: None,
+        service: None,
     };
     Ok((Some(tuple), primary))
 }

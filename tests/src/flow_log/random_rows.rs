@@ -184,6 +184,7 @@ fn tuple(random: &mut Random) -> FlowTuple {
             .one_in(2)
             .then(|| Rule::new("sg-web", random.of(&TEXTS))),
         drop_reason: random.one_in(3).then_some(DropReason::NoRule),
+        service: None,
     }
 }
 

@@ -16,7 +16,7 @@ use branchline_common::conntrack::Connection;
 use branchline_common::flow::{FlowKey, kind, mapped, ports};
 use branchline_common::maps::Row;
 use branchline_common::parse::{self, Fragment};
-use branchline_common::verdict::{self, Direction};
+use branchline_common::verdict::{Direction, DropReason};
 use serde_json::Value;
 
 use super::case::{Action, Case, Packet};
@@ -180,7 +180,7 @@ impl<'a> Host<'a> {
         let mut key = FlowKey::connection(&parsed, packet.dir, SLOT);
         let now = ticks(packet.t);
         if packet.action == Action::Reject {
-            let kind = kind::row(packet.dir, verdict::Action::Rejected);
+            let kind = kind::rejected(packet.dir, DropReason::NoRule);
             key.change(kind, ports(&parsed, packet.dir));
             let entry = self.entries.entry(key);
             if let Entry::Row(row) = entry.or_insert(Entry::Row(Row::default())) {

@@ -3,19 +3,24 @@
 use branchline_common::{
     account::Segments,
     conntrack::State,
-    verdict::{Direction, Verdict::Allow},
+    headers::protocol,
+    verdict::{
+        Direction,
+        Verdict::{Allow, Deny},
+    },
 };
 
-use super::{ACK, EGRESS, INGRESS, NO_RULE, SYN};
+use super::{ACK, DropReason, EGRESS, INGRESS, NO_RULE, SYN};
 use crate::{
     case::{Case, EniSpec, case},
-    packet::{Packet, tcp, udp},
-    world::{connection, rejected},
+    packet::{Packet, raw, tcp, udp},
+    world::{connection, refused, rejected},
 };
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = gso();
     cases.extend(epochs());
+    cases.push(reasons());
     cases
 }
 
@@ -119,6 +124,28 @@ fn gso() -> Vec<Case> {
         )
         .leaves([rejected(EGRESS, (1, 80), (4, 1750 + 4 * 40, 0))]),
     ]
+}
+
+fn reasons() -> Case {
+    let second = || tcp("198.51.100.7:2", "10.0.1.10:80", SYN);
+    let later = raw("198.51.100.7", "10.0.1.10", protocol::TCP, 40).fragment(1, 1480, false);
+    case(
+        "each reason for which packets are refused has a row of its own, also between the same ends",
+        &["ingress tcp 80 0.0.0.0/0"],
+    )
+    .room_for(1)
+    .ingress(tcp("198.51.100.7:1", "10.0.1.10:80", SYN), Allow)
+    .ingress(second(), Deny(DropReason::ConntrackFull))
+    .rules(&[])
+    .ingress(second(), NO_RULE)
+    .ingress(second(), NO_RULE)
+    .ingress(later, Deny(DropReason::OrphanFragment))
+    .leaves([
+        connection(State::SynSent, INGRESS, (1, 40, 2), (0, 0, 0)),
+        refused(DropReason::ConntrackFull, INGRESS, (80, 2), (1, 40, 2)),
+        refused(DropReason::NoRule, INGRESS, (80, 2), (2, 80, 2)),
+        refused(DropReason::OrphanFragment, INGRESS, (0, 0), (1, 60, 0)),
+    ])
 }
 
 /// A connection's and a row's account have two slots, for the current and the last interval.

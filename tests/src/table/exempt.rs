@@ -3,14 +3,17 @@
 use branchline_common::{
     headers::protocol,
     maps::eni::{BLOCK_IMDS, SOURCE_DEST_CHECK},
-    verdict::Verdict::{self, Deny, Exempt},
+    verdict::{
+        Service,
+        Verdict::{self, Deny, Exempt},
+    },
 };
 
 use super::{DropReason, EGRESS, INGRESS, NO_RULE, SYN, SYN_ACK};
 use crate::{
     case::{Case, case},
     packet::{icmp, raw, tcp, udp},
-    world::rejected,
+    world::{exempt, rejected},
 };
 
 const OPEN: &[&str] = &["egress all 0.0.0.0/0", "egress all ::/0"];
@@ -20,7 +23,77 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = services();
     cases.extend(imds());
     cases.extend(dhcp());
+    cases.extend(included());
     cases
+}
+
+/// Services that a flow log includes are counted, and exempt as before.
+fn included() -> Vec<Case> {
+    const TASK: &str = "10.0.1.10:40000";
+    let every = |name: &str| {
+        case(name, &[])
+            .egress(udp(TASK, "10.0.0.2:53"), Exempt)
+            .egress(udp(TASK, "10.0.0.2:53"), Exempt)
+            .ingress(udp("10.0.0.2:53", TASK), Exempt)
+            .egress(tcp(TASK, "169.254.169.253:53", SYN), Exempt)
+            .egress(tcp(TASK, "169.254.169.254:80", SYN), Exempt)
+            .egress(icmp("10.0.1.10", "169.254.169.254", 8, 0, 7), Exempt)
+            .ingress(udp("[fd00:ec2::123]:123", "[2001:db8:1:1::10]:123"), Exempt)
+            // Never counted.
+            .egress(udp(TASK, "169.254.170.2:80"), Exempt)
+            .egress(udp(TASK, "169.254.169.250:1688"), Exempt)
+            .egress(udp(TASK, "10.0.1.1:53"), Exempt)
+            .egress(udp("0.0.0.0:68", "255.255.255.255:67"), Exempt)
+            .ingress(udp("10.0.0.2:67", "10.0.1.10:68"), Exempt)
+            .egress(udp(TASK, "10.0.0.2:54"), NO_RULE)
+    };
+    let query = exempt(Service::Dns, EGRESS, (40000, 53), (2, 56, 0));
+    let answer = exempt(Service::Dns, INGRESS, (40000, 53), (1, 28, 0));
+    let stream = exempt(Service::Dns, EGRESS, (40000, 53), (1, 40, 2));
+    let request = exempt(Service::Metadata, EGRESS, (40000, 80), (1, 40, 2));
+    let ping = exempt(Service::Metadata, EGRESS, (0, 0), (1, 28, 0));
+    let time = exempt(Service::TimeSync, INGRESS, (123, 123), (1, 48, 0));
+    let refused = rejected(EGRESS, (40000, 54), (1, 28, 0));
+    let large = udp("10.0.0.2:53", TASK).data(1472).fragment(81, 0, true);
+    let rest = raw("10.0.0.2", "10.0.1.10", protocol::UDP, 100).fragment(81, 1480, false);
+    let clock = raw("10.0.1.10", "169.254.169.123", protocol::UDP, 8).fragment(1, 64, false);
+    vec![
+        every("no service is counted that no flow log includes").leaves([refused.clone()]),
+        every("each service that a flow log includes is counted in rows of its own")
+            .includes(&Service::ALL)
+            .leaves([
+                query.clone(),
+                answer.clone(),
+                stream.clone(),
+                request.clone(),
+                ping.clone(),
+                time.clone(),
+                refused.clone(),
+            ]),
+        every("the resolver is counted alone")
+            .includes(&[Service::Dns])
+            .leaves([query, answer, stream, refused.clone()]),
+        every("instance metadata is counted alone")
+            .includes(&[Service::Metadata])
+            .leaves([request, ping, refused.clone()]),
+        every("time sync is counted alone")
+            .includes(&[Service::TimeSync])
+            .leaves([time, refused]),
+        case("fragments of a service are counted too", &[])
+            .includes(&Service::ALL)
+            .ingress(large, Exempt)
+            .ingress(rest, Exempt)
+            .egress(clock, Exempt)
+            .leaves([
+                exempt(Service::Dns, INGRESS, (40000, 53), (2, 1620, 0)),
+                exempt(Service::TimeSync, EGRESS, (0, 0), (1, 28, 0)),
+            ]),
+        case("blocked instance metadata is not counted", &[])
+            .includes(&Service::ALL)
+            .flags(SOURCE_DEST_CHECK | BLOCK_IMDS)
+            .egress(tcp(TASK, "169.254.169.254:80", SYN), IMDS)
+            .leaves([]),
+    ]
 }
 
 /// Nothing of these is counted or leaves an entry.

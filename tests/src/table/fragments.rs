@@ -10,7 +10,7 @@ use super::{DropReason, EGRESS, INGRESS, NO_RULE, SYN};
 use crate::{
     case::{Case, case},
     packet::{Packet, icmp, raw, tcp, udp},
-    world::{accepted, connection, rejected},
+    world::{Count, Left, accepted, connection, refused, rejected},
 };
 
 const ORPHAN: Verdict = Deny(DropReason::OrphanFragment);
@@ -47,6 +47,11 @@ fn later6(id: u32) -> Packet {
 
 const ONE_PORT: &[&str] = &["ingress udp 5000 0.0.0.0/0", "ingress udp 5000 ::/0"];
 
+/// A row of orphans, which have no ports.
+fn orphan(count: Count) -> Left {
+    refused(DropReason::OrphanFragment, INGRESS, (0, 0), count)
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = following();
     cases.extend(orphans());
@@ -69,7 +74,7 @@ fn following() -> Vec<Case> {
             .ingress(later6(0x3456), ORPHAN)
             .leaves([
                 connection(State::Udp, INGRESS, (2, 1464 + 156, 0), (0, 0, 0)),
-                rejected(INGRESS, (0, 0), (1, 156, 0)),
+                orphan((1, 156, 0)),
             ]),
         case(
             "a later fragment of a refused datagram is refused, in the same row",
@@ -111,7 +116,7 @@ fn following() -> Vec<Case> {
         )
         .leaves([
             connection(State::Udp, EGRESS, (0, 0, 0), (2, 1528, 0)),
-            rejected(INGRESS, (0, 0), (1, 28, 0)),
+            orphan((1, 28, 0)),
         ]),
         case("fragments of a datagram of the resolver are exempt", &[])
             .ingress(
@@ -128,7 +133,7 @@ fn following() -> Vec<Case> {
                 raw("10.0.0.2", TASK, protocol::UDP, 100).fragment(82, 1480, false),
                 ORPHAN,
             )
-            .leaves([rejected(INGRESS, (0, 0), (1, 120, 0))]),
+            .leaves([orphan((1, 120, 0))]),
         case("a first fragment's fate is forgotten after 30 s", ONE_PORT)
             .ingress(first(7, 5000), Allow)
             .wait(28)
@@ -179,7 +184,7 @@ fn orphans() -> Vec<Case> {
             .ingress(later(7), Allow)
             .leaves([
                 connection(State::Udp, INGRESS, (2, 1620, 0), (0, 0, 0)),
-                rejected(INGRESS, (0, 0), (1, 120, 0)),
+                orphan((1, 120, 0)),
             ]),
         case(
             "an orphan passes where a rule allows all ports of its protocol",

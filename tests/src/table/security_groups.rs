@@ -289,6 +289,8 @@ fn several_enis() -> Vec<Case> {
         slot: 2,
         direction,
         action: Action::Rejected,
+        drop_reason: Some(super::DropReason::NoRule),
+        service: None,
         ports,
         count,
     };

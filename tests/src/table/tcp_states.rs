@@ -9,7 +9,7 @@ use super::{ACK, DropReason, EGRESS, FIN_ACK, INGRESS, NO_RULE, RST, RST_ACK, SY
 use crate::{
     case::{Case, case},
     packet::{Packet, icmp, raw, tcp, udp},
-    world::{accepted, connection, rejected},
+    world::{accepted, connection, refused, rejected},
 };
 
 const PEER: &str = "198.51.100.7:40000";
@@ -320,7 +320,7 @@ fn after_expiry() -> Vec<Case> {
             .leaves([
                 connection(State::Udp, INGRESS, (2, 56, 0), (0, 0, 0)),
                 connection(State::SynReceived, INGRESS, (1, 40, 2), (1, 40, 18)),
-                rejected(INGRESS, (80, 2), (1, 40, 2)),
+                refused(DropReason::ConntrackFull, INGRESS, (80, 2), (1, 40, 2)),
                 accepted(INGRESS, (80, 3), (1, 40, 4)),
             ]),
     ]

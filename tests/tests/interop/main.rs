@@ -3,6 +3,4 @@
 //! Needs the Python environment that `cargo xtask setup interop` makes, and no privilege.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-mod s3_server;
-
 mod upload;

@@ -11,7 +11,7 @@ use branchline::upload::{
     DeliveredLog, Environment, RetentionConfig, UploadConfig, UploadStatus, Uploads,
 };
 
-use crate::s3_server::{S3Server, endpoint, free_port};
+use branchline_tests::s3_server::{S3Server, endpoint, free_port};
 
 const BUCKET: &str = "flow-logs";
 const DAY: &str = "AWSLogs/123456789012/vpcflowlogs/local/2026/11/28";
@@ -43,12 +43,26 @@ impl Site {
         self.flows().join(relative).exists()
     }
 
-    /// Starts uploads as a fresh agent does.
-    fn start(&self, logs: &[&str], upload: &UploadConfig, retention: &RetentionConfig) -> Uploads {
-        self.start_as("testing", logs, upload, retention)
+    fn log(&self, id: &str, upload: &UploadConfig, retention: &RetentionConfig) -> DeliveredLog {
+        DeliveredLog {
+            flow_log_id: id.to_owned(),
+            dir: self.flows(),
+            upload: Some(upload.clone()),
+            retention: retention.clone(),
+        }
     }
 
-    fn start_as(
+    /// Starts uploads as a fresh agent does.
+    async fn start(
+        &self,
+        logs: &[&str],
+        upload: &UploadConfig,
+        retention: &RetentionConfig,
+    ) -> Uploads {
+        self.start_as("testing", logs, upload, retention).await
+    }
+
+    async fn start_as(
         &self,
         user: &str,
         logs: &[&str],
@@ -56,12 +70,7 @@ impl Site {
         retention: &RetentionConfig,
     ) -> Uploads {
         let store = Arc::new(open_store(&self.0.join("state")));
-        let log = |id: &&str| DeliveredLog {
-            flow_log_id: (*id).to_owned(),
-            dir: self.flows(),
-            upload: Some(upload.clone()),
-            retention: retention.clone(),
-        };
+        let log = |id: &&str| self.log(id, upload, retention);
         let environment: Environment = [
             ("AWS_ACCESS_KEY_ID", user),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
@@ -69,7 +78,9 @@ impl Site {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into_iter()
         .collect();
-        Uploads::start(store, logs.iter().map(log).collect(), &environment).unwrap()
+        let uploads = Uploads::new(store, environment);
+        uploads.apply(logs.iter().map(log).collect()).await.unwrap();
+        uploads
     }
 }
 
@@ -162,14 +173,14 @@ fn a_killed_agent_goes_on_and_every_file_arrives_once() {
     }
     let config = to_s3(&server.endpoint());
     let first = life(async {
-        let uploads = site.start(&LOGS, &config, &forever());
+        let uploads = site.start(&LOGS, &config, &forever()).await;
         until(&uploads, "some are uploaded", |all| uploaded(all) >= 12).await;
         uploaded(&uploads.status())
     });
     assert!(first < 60, "the kill came in the middle");
     let late = file("fl-b", 59, "00000001");
     life(async {
-        let uploads = site.start(&LOGS, &config, &forever());
+        let uploads = site.start(&LOGS, &config, &forever()).await;
         site.write(&late, b"late");
         uploads.enqueue("fl-b", &late, 4);
         // A file that is known, and one of nobody.
@@ -187,15 +198,60 @@ fn a_killed_agent_goes_on_and_every_file_arrives_once() {
             uploads.status()
         );
         assert!(uploads.status().iter().all(|log| log.last_error.is_none()));
-        uploads.stop().await.unwrap();
+        uploads.stop(Duration::ZERO).await.unwrap();
     });
     expected.insert(format!("team/{late}"), b"late".to_vec());
     assert!(server.objects(BUCKET) == expected, "objects differ");
     life(async {
-        let uploads = site.start(&LOGS, &config, &forever());
+        let uploads = site.start(&LOGS, &config, &forever()).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(uploaded(&uploads.status()), 0, "known from before");
     });
+}
+
+#[test]
+fn logs_change_while_others_go_on_and_the_end_waits_for_the_last_files() {
+    let server = S3Server::start(free_port());
+    server.make_bucket(BUCKET);
+    let site = Site::new("change");
+    let config = to_s3(&server.endpoint());
+    let write = |uploads: &Uploads, log: &str, minute| {
+        let relative = file(log, minute, "fe123456");
+        site.write(&relative, b"content");
+        uploads.enqueue(log, &relative, 7);
+        format!("team/{relative}")
+    };
+    let mut expected = Vec::new();
+    life(async {
+        let uploads = site.start(&["fl-a", "fl-b"], &config, &forever()).await;
+        expected.push(write(&uploads, "fl-a", 0));
+        expected.push(write(&uploads, "fl-b", 0));
+        until(&uploads, "both", |all| uploaded(all) == 2).await;
+        let changed = RetentionConfig {
+            max_age: Some(315_360_000),
+            max_bytes: None,
+        };
+        // Found when its log starts, although it was told of before.
+        expected.push(write(&uploads, "fl-c", 0));
+        let logs = vec![
+            site.log("fl-b", &config, &forever()),
+            site.log("fl-c", &config, &changed),
+        ];
+        uploads.apply(logs).await.unwrap();
+        let left = write(&uploads, "fl-a", 1);
+        let of: Vec<_> = uploads.status().into_iter().collect();
+        let ids: Vec<&str> = of.iter().map(|log| log.flow_log_id.as_str()).collect();
+        assert_eq!(ids, ["fl-b", "fl-c"]);
+        assert_eq!(of[0].files_uploaded, 1, "the one that stays goes on");
+        for minute in 1..30 {
+            expected.push(write(&uploads, "fl-b", minute));
+        }
+        uploads.stop(PATIENCE).await.unwrap();
+        assert!(site.has(left.trim_start_matches("team/")), "a file stays");
+    });
+    expected.sort();
+    let keys: Vec<String> = server.objects(BUCKET).into_keys().collect();
+    assert_eq!(keys, expected);
 }
 
 #[test]
@@ -209,7 +265,7 @@ fn a_large_file_goes_on_with_the_part_that_is_missing() {
     let key = format!("team/{relative}");
     let config = to_s3(&server.endpoint());
     life(async {
-        let uploads = site.start(&["fl-a"], &config, &forever());
+        let uploads = site.start(&["fl-a"], &config, &forever()).await;
         until(&uploads, "a part", |_| noted_parts(&server, &key) >= 1).await;
         drop(uploads);
     });
@@ -220,7 +276,7 @@ fn a_large_file_goes_on_with_the_part_that_is_missing() {
     changed[..PART].fill(0);
     site.write(&relative, &changed);
     life(async {
-        let uploads = site.start(&["fl-a"], &config, &forever());
+        let uploads = site.start(&["fl-a"], &config, &forever()).await;
         until(&uploads, "the rest", |all| uploaded(all) == 1).await;
         assert_eq!(uploads.status()[0].bytes_uploaded, 20 << 20);
     });
@@ -251,13 +307,13 @@ fn a_multipart_upload_of_a_file_that_is_gone_is_aborted() {
     let config = to_s3(&server.endpoint());
     let key = format!("team/{relative}");
     life(async {
-        let uploads = site.start(&["fl-a"], &config, &forever());
+        let uploads = site.start(&["fl-a"], &config, &forever()).await;
         until(&uploads, "a part", |_| noted_parts(&server, &key) >= 1).await;
     });
     assert_eq!(server.open_uploads(BUCKET).len(), 1);
     fs::remove_file(site.flows().join(&relative)).unwrap();
     life(async {
-        let uploads = site.start(&["fl-a"], &config, &forever());
+        let uploads = site.start(&["fl-a"], &config, &forever()).await;
         until(&uploads, "aborted", |_| {
             server.open_uploads(BUCKET).is_empty()
         })
@@ -273,7 +329,9 @@ fn a_server_that_is_down_holds_files_until_it_is_up() {
     let relative = file("fl-a", 5, "fe123456");
     site.write(&relative, b"content");
     life(async {
-        let uploads = site.start(&["fl-a"], &to_s3(&endpoint(port)), &forever());
+        let uploads = site
+            .start(&["fl-a"], &to_s3(&endpoint(port)), &forever())
+            .await;
         until(&uploads, "fails", failed).await;
         let status = uploads.status().remove(0);
         assert_eq!((status.files_waiting, status.bytes_waiting), (1, 7));
@@ -298,7 +356,7 @@ fn a_missing_bucket_and_wrong_credentials_are_one_clear_line() {
     let config = to_s3(&server.endpoint());
     let error = |user: &str, config: &UploadConfig| {
         life(async {
-            let uploads = site.start_as(user, &["fl-a"], config, &forever());
+            let uploads = site.start_as(user, &["fl-a"], config, &forever()).await;
             until(&uploads, "fails", failed).await;
             uploads.status().remove(0).last_error.unwrap()
         })
@@ -331,7 +389,7 @@ fn a_folder_is_a_destination_too() {
         ..to_s3("https://unused.invalid")
     };
     life(async {
-        let uploads = site.start(&["fl-a"], &config, &forever());
+        let uploads = site.start(&["fl-a"], &config, &forever()).await;
         until(&uploads, "copied", |all| uploaded(all) == 2).await;
     });
     assert_eq!(fs::read(copy.join(&small)).unwrap(), b"content");
@@ -350,7 +408,7 @@ fn a_backlog_over_its_bound_loses_its_oldest_and_says_so() {
         ..to_s3(&endpoint(port))
     };
     life(async {
-        let uploads = site.start(&["fl-a"], &config, &forever());
+        let uploads = site.start(&["fl-a"], &config, &forever()).await;
         until(&uploads, "given up", |all| all[0].files_given_up == 6).await;
         until(&uploads, "fails", failed).await;
         let newest = file("fl-a", 11, "fe123456");
@@ -392,7 +450,9 @@ fn another_object_of_the_same_name_is_left_and_named() {
     };
     let before = server.objects(BUCKET);
     life(async {
-        let uploads = site.start(&["fl-a"], &to_s3(&server.endpoint()), &retention);
+        let uploads = site
+            .start(&["fl-a"], &to_s3(&server.endpoint()), &retention)
+            .await;
         until(&uploads, "all are tried", |all| all[0].files_refused == 3).await;
         until(&uploads, "the settled one expires", |all| {
             all[0].files_expired == 1
@@ -432,7 +492,9 @@ fn retention_takes_what_is_uploaded_and_nothing_of_others() {
         max_bytes: None,
     };
     life(async {
-        let uploads = site.start(&["fl-a"], &to_s3(&server.endpoint()), &retention);
+        let uploads = site
+            .start(&["fl-a"], &to_s3(&server.endpoint()), &retention)
+            .await;
         until(&uploads, "uploaded", |all| uploaded(all) == 2).await;
         until(&uploads, "expired", |all| all[0].files_expired == 1).await;
     });

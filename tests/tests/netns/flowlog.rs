@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -255,6 +256,7 @@ fn an_eni_without_traffic_says_so_once_in_each_window() {
         assert_eq!(row.start, row.end, "a window of 1 s");
         starts.push(row.start);
     }
+    starts.sort_unstable();
     // The second in which it came is not its own in full; the last one ended with the agent.
     assert!(
         (3..=seconds + 1).contains(&starts.len()),
@@ -264,4 +266,60 @@ fn an_eni_without_traffic_says_so_once_in_each_window() {
         starts.windows(2).all(|pair| pair[1] == pair[0] + 1),
         "{starts:?}"
     );
+}
+
+/// What a VPC's own services are asked is in the rows of a log that includes them, and no traffic
+/// at all for another; an apply changes it.
+#[test]
+fn services_are_counted_for_a_log_that_includes_them_and_no_other() {
+    const DIR: &str = "/run/services";
+    let log = |services: &str| {
+        format!(
+            "[[flow_logs]]\nflow_log_id = \"fl-00000000000000001\"\ndir = \"{DIR}\"\n\
+             max_aggregation_interval = 1\nrotation = 1\ninclude_services = [{services}]\n"
+        )
+    };
+    let settings = Settings {
+        top_level: log("\"dns\""),
+        ..Settings::default()
+    };
+    let host = Host::new("services", settings).unwrap();
+    host.start_agent().unwrap();
+    let task = host
+        .add_task("client", &["subnet-a"], &["sg-client"])
+        .unwrap();
+    let socket = task
+        .run(|| UdpSocket::bind(SocketAddr::new(task.ipv4.into(), 4000)))
+        .unwrap();
+    let ask = |address: [u8; 4], port, times| {
+        for _ in 0..times {
+            socket
+                .send_to(&[0; 40], (IpAddr::from(address), port))
+                .unwrap();
+        }
+    };
+    let included = || host.run(|| FlowRow::read_dir(Path::new(DIR))).unwrap();
+    let asked = |port| {
+        totals(&included(), &task, |flow| {
+            (flow.protocol, flow.src_port, flow.dst_port) == (UDP, 4000, port)
+        })
+    };
+    ask([10, 0, 0, 2], 53, 3);
+    let deadline = Instant::now() + PATIENCE;
+    while asked(53).is_empty() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(asked(53), [(3, 3 * 68, true)]);
+    let others = host.flow_rows().unwrap();
+    assert!(others.iter().all(|row| row.flow.is_none()), "{others:?}");
+
+    host.run(|| std::fs::write("/run/logs.toml", log("\"time-sync\"")))
+        .unwrap();
+    host.branchline_ok(&["flow-log", "apply", "/run/logs.toml"])
+        .unwrap();
+    ask([10, 0, 0, 2], 53, 5);
+    ask([169, 254, 169, 123], 123, 2);
+    host.stop_agent().unwrap();
+    assert_eq!(asked(53), [(3, 3 * 68, true)]);
+    assert_eq!(asked(123), [(2, 2 * 68, true)]);
 }

@@ -11,9 +11,12 @@ use aya::maps::{HashMap, Map, MapData};
 use branchline::config::FlowRecordConfig;
 use branchline::datapath::{Datapath, Settings};
 use branchline::delivery::FlowLog;
-use branchline::flows::{Exporter, ExporterSettings, FlowLogError, Identities, Identity};
+use branchline::flows::{
+    Exporter, ExporterSettings, FlowLogError, Identities, Identity, Interface,
+};
 use branchline::policy::RuleBook;
 use branchline::state::{StateError, Store};
+use branchline::upload::Environment;
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{FlowKey, kind, mapped};
@@ -76,9 +79,18 @@ impl Host {
                 ..FlowLog::of_host()
             }],
             rules: RuleBook::default(),
+            environment: Environment::default(),
         };
         let identities = Identities::default();
-        let identity = Identity::named(ENI, None);
+        let interface = Interface {
+            account_id: "123456789012".to_owned(),
+            interface_id: ENI.to_owned(),
+            ..Interface::default()
+        };
+        let identity = Identity {
+            interface: Arc::new(interface),
+            since: 0,
+        };
         identities.insert(SLOT, identity);
         let exporter = Exporter::start(Arc::clone(&datapath), store, settings_of_logs, identities)
             .await
@@ -227,11 +239,12 @@ async fn flows_counts_outlive_a_killed_agent_and_are_written_once() {
     let expected = sums([
         ("1000", "ACCEPT", 3),
         ("1000", "REJECT", 1),
-        ("2000", "ACCEPT", 1),
+        ("2000", "ACCEPT", 2),
     ]);
     assert_eq!(host.recorded(), expected);
 
     // The task goes in the middle of an interval, and the agent is killed before its end.
+    host.packet(&agent, 2_000, false, 0);
     assert!(host.map::<Row>(name::ROWS).get(&rejected, 0).is_ok());
     agent.exporter.retire(SLOT).await.unwrap();
     assert!(
@@ -252,7 +265,7 @@ async fn flows_counts_outlive_a_killed_agent_and_are_written_once() {
     let expected = sums([
         ("1000", "ACCEPT", 3),
         ("1000", "REJECT", 1),
-        ("2000", "ACCEPT", 2),
+        ("2000", "ACCEPT", 3),
     ]);
     assert_eq!(host.recorded(), expected);
 }
@@ -263,7 +276,7 @@ async fn flows_dead_connections_are_swept_once_they_are_written() {
     let agent = host.agent().await;
     host.packet(&agent, 1, false, 40);
     host.packet(&agent, 2, false, 0);
-    host.packet(&agent, 3, true, 0);
+    host.packet(&agent, 3, true, 40);
     agent.exporter.flush().await.unwrap();
     // Dead as well, but in no file yet.
     host.packet(&agent, 4, false, 40);

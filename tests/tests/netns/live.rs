@@ -177,6 +177,7 @@ fn tail_tells_starts_ends_and_rejects_as_the_sockets_made_them() {
             dstport: OPEN_PORT,
             protocol: 6,
             action: Action::Accept,
+            drop_reason: None,
             icmp_id: None,
         };
         assert_eq!((&start.flow, &end.flow), (&flow, &flow));

@@ -1,14 +1,16 @@
 //! Tier netns: real links, sockets and programs in throw-away namespaces.
 //!
-//! Needs root, and a mount namespace with a /run of its own. Every test has
+//! Needs root, the Python environment of tier interop for an S3 server, and a mount namespace with a /run of its own. Every test has
 //! namespaces of its own and leaves nothing.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod edges;
 mod edges_fabric;
+mod flow_logs;
 mod flowlog;
 mod flows;
 mod ground;
+mod kills;
 mod lifecycle;
 mod live;
 mod policies;
@@ -16,4 +18,5 @@ mod restart;
 mod security_groups;
 mod spoof;
 mod traffic;
+mod upload;
 mod vm;

@@ -16,20 +16,20 @@ use branchline_tests::{
     task::Task,
 };
 
-const UDP: u8 = 17;
+pub(crate) const UDP: u8 = 17;
 const TCP: u8 = 6;
 /// Bytes of a datagram's data; with the headers it makes 128 bytes in IPv4 and 148 in IPv6.
-const DATA: usize = 100;
+pub(crate) const DATA: usize = 100;
 
 /// Datagrams from one task to another, counted at both ends.
 #[derive(Debug, PartialEq, Eq)]
-struct Counts {
-    sent: u64,
-    received: u64,
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
 }
 
 /// Sends datagrams while `work` runs, slowly enough for the receiver.
-fn under_datagrams<T>(
+pub(crate) fn under_datagrams<T>(
     client: &Task,
     server: &Task,
     at: SocketAddr,
@@ -83,7 +83,7 @@ fn under_datagrams<T>(
 }
 
 /// Packets and bytes of all rows of one ENI that `is_its` picks.
-fn sum(rows: &[FlowRow], eni_id: &str, is_its: impl Fn(&Flow) -> bool) -> (u64, u64) {
+pub(crate) fn sum(rows: &[FlowRow], eni_id: &str, is_its: impl Fn(&Flow) -> bool) -> (u64, u64) {
     rows.iter()
         .filter(|row| row.eni_id == eni_id)
         .filter_map(|row| row.flow.as_ref())

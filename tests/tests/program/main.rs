@@ -16,7 +16,7 @@ use branchline_common::{
     conntrack::State,
     flow::FlowKey,
     maps::eni,
-    verdict::{Direction, Verdict},
+    verdict::{Direction, Service, Verdict},
 };
 use branchline_tests::{
     case::{Case, ROUTER_MAC, Step, case},
@@ -118,6 +118,9 @@ fn random_case(seed: u64) -> Case {
     .eni(3, &["egress all 0.0.0.0/0", "egress all ::/0"])
     .flags(0);
     case.is_strict = seed % 4 == 3;
+    if seed % 2 == 1 {
+        case = case.includes(&Service::ALL);
+    }
     case.fragment_seconds = HALF_HOUR;
     for eni in &mut case.enis {
         let timer = |state: State| (state, HALF_HOUR * (2 * (state as u32 % 3) + 1));

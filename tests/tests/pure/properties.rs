@@ -81,7 +81,7 @@ fn counted(tables: &Tables, action: Action) -> (u64, u64) {
     let rows = tables
         .rows
         .iter()
-        .filter(|(key, _)| of_row(key.kind).is_some_and(|(_, of)| of == action));
+        .filter(|(key, _)| of_row(key.kind).is_some_and(|row| row.action == action));
     let slots = connections
         .flat_map(|(_, accounts)| accounts)
         .chain(rows.map(|(_, account)| account))

@@ -4,16 +4,17 @@ use super::{NONE, table};
 use crate::api::{FlowLogDescription, FlowLogList};
 use crate::delivery::FlowLog;
 use crate::flow_log::{FileFormat, TrafficType};
+use crate::upload::UploadStatus;
 
-/// A row for each log, and a line for each that does not get on.
+/// A row for each log, and a line for each that does not get on or whose files do not.
 pub(crate) fn logs(list: &FlowLogList) -> String {
     let header = [
         "FLOW LOG", "INTERVAL", "TRAFFIC", "ONLY", "FORMAT", "FOLDER", "FILES", "RECORDS",
-        "SKIPPED", "WAITING",
+        "SKIPPED", "WAITING", "UPLOADED", "QUEUED", "GIVEN UP",
     ];
     let row = |description: &FlowLogDescription| {
         let log = &description.log;
-        vec![
+        let mut row = vec![
             log.flow_log_id.clone(),
             format!("{} s", log.max_aggregation_interval),
             traffic(log.traffic_type).to_owned(),
@@ -24,12 +25,25 @@ pub(crate) fn logs(list: &FlowLogList) -> String {
             description.records.to_string(),
             description.skipped_packets.to_string(),
             description.waiting_epochs.to_string(),
-        ]
+        ];
+        row.extend(match uploads(description) {
+            Some(status) => [
+                status.files_uploaded,
+                status.files_waiting,
+                status.files_given_up,
+            ]
+            .map(|files| files.to_string()),
+            None => [NONE; 3].map(str::to_owned),
+        });
+        row
     };
     let mut text = table(Some(&header), list.flow_logs.iter().map(row));
     for description in &list.flow_logs {
         if let Some(error) = &description.error {
             text += &format!("{} waits: {error}\n", description.log.flow_log_id);
+        }
+        if let Some(error) = upload_error(description) {
+            text += &format!("{} uploads: {error}\n", description.log.flow_log_id);
         }
     }
     text
@@ -52,7 +66,30 @@ pub(crate) fn line(description: &FlowLogDescription) -> String {
     if let Some(error) = &description.error {
         line += &format!("; waits: {error}");
     }
+    if let Some(status) = uploads(description) {
+        line += &format!(
+            "; {} files uploaded, {} queued",
+            status.files_uploaded, status.files_waiting
+        );
+        if status.files_given_up > 0 {
+            line += &format!(", {} given up", status.files_given_up);
+        }
+    }
+    if let Some(error) = upload_error(description) {
+        line += &format!("; uploads: {error}");
+    }
     line
+}
+
+/// What was uploaded, of a log that has a destination.
+fn uploads(description: &FlowLogDescription) -> Option<&UploadStatus> {
+    let status = description.upload.as_ref();
+    status.filter(|status| status.url.is_some())
+}
+
+/// What went wrong last with its finished files, in the destination or on disk.
+fn upload_error(description: &FlowLogDescription) -> Option<&str> {
+    description.upload.as_ref()?.last_error.as_deref()
 }
 
 fn traffic(kind: TrafficType) -> &'static str {
@@ -97,7 +134,20 @@ mod tests {
             skipped_packets: 0,
             waiting_epochs: 2,
             error: Some("no room".to_owned()),
+            upload: Some(UploadStatus {
+                url: Some("s3://logs".to_owned()),
+                files_uploaded: 5,
+                files_waiting: 2,
+                files_given_up: 1,
+                last_error: Some("no answer".to_owned()),
+                ..UploadStatus::default()
+            }),
         };
+        assert_eq!(
+            line(&description),
+            "fl-00000000000000000 to /var/log/branchline/flows every 60 s, 17 records in 3 files; \
+             waits: no room; 5 files uploaded, 2 queued, 1 given up; uploads: no answer"
+        );
         let text = logs(&FlowLogList {
             flow_logs: vec![description],
         });
@@ -118,11 +168,16 @@ mod tests {
                 "3",
                 "17",
                 "0",
-                "2"
+                "2",
+                "5",
+                "2",
+                "1"
             ]
         );
         assert!(
-            text.ends_with("fl-00000000000000000 waits: no room\n"),
+            text.ends_with(
+                "fl-00000000000000000 waits: no room\nfl-00000000000000000 uploads: no answer\n"
+            ),
             "{text}"
         );
     }

@@ -21,7 +21,9 @@ pub(in crate::cli) fn event(event: &LiveEvent) -> String {
         LiveEvent::End(about) => ("end", about, totals(about)),
         LiveEvent::Reject(about) => {
             let counted = counted(about.packets, about.bytes);
-            ("reject", about, format!("REJECTED {counted}"))
+            let reason = about.flow.drop_reason;
+            let reason = reason.map_or(String::new(), |reason| format!(", {}", reason.name()));
+            ("reject", about, format!("REJECTED {counted}{reason}"))
         }
         LiveEvent::Lost { events } => {
             return format!(

@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use branchline_common::verdict::Direction;
+use branchline_common::verdict::{Direction, DropReason};
 
 use super::*;
 use crate::flows::Action;
@@ -19,6 +19,7 @@ fn about(action: Action, protocol: u8, ports: (u16, u16)) -> FlowEvent {
             dstport: ports.1,
             protocol,
             action,
+            drop_reason: None,
             icmp_id: None,
         },
         packets: 7,
@@ -43,12 +44,14 @@ fn events_are_lines() {
         complete: false,
         ..about(Action::Audit, 1, (0, 0))
     };
+    let mut rejected = about(Action::Reject, 17, (4711, 53));
+    rejected.flow.drop_reason = Some(DropReason::NoRule);
     let lines = [
         event_header(),
         event(&LiveEvent::Start(about(Action::Accept, 6, (4711, 443)))),
         event(&LiveEvent::End(closed)),
         event(&LiveEvent::End(joined)),
-        event(&LiveEvent::Reject(about(Action::Reject, 17, (4711, 53)))),
+        event(&LiveEvent::Reject(rejected)),
         event(&LiveEvent::Lost { events: 12 }),
     ];
     let expected = "\
@@ -56,7 +59,7 @@ TIME (UTC)    EVENT   TASK          DIRECTION  FLOW
 10:02:24.007  start   web           ingress    tcp 10.0.2.7:4711 → 10.0.1.5:443  ACCEPT
 10:02:24.007  end     web           ingress    tcp 10.0.2.7:4711 → 10.0.1.5:443  ACCEPT 7 pkt 431 B, back 16 pkt 101002 B, closed
 10:02:24.007  end     web           ingress    icmp 10.0.2.7 → 10.0.1.5  AUDIT 7 pkt 431 B, back 16 pkt 101002 B, timed out, since it was followed
-10:02:24.007  reject  web           ingress    udp 10.0.2.7:4711 → 10.0.1.5:53  REJECTED 7 pkt 431 B
+10:02:24.007  reject  web           ingress    udp 10.0.2.7:4711 → 10.0.1.5:53  REJECTED 7 pkt 431 B, no-rule
               lost    12 events: they came faster than they were read
 ";
     assert_eq!(lines.concat(), expected);

@@ -154,5 +154,8 @@ fn conclude(screen: &Screen, verdicts: &Verdicts, folder: &Path, seconds: f64) {
     if verdicts.judgements.iter().any(has_repeats) {
         screen.note("TCP sent some segments twice or out of order: of those connections, bytes were only held against the least");
     }
-    screen.note(&format!("flow log: zcat {}/*.log.gz", folder.display()));
+    screen.note(&format!(
+        "flow log: zcat $(find {} -name '*.log.gz')",
+        folder.display()
+    ));
 }

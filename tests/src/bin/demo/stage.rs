@@ -105,12 +105,7 @@ impl Stage {
             .with_context(|| format!("find {}", folder.display()))?;
         let copy = || {
             let mut copies = Vec::new();
-            for file in fs::read_dir(FLOWS)? {
-                let file = file?;
-                let to = absolute.join(file.file_name());
-                fs::copy(file.path(), &to)?;
-                copies.push(to);
-            }
+            copy_files(Path::new(FLOWS), &absolute, &mut copies)?;
             copies.sort();
             Ok::<_, std::io::Error>(copies)
         };
@@ -140,4 +135,20 @@ fn ends(netns: &Netns, addresses: [IpAddr; 2]) -> Result<[End; 2]> {
         netns: Arc::clone(&netns),
         address,
     }))
+}
+
+/// Copies every file below `from` to its place below `to`; adds where it is to `copies`.
+fn copy_files(from: &Path, to: &Path, copies: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&to)?;
+            copy_files(&entry.path(), &to, copies)?;
+        } else {
+            fs::copy(entry.path(), &to)?;
+            copies.push(to);
+        }
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ fn sample() -> FlowRates {
             dstport: port,
             protocol: 6,
             action,
+            drop_reason: None,
             icmp_id: None,
         },
         rate: Rate {

@@ -1,4 +1,7 @@
 //! An S3 server of others (moto) on loopback, and its bare HTTP interface.
+//!
+//! Needs the Python environment that `cargo xtask setup interop` makes. What fails panics.
+#![expect(clippy::unwrap_used, reason = "a part of tests")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,20 +17,27 @@ const START: Duration = Duration::from_secs(60);
 const AUTHORIZATION: &str = "Authorization: AWS4-HMAC-SHA256 Credential=test/20261128/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
 
 /// A running server; killed when dropped. It keeps objects in memory.
-pub(crate) struct S3Server {
+#[derive(Debug)]
+pub struct S3Server {
     process: Child,
     port: u16,
 }
 
 impl S3Server {
-    pub(crate) fn start(port: u16) -> Self {
+    /// Starts on `port` of this thread's loopback.
+    #[must_use]
+    pub fn start(port: u16) -> Self {
         Self::start_with(port, &[])
     }
 
-    /// Starts on `port` with environment variables of moto's own.
-    pub(crate) fn start_with(port: u16, variables: &[(&str, &str)]) -> Self {
+    /// As [`S3Server::start`], with environment variables of moto's own.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn start_with(port: u16, variables: &[(&str, &str)]) -> Self {
         let venv = std::env::var_os("BRANCHLINE_VENV").map(PathBuf::from);
-        let venv = venv.expect("BRANCHLINE_VENV is not set: run `cargo xtask test interop`");
+        let venv = venv.expect("BRANCHLINE_VENV is not set: run `cargo xtask test`");
         let process = Command::new(venv.join("bin/moto_server"))
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .envs(variables.iter().copied())
@@ -45,12 +55,14 @@ impl S3Server {
         server
     }
 
-    pub(crate) fn endpoint(&self) -> String {
+    /// Its URL.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
         endpoint(self.port)
     }
 
     /// Sends a request with a signature that nobody checks; returns status and body.
-    pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         write!(
             stream,
@@ -71,11 +83,13 @@ impl S3Server {
         (status, answer[end + 4..].to_vec())
     }
 
-    pub(crate) fn make_bucket(&self, bucket: &str) {
+    /// Makes a bucket.
+    pub fn make_bucket(&self, bucket: &str) {
         assert_eq!(self.request("PUT", &format!("/{bucket}"), b"").0, 200);
     }
 
-    pub(crate) fn put(&self, bucket: &str, key: &str, content: &[u8]) {
+    /// Makes an object.
+    pub fn put(&self, bucket: &str, key: &str, content: &[u8]) {
         assert_eq!(
             self.request("PUT", &format!("/{bucket}/{key}"), content).0,
             200
@@ -83,7 +97,7 @@ impl S3Server {
     }
 
     /// Every object of a bucket.
-    pub(crate) fn objects(&self, bucket: &str) -> BTreeMap<String, Vec<u8>> {
+    pub fn objects(&self, bucket: &str) -> BTreeMap<String, Vec<u8>> {
         let (status, list) = self.request("GET", &format!("/{bucket}?list-type=2"), b"");
         assert_eq!(status, 200);
         let keys = elements(&list, "Key");
@@ -96,14 +110,14 @@ impl S3Server {
     }
 
     /// Ids of the multipart uploads that are neither completed nor aborted.
-    pub(crate) fn open_uploads(&self, bucket: &str) -> Vec<String> {
+    pub fn open_uploads(&self, bucket: &str) -> Vec<String> {
         let (status, list) = self.request("GET", &format!("/{bucket}?uploads"), b"");
         assert_eq!(status, 200);
         elements(&list, "UploadId")
     }
 
     /// Numbers of the parts that a multipart upload has.
-    pub(crate) fn parts(&self, bucket: &str, key: &str, upload_id: &str) -> Vec<String> {
+    pub fn parts(&self, bucket: &str, key: &str, upload_id: &str) -> Vec<String> {
         let path = format!("/{bucket}/{key}?uploadId={upload_id}");
         elements(&self.request("GET", &path, b"").1, "PartNumber")
     }
@@ -117,12 +131,14 @@ impl Drop for S3Server {
     }
 }
 
-pub(crate) fn endpoint(port: u16) -> String {
+/// The URL of a server at a port of loopback.
+#[must_use]
+pub fn endpoint(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
 /// A port that nobody listens at now.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
