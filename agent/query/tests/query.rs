@@ -515,6 +515,7 @@ fn the_command_line_hands_over_with_the_folders_of_the_logs_in_force() {
             skipped_packets: 0,
             waiting_epochs: 0,
             error: None,
+            upload: None,
         }],
     };
     let agent = answering(&socket, serde_json::to_string(&list).unwrap());
