@@ -1,4 +1,5 @@
-//! `cargo xtask build`: compiles the kernel programs, then the agent with their object inside it.
+//! `cargo xtask build`: compiles the kernel programs, the agent with their object inside it, and the
+//! program that answers `branchline flows query`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ pub(crate) const EBPF_FLAGS: &str =
 /// Tells tests, demo and bench which agent to start; `tests/src/host.rs` reads it.
 pub(crate) const AGENT_VARIABLE: &str = "BRANCHLINE_BIN";
 
-/// Compile the eBPF programs and the agent with them inside it
+/// Compile the eBPF programs, the agent with them inside it, and branchline-query
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Optimise the agent (the eBPF programs always are)
+    /// Optimise agent and query (the eBPF programs always are)
     #[arg(long)]
     release: bool,
 }
@@ -45,6 +46,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     say(
         "build",
         &format!("agent in {}", workspace::relative(&agent).display()),
+    );
+    let query = query(args.release)?;
+    say(
+        "build",
+        &format!("query in {}", workspace::relative(&query).display()),
     );
     Ok(())
 }
@@ -82,6 +88,23 @@ pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<
             .collect(),
     ))
 }
+
+/// Builds the program that answers `branchline flows query`, beside the agent; returns its path.
+///
+/// # Errors
+/// It does not compile, or the kernel programs are not compiled yet.
+pub(crate) fn query(release: bool) -> Result<PathBuf> {
+    let mut cargo = process::cargo("build");
+    cargo.args(["--package", QUERY, "--bin", QUERY]);
+    if release {
+        cargo.arg("--release");
+    }
+    let built = executables(&mut cargo)?.pop();
+    Ok(built.context("cargo built no branchline-query")?.path)
+}
+
+/// Package and name of that program.
+const QUERY: &str = "branchline-query";
 
 /// Compiles the kernel programs to `target/bpf/branchline.o`, which keeps its time stamp if nothing changed.
 ///

@@ -19,6 +19,16 @@ struct Deny {
 #[derive(Deserialize)]
 struct Licences {
     allow: Vec<String>,
+    #[serde(default)]
+    exceptions: Vec<Exception>,
+}
+
+/// What one package may have besides.
+#[derive(Deserialize)]
+struct Exception {
+    #[serde(rename = "crate")]
+    name: String,
+    allow: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +56,7 @@ pub(crate) fn check() -> Result<usize> {
     let faults: Vec<String> = metadata
         .packages
         .iter()
-        .filter_map(|package| fault(package, &deny.licenses.allow))
+        .filter_map(|package| fault(package, &deny.licenses))
         .collect();
     ensure!(
         faults.is_empty(),
@@ -57,7 +67,7 @@ pub(crate) fn check() -> Result<usize> {
 }
 
 /// Why `package` is not allowed.
-fn fault(package: &Package, allowed: &[String]) -> Option<String> {
+fn fault(package: &Package, licences: &Licences) -> Option<String> {
     let Package {
         name,
         version,
@@ -65,7 +75,12 @@ fn fault(package: &Package, allowed: &[String]) -> Option<String> {
         source,
     } = package;
     let licence = license.as_deref().unwrap_or_default();
-    if !accepts(licence, allowed) {
+    let mut allowed = licences.allow.clone();
+    let exceptions = licences.exceptions.iter();
+    for exception in exceptions.filter(|exception| exception.name == *name) {
+        allowed.extend_from_slice(&exception.allow);
+    }
+    if !accepts(licence, &allowed) {
         return Some(format!("{name} {version} (licence {licence:?})"));
     }
     // A package without a source is one of this workspace.
@@ -148,8 +163,16 @@ mod tests {
             license: Some(licence.to_owned()),
             source: source.map(str::to_owned),
         };
-        let allowed = ["MIT".to_owned()];
+        let exception = |name: &str, licence: &str| Exception {
+            name: name.to_owned(),
+            allow: vec![licence.to_owned()],
+        };
+        let allowed = Licences {
+            allow: vec!["MIT".to_owned()],
+            exceptions: vec![exception("thing", "CC0-1.0"), exception("other", "X")],
+        };
         assert_eq!(fault(&package("MIT", None), &allowed), None);
+        assert_eq!(fault(&package("CC0-1.0", None), &allowed), None);
         assert_eq!(fault(&package("MIT", Some("registry+x")), &allowed), None);
         assert_eq!(
             fault(&package("X", None), &allowed).as_deref(),

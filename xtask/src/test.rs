@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the tiers pure, interop, program and netns on this kernel.
+//! `cargo xtask test`: runs the tiers pure, query, interop, program and netns on this kernel.
 //!
 //! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
 
@@ -18,7 +18,7 @@ use crate::workspace;
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
 
-/// Run the tests of this kernel: pure, interop, program and netns
+/// Run the tests of this kernel: pure, query, interop, program and netns
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The tiers to run; all if none is named
@@ -36,6 +36,8 @@ pub(crate) struct Args {
 enum Tier {
     /// Unit and property tests; no privilege
     Pure,
+    /// `branchline flows query` on files of the agent's writers, its engine built for it; no privilege
+    Query,
     /// The agent's parts against servers and readers that others wrote, on loopback; no privilege
     Interop,
     /// The loaded programs under BPF_PROG_TEST_RUN; root
@@ -48,6 +50,7 @@ impl Tier {
     fn name(self) -> &'static str {
         match self {
             Self::Pure => "pure",
+            Self::Query => "query",
             Self::Interop => "interop",
             Self::Program => "program",
             Self::Netns => "netns",
@@ -69,6 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let started = Instant::now();
         match tier {
             Tier::Pure => pure(args)?,
+            Tier::Query => query(args)?,
             Tier::Interop => interop(args)?,
             Tier::Program | Tier::Netns => privileged(*tier, args)?,
         }
@@ -111,6 +115,17 @@ fn pure(args: &Args) -> Result<()> {
         run_tier(Tier::Pure, with_options(&mut cargo, args))?;
     }
     Ok(())
+}
+
+/// The tests start the agent's program, which becomes the one beside it.
+fn query(args: &Args) -> Result<()> {
+    let (agent, _) = build::agent_and(false, &[])?;
+    build::query(false)?;
+    let mut cargo = process::cargo("test");
+    cargo
+        .args(["--quiet", "-p", "branchline-query", "--"])
+        .env(build::AGENT_VARIABLE, agent);
+    run_tier(Tier::Query, with_options(&mut cargo, args))
 }
 
 /// The tests find Python's programs in the folder `BRANCHLINE_VENV`.

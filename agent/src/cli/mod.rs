@@ -19,11 +19,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+pub use self::flows::{Moment, QueryArguments, WrongMoment};
+pub use self::text::table;
+
 use self::client::{Client, ClientError};
 use self::exec::ExecError;
 use self::explain::ExplainArguments;
 use self::flow_logs::FlowLogCommand;
-use self::flows::FlowsCommand;
+use self::flows::{FlowsCommand, QueryError};
 use self::security_groups::{FormError, SecurityGroupCommand};
 use crate::config::{Config, ConfigError};
 use crate::doctor;
@@ -80,7 +83,7 @@ enum Command {
     FlowLog(FlowLogCommand),
     /// Say whether a packet that opens a flow is allowed, and which rule of which group decides.
     Explain(ExplainArguments),
-    /// Follow flows, or show which carry most.
+    /// Follow flows, show which carry most, or ask the files of the flow logs.
     #[command(subcommand)]
     Flows(FlowsCommand),
     /// Show the agent as it runs, and what it changed on the host.
@@ -156,6 +159,8 @@ enum CommandError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Exec(#[from] ExecError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
     #[error(transparent)]
     Host(HostError),
     #[error("read {what} {name}")]

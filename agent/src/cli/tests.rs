@@ -37,6 +37,8 @@ fn commands_are_read() {
         "branchline flows tail --task web --task db --address 10.0.0.0/8 --port 443 --protocol tcp --json",
         "branchline flows tail --action reject --direction ingress --event start --event end",
         "branchline flows top --sort packets --limit 5 --once --json --port 443",
+        "branchline flows query --since 1h --until 2026-11-28T11:00:00Z --action reject --json",
+        "branchline flows query --socket /s --dir /a --dir /b --flow-log fl-0a --limit 5 --csv",
         "branchline doctor",
         "branchline doctor --config /etc/b.toml --json",
         "branchline purge --config /etc/b.toml",
@@ -94,6 +96,14 @@ fn wrong_usage_exits_with_2() {
         (
             "branchline flows top --sort name",
             ErrorKind::ValueValidation,
+        ),
+        (
+            "branchline flows query --since yesterday",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "branchline flows query --json --csv",
+            ErrorKind::ArgumentConflict,
         ),
         ("branchline status --jsno", ErrorKind::UnknownArgument),
     ] {

@@ -242,7 +242,8 @@ fn pairs(rows: Vec<(String, String)>) -> String {
 }
 
 /// Columns without lines around them, so that `awk` and people read the same; values are never wrapped.
-fn table(header: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>) -> String {
+#[must_use]
+pub fn table(header: Option<&[&str]>, rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     if let Some(header) = header {

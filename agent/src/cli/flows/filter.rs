@@ -7,7 +7,7 @@ use crate::spec::TaskId;
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which flows (a flag given twice means either)")]
-pub(super) struct FilterArguments {
+pub struct FilterArguments {
     /// Of this task.
     #[arg(long, value_name = "TASK")]
     task: Vec<TaskId>,
