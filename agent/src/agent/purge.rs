@@ -35,6 +35,10 @@ pub async fn purge(config: Config) -> Result<Vec<String>, HostError> {
         }
         errors.extend(left.iter().map(|error| causes(error)));
     }
+    drop(tasks);
+    if errors.is_empty() {
+        std::fs::remove_dir_all(run_state(&config))?;
+    }
     let left = Fabric::purge(&fabric_netns(&config), &host).await;
     done.push("the local VPC's namespace and links".to_owned());
     errors.extend(left.iter().map(|error| causes(error)));
