@@ -35,12 +35,14 @@ use crate::{
     provider::local::{LocalProvider, addresses},
     server,
     spec::TaskId,
-    state::Store,
+    state::{Store, TaskStore},
     task::Host,
 };
 
 /// Below bpffs, the folder of all pins.
 const PINS: &str = "branchline";
+/// Below `run_dir`, the folder of the tasks' store.
+const RUN_STATE: &str = "state";
 /// Name of the fabric's namespace.
 const FABRIC_NETNS: &str = "branchline-fabric";
 /// The store's fact: forwarding settings as they were before the agent changed them.
@@ -50,6 +52,7 @@ const FORWARDING_FACT: &str = "host_forwarding";
 pub struct Agent {
     config: Config,
     store: Arc<Store>,
+    tasks: TaskStore,
     host: Host,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
@@ -68,9 +71,10 @@ pub struct Agent {
 /// What kept it from starting, or from stopping cleanly.
 pub async fn run(config: Config) -> Result<(), HostError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
+    let tasks = TaskStore::open(&run_state(&config))?;
     let socket = config.socket();
     let listener = server::bind(&socket)?;
-    let agent = Arc::new(Agent::start(config, store).await?);
+    let agent = Arc::new(Agent::start(config, store, tasks).await?);
     tracing::info!(socket = %socket.display(), "ready");
     server::serve(listener, &socket, Arc::clone(&agent), stop_signal()?).await?;
     agent.stop().await
@@ -93,6 +97,11 @@ fn fabric_plan(config: &Config, provider: &LocalProvider) -> FabricPlan {
 
 fn fabric_netns(config: &Config) -> PathBuf {
     config.netns_dir.join(FABRIC_NETNS)
+}
+
+/// The folder of what is known of tasks; a reboot empties it.
+fn run_state(config: &Config) -> PathBuf {
+    config.run_dir.join(RUN_STATE)
 }
 
 fn pins(config: &Config) -> PathBuf {

@@ -2,9 +2,11 @@
 //!
 //! Both ends of the socket use these types. Pure.
 
+mod events;
 mod flow_logs;
 mod security_groups;
 
+pub use events::{Operation, Step, TaskEvent, TaskEventDetail};
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
 
 pub use security_groups::{
@@ -17,8 +19,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::eni_settings::EniSettings;
+use crate::life::{AttachmentStatus, Life};
 use crate::provider::Eni;
-use crate::state::{Phase, TaskRecord};
+use crate::task_record::TaskRecord;
 
 /// A task, as ECS's DescribeTasks shows it, and what only this host knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +36,24 @@ pub struct TaskDescription {
     /// The zone of its subnet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
-    /// When it was asked for, in milliseconds since 1970.
-    pub created_at_ms: u64,
+    /// When it was asked for (RFC 3339, UTC).
+    pub created_at: String,
+    /// When its network was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When its network began to be taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping_at: Option<String>,
+    /// When nothing was left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<String>,
+    /// Why it stopped, if not because somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_reason: Option<String>,
     /// One attachment: its ENI.
     pub attachments: Vec<Attachment>,
-    /// Always empty: branchline gives networks and runs no containers.
-    pub containers: Vec<serde_json::Value>,
+    /// Its containers, as far as its specification names them: branchline runs none.
+    pub containers: Vec<Container>,
     /// Ids of the ENI's security groups.
     pub security_groups: Vec<String>,
     /// What else its ENI has: the settings in force, whoever set them.
@@ -106,18 +121,55 @@ pub enum TaskStatus {
     Stopped,
 }
 
+/// A container as ECS shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// The container runtime's id.
+    pub runtime_id: String,
+    /// The ENI that all containers of a task share.
+    pub network_interfaces: Vec<ContainerNetworkInterface>,
+}
+
+/// An ENI as a container has it. The spelling is ECS's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerNetworkInterface {
+    /// The task's attachment.
+    pub attachment_id: String,
+    /// The ENI's IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_ipv4_address: Option<String>,
+    /// The ENI's IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
+}
+
+/// A state of an attachment, and when it was entered. Branchline's own: ECS tells of the last one only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusTime {
+    /// The state.
+    pub status: AttachmentStatus,
+    /// RFC 3339, UTC.
+    pub at: String,
+}
+
 /// An ENI attachment as ECS shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// A UUID.
     pub id: String,
     /// `ElasticNetworkInterface`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `ATTACHING`, `ATTACHED` or `DETACHING`.
-    pub status: String,
+    /// The state it is in.
+    pub status: AttachmentStatus,
     /// Name and value pairs, in ECS's spelling.
     pub details: Vec<KeyValuePair>,
+    /// Every state it has been in, oldest first.
+    #[serde(default)]
+    pub status_times: Vec<StatusTime>,
 }
 
 /// One detail of an attachment.
@@ -245,25 +297,21 @@ pub enum ErrorCode {
 impl TaskDescription {
     /// Shows `record`, whose ENI has `settings`, as ECS would.
     pub fn of(record: &TaskRecord, settings: EniSettings) -> Self {
-        let (last_status, desired_status, attachment) = match record.phase {
-            Phase::Creating => (TaskStatus::Provisioning, TaskStatus::Running, "ATTACHING"),
-            Phase::Running => (TaskStatus::Running, TaskStatus::Running, "ATTACHED"),
-            Phase::Deleting => (TaskStatus::Deprovisioning, TaskStatus::Stopped, "DETACHING"),
-        };
-        let eni = &record.eni;
+        let (eni, life) = (&record.eni, &record.life);
+        let (last_status, desired_status) = task_status(life.status());
+        let at = |status| life.entered_at_ms(status).map(rfc3339);
         Self {
             task_id: record.spec.task_id.to_string(),
             last_status,
             desired_status,
             availability_zone: eni.availability_zone.clone(),
-            created_at_ms: record.created_at_ms,
-            attachments: vec![Attachment {
-                id: eni.attachment_id.clone(),
-                kind: "ElasticNetworkInterface".to_owned(),
-                status: attachment.to_owned(),
-                details: details(eni),
-            }],
-            containers: Vec::new(),
+            created_at: rfc3339(life.created_at_ms()),
+            started_at: at(AttachmentStatus::Attached),
+            stopping_at: at(AttachmentStatus::Failed).or_else(|| at(AttachmentStatus::Detaching)),
+            stopped_at: at(AttachmentStatus::Deleted),
+            stopped_reason: life.stopped_reason.clone(),
+            attachments: vec![attachment(eni, life)],
+            containers: containers(record),
             security_groups: eni.groups.clone(),
             network_interface_attributes: settings,
             network_namespace: record.netns.clone(),
@@ -283,6 +331,54 @@ impl TaskDescription {
             .find(|pair| pair.name == name)
             .map(|pair| pair.value.as_str())
     }
+}
+
+/// Where a task is and shall be while its attachment is in `status`.
+fn task_status(status: AttachmentStatus) -> (TaskStatus, TaskStatus) {
+    match status {
+        AttachmentStatus::Precreated | AttachmentStatus::Created | AttachmentStatus::Attaching => {
+            (TaskStatus::Provisioning, TaskStatus::Running)
+        }
+        AttachmentStatus::Attached => (TaskStatus::Running, TaskStatus::Running),
+        AttachmentStatus::Failed | AttachmentStatus::Detaching | AttachmentStatus::Detached => {
+            (TaskStatus::Deprovisioning, TaskStatus::Stopped)
+        }
+        AttachmentStatus::Deleted => (TaskStatus::Stopped, TaskStatus::Stopped),
+    }
+}
+
+fn attachment(eni: &Eni, life: &Life) -> Attachment {
+    let status_time = |one: crate::life::Transition| StatusTime {
+        status: one.status,
+        at: rfc3339(one.at_ms),
+    };
+    Attachment {
+        id: eni.attachment_id.clone(),
+        kind: "ElasticNetworkInterface".to_owned(),
+        status: life.status(),
+        details: details(eni),
+        status_times: life.transitions().map(status_time).collect(),
+    }
+}
+
+fn containers(record: &TaskRecord) -> Vec<Container> {
+    let eni = &record.eni;
+    let container = |one: &crate::ecs_task::EcsContainer| Container {
+        runtime_id: one.runtime_id.clone(),
+        network_interfaces: vec![ContainerNetworkInterface {
+            attachment_id: eni.attachment_id.clone(),
+            private_ipv4_address: eni.ipv4.map(|net| net.addr().to_string()),
+            ipv6_address: eni.ipv6.map(|net| net.addr().to_string()),
+        }],
+    };
+    record.spec.ecs.containers.iter().map(container).collect()
+}
+
+/// As `2026-11-28T10:15:00.123Z`; a time no calendar has is shown as the number that it is.
+fn rfc3339(ms: u64) -> String {
+    let time = i64::try_from(ms).ok();
+    let time = time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| ms.to_string(), |time| time.to_string())
 }
 
 /// The details ECS lists, in its order and spelling; absent ones are left out.
@@ -313,7 +409,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::config::ConntrackConfig;
-    use crate::state::tests::record;
+    use crate::task_record::tests::{attached, entered, record};
 
     /// A task on a host that sets nothing.
     pub(crate) fn describe(record: &TaskRecord) -> TaskDescription {
@@ -324,16 +420,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_task_has_the_shape_of_describe_tasks() {
-        let record = TaskRecord {
-            phase: Phase::Running,
-            ..record("web")
-        };
+        let mut record = attached("web");
+        record.spec.ecs.containers = vec![crate::ecs_task::EcsContainer {
+            runtime_id: "c0ffee".to_owned(),
+        }];
         let expected = serde_json::json!({
             "taskId": "web",
             "lastStatus": "RUNNING",
             "desiredStatus": "RUNNING",
             "availabilityZone": "us-east-1a",
-            "createdAtMs": 1_700_000_000_123_u64,
+            "createdAt": "2023-11-14T22:13:20.123Z",
+            "startedAt": "2023-11-14T22:13:20.13Z",
             "attachments": [{
                 "id": "00000000-0000-4000-8000-000000000001",
                 "type": "ElasticNetworkInterface",
@@ -346,8 +443,21 @@ pub(crate) mod tests {
                     {"name": "privateIPv4Address", "value": "10.0.1.10"},
                     {"name": "ipv6Address", "value": "2001:db8::1"},
                 ],
+                "statusTimes": [
+                    {"status": "PRECREATED", "at": "2023-11-14T22:13:20.123Z"},
+                    {"status": "CREATED", "at": "2023-11-14T22:13:20.124Z"},
+                    {"status": "ATTACHING", "at": "2023-11-14T22:13:20.124Z"},
+                    {"status": "ATTACHED", "at": "2023-11-14T22:13:20.13Z"},
+                ],
             }],
-            "containers": [],
+            "containers": [{
+                "runtimeId": "c0ffee",
+                "networkInterfaces": [{
+                    "attachmentId": "00000000-0000-4000-8000-000000000001",
+                    "privateIpv4Address": "10.0.1.10",
+                    "ipv6Address": "2001:db8::1",
+                }],
+            }],
             "securityGroups": ["sg-web"],
             "networkInterfaceAttributes": {
                 "connectionTrackingConfiguration": {
@@ -383,16 +493,21 @@ pub(crate) mod tests {
         (record.eni.ipv6, record.eni.vlan) = (None, None);
         let task = describe(&record);
         assert_eq!(
-            (task.last_status, task.attachments[0].status.as_str()),
-            (TaskStatus::Provisioning, "ATTACHING")
+            (task.last_status, task.attachments[0].status),
+            (TaskStatus::Provisioning, AttachmentStatus::Attaching)
         );
         assert_eq!((task.detail("ipv6Address"), task.vlan_id), (None, None));
         assert_eq!(task.detail("privateIPv4Address"), Some("10.0.1.10"));
-        record.phase = Phase::Deleting;
+        let record = entered(record, AttachmentStatus::Failed, 1_700_000_001_000);
         let task = describe(&record);
         assert_eq!(
             (task.last_status, task.desired_status),
             (TaskStatus::Deprovisioning, TaskStatus::Stopped)
         );
+        assert_eq!(task.stopping_at.as_deref(), Some("2023-11-14T22:13:21Z"));
+        let record = entered(record, AttachmentStatus::Deleted, 1_700_000_002_000);
+        let task = describe(&record);
+        assert_eq!(task.last_status, TaskStatus::Stopped);
+        assert_eq!(task.stopped_at.as_deref(), Some("2023-11-14T22:13:22Z"));
     }
 }

@@ -19,6 +19,8 @@ use crate::field_error::{FieldError, from_toml, within};
 pub const SPOOL_BYTES: std::ops::RangeInclusive<u64> = 1_048_576..=1_099_511_627_776;
 /// IPv6 needs 1280 bytes (RFC 8200 §5); 9198 is what fits a jumbo frame of 9216 with one VLAN tag.
 pub const MTU: std::ops::RangeInclusive<u32> = 1280..=9198;
+/// Seconds for which a name of an ENI that has gone may be kept back.
+pub const COOL_DOWN: std::ops::RangeInclusive<u32> = 0..=3_600;
 /// Most ENIs one trunk can carry: one VLAN id each, 1 to 4094, and the trunk itself.
 pub const MAX_ENIS: u32 = 4095;
 /// Entries a table of the data plane may be asked to hold.
@@ -96,6 +98,9 @@ pub struct LocalConfig {
     pub uplink_ipv6: Ipv6Net,
     /// Whether the host forwards and masquerades what tasks send outside.
     pub nat_gateway: bool,
+    /// Seconds for which address and VLAN id of a task that has gone are given to no other, unless
+    /// nothing else is left.
+    pub cool_down: u32,
 }
 
 impl Default for Config {
@@ -142,6 +147,7 @@ impl Default for LocalConfig {
                 126,
             ),
             nat_gateway: false,
+            cool_down: 60,
         }
     }
 }
@@ -245,6 +251,12 @@ impl FlowRecordConfig {
 }
 
 impl LocalConfig {
+    /// The cool-down in milliseconds.
+    #[must_use]
+    pub fn cool_down_ms(&self) -> u64 {
+        u64::from(self.cool_down) * 1_000
+    }
+
     /// The host's addresses on the uplink, with its prefix lengths.
     pub fn uplink_host(&self) -> (Ipv4Net, Ipv6Net) {
         self.uplink_addresses(1)
@@ -286,6 +298,7 @@ impl LocalConfig {
                 "write a network between /16 and /126 without host bits, as fdb1:6272:616e:6368::/126",
             ));
         }
+        within("local.cool_down", self.cool_down, &COOL_DOWN)?;
         if self.nat_gateway && !self.uplink {
             return Err(FieldError::new(
                 "local.nat_gateway",

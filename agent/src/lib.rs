@@ -22,6 +22,12 @@ pub mod connection_tracking;
 
 pub mod eni_settings;
 
+pub mod life;
+
+pub mod task_record;
+
+pub mod progress;
+
 pub mod task;
 
 pub mod provider;

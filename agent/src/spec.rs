@@ -23,6 +23,10 @@ pub const MAX_SECURITY_GROUPS: usize = MAX_GROUPS_PER_ENI;
 pub struct TaskSpec {
     /// The task's name on this host.
     pub task_id: TaskId,
+    /// The same in every repeat of one request: a repeat is answered as the request was, and never
+    /// makes a task again that has gone. Without it, an equal task that is there is the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_token: Option<ClientToken>,
     /// ECS's `networkConfiguration`.
     pub network_configuration: NetworkConfiguration,
     /// A namespace that exists already, as `/proc/1234/ns/net`; without it the agent makes one.
@@ -174,7 +178,53 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// What a client says again when it repeats a request: 1 to 64 visible ASCII characters, as EC2's and
+/// ECS's `clientToken`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClientToken(String);
+
+/// Text that is no client token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no client token; write 1 to 64 visible ASCII characters")]
+pub struct NoClientToken(pub String);
+
+impl TryFrom<String> for ClientToken {
+    type Error = NoClientToken;
+
+    fn try_from(text: String) -> Result<Self, NoClientToken> {
+        let is_visible = |byte: u8| byte.is_ascii_graphic();
+        if (1..=64).contains(&text.len()) && text.bytes().all(is_visible) {
+            Ok(Self(text))
+        } else {
+            Err(NoClientToken(text))
+        }
+    }
+}
+
+impl From<ClientToken> for String {
+    fn from(token: ClientToken) -> Self {
+        token.0
+    }
+}
+
+impl fmt::Display for ClientToken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
 impl TaskSpec {
+    /// Whether both want the same network for the same task, whoever asks.
+    #[must_use]
+    pub fn is_same_wish(&self, other: &Self) -> bool {
+        let wish = |spec: &Self| Self {
+            client_token: None,
+            ..spec.clone()
+        };
+        wish(self) == wish(other)
+    }
+
     /// Reads and checks a specification.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    api::{Operation, Step},
     config::{ConntrackConfig, FlowRecordConfig},
     datapath::{self, Datapath, DatapathError},
     eni_settings::EniSettings,
@@ -18,11 +19,12 @@ use crate::{
     netns::{Netns, NetnsError},
     plug::{PlugError, Plugs},
     policies::{PolicyError, Unsettled},
+    progress::{Events, Progress},
     provider::{Eni, Provider, ProviderError},
     server::causes,
-    state::TaskRecord,
     sysctl::{self, SysctlError},
     task_network::{self, TaskNetwork, TaskNetworkError},
+    task_record::TaskRecord,
 };
 
 /// The task's end of its veth.
@@ -48,6 +50,8 @@ pub struct Host {
     pub conntrack: ConntrackConfig,
     /// What flow records say of every ENI.
     pub records: FlowRecordConfig,
+    /// Whoever wants to know how tasks get on.
+    pub events: Events,
 }
 
 impl Host {
@@ -123,53 +127,88 @@ pub enum TearDownError {
 /// Names the step that failed. What was done stays for [`tear_down`].
 pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
     let eni = &task.eni;
-    host.provider
-        .attach(eni)
-        .await
-        .map_err(|source| SetUpError::Attach {
-            eni_id: eni.eni_id.clone(),
-            source,
-        })?;
-    let netns = namespace(task)?;
-    let inside = Netlink::open(&netns)?;
-    let link = connect(host, task, &inside).await?;
-    quiet(host, &link)?;
-    task_network::configure(&inside, &network(host, eni)).await?;
-    plug(host, task, link.index).await?;
-    datapath::attach_branch(&host.datapath, &host.netlink, link.index).await?;
-    host.netlink.set_up(link.index, true).await?;
-    let inner = inside.existing_link(TASK_LINK).await?;
-    inside.wait_until_sending(inner.index).await?;
+    let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
+    progress.step(Step::AttachEni, attach(host, eni)).await?;
+    let netns = progress.step(Step::Namespace, async { namespace(task) });
+    let inside = Netlink::open(&netns.await?)?;
+    let veth = progress.step(Step::Veth, connect(host, task, &inside));
+    let link = veth.await?;
+    let quiet = async { quiet(host, &link) };
+    progress.step(Step::HostEnd, quiet).await?;
+    let network = network(host, eni);
+    let configure = task_network::configure(&inside, &network);
+    progress.step(Step::Inside, configure).await?;
+    progress
+        .step(Step::Plug, plug(host, task, link.index))
+        .await?;
+    let program = datapath::attach_branch(&host.datapath, &host.netlink, link.index);
+    progress.step(Step::Program, program).await?;
+    let up = host.netlink.set_up(link.index, true);
+    progress.step(Step::LinkUp, up).await?;
+    progress.step(Step::Carrier, carrier(&inside)).await?;
     Ok(())
 }
 
 /// Takes a task's network away; what is gone already is success. Goes on past errors and returns
 /// them all.
 pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
-    let mut errors: Vec<_> = distrust(host, &task.eni).err().into_iter().collect();
-    errors.extend(disconnect(&host.netlink, task).await);
-    errors.extend(unplug(host, &task.eni).await.err());
-    let released = host.provider.release(&task.eni).await;
-    errors.extend(released.map_err(TearDownError::Release).err());
-    errors
+    let eni = &task.eni;
+    let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Remove);
+    let distrust = async { distrust(host, eni) };
+    let disconnect = async { remove_veth(&host.netlink, task).await };
+    let netns = async { remove_netns(task) };
+    let release = async {
+        let released = host.provider.release(eni).await;
+        released.map_err(TearDownError::Release)
+    };
+    let results = [
+        progress.step(Step::Distrust, distrust).await,
+        progress.step(Step::Disconnect, disconnect).await,
+        progress.step(Step::RemoveNamespace, netns).await,
+        progress.step(Step::Unplug, unplug(host, eni)).await,
+        progress.step(Step::Release, release).await,
+    ];
+    results.into_iter().filter_map(Result::err).collect()
 }
 
 /// Removes a task's veth and, if it is its own, its namespace: the part of [`tear_down`] that needs
 /// no agent.
 pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
-    let mut errors = Vec::new();
-    let deleted = host.delete_link_named(&task.host_link).await;
-    errors.extend(deleted.err().map(TearDownError::from));
-    if task.owned_netns {
-        errors.extend(Netns::remove(&task.netns).err().map(TearDownError::from));
-    }
-    errors
+    let results = [remove_veth(host, task).await, remove_netns(task)];
+    results.into_iter().filter_map(Result::err).collect()
 }
 
-/// Whether a task that should be there still is: its namespace and the link into it.
-pub async fn is_there(host: &Host, task: &TaskRecord) -> bool {
-    let link = host.netlink.link_named(&task.host_link).await;
-    Netns::open(&task.netns).is_ok() && matches!(link, Ok(Some(_)))
+/// The host's end of a task that is wanted and there: its namespace, and the link into it, which is
+/// up if every step before was done.
+pub async fn link_in_use(host: &Host, task: &TaskRecord) -> Option<u32> {
+    let link = host.netlink.link_named(&task.host_link).await.ok()??;
+    let is_done = task.is_attached() || (task.is_on_its_way() && link.up);
+    (is_done && Netns::open(&task.netns).is_ok()).then_some(link.index)
+}
+
+async fn attach(host: &Host, eni: &Eni) -> Result<(), SetUpError> {
+    let attached = host.provider.attach(eni).await;
+    attached.map_err(|source| SetUpError::Attach {
+        eni_id: eni.eni_id.clone(),
+        source,
+    })
+}
+
+async fn remove_veth(host: &Netlink, task: &TaskRecord) -> Result<(), TearDownError> {
+    host.delete_link_named(&task.host_link).await?;
+    Ok(())
+}
+
+fn remove_netns(task: &TaskRecord) -> Result<(), TearDownError> {
+    if task.owned_netns {
+        Netns::remove(&task.netns)?;
+    }
+    Ok(())
+}
+
+async fn carrier(inside: &Netlink) -> Result<(), NetlinkError> {
+    let link = inside.existing_link(TASK_LINK).await?;
+    inside.wait_until_sending(link.index).await
 }
 
 fn namespace(task: &TaskRecord) -> Result<Netns, SetUpError> {

@@ -22,6 +22,7 @@ use branchline::eni_settings::EniSettings;
 use branchline::explain::{ExplainRequest, Explanation};
 use branchline::field_error::FieldError;
 use branchline::flows::{Identities, Identity};
+use branchline::life::AttachmentStatus;
 use branchline::live::{FlowRates, Follower, Live, Moment, Source};
 use branchline::server::{Added, Control, ControlError, bind, serve};
 use branchline::spec::{TaskId, TaskSpec};
@@ -57,12 +58,17 @@ impl Control for Memory {
             last_status: TaskStatus::Running,
             desired_status: TaskStatus::Running,
             availability_zone: None,
-            created_at_ms: 0,
+            created_at: "2026-11-28T10:15:00Z".into(),
+            started_at: None,
+            stopping_at: None,
+            stopped_at: None,
+            stopped_reason: None,
             attachments: vec![Attachment {
                 id: "a".into(),
                 kind: "ElasticNetworkInterface".into(),
-                status: "ATTACHED".into(),
+                status: AttachmentStatus::Attached,
                 details: vec![detail],
+                status_times: Vec::new(),
             }],
             containers: Vec::new(),
             security_groups: vec!["sg-web".into()],

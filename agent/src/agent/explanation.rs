@@ -18,7 +18,7 @@ use crate::{
     field_error::FieldError,
     server::ControlError,
     spec::TaskId,
-    state::TaskRecord,
+    task_record::TaskRecord,
 };
 
 /// One end of the packet.
@@ -60,7 +60,7 @@ impl Agent {
             let fix = "write a task's id or an address";
             ControlError::Invalid(FieldError::new(field, error.to_string(), fix))
         })?;
-        match self.store.task(&id).map_err(failed)? {
+        match self.tasks.task(&id) {
             Some(task) => Ok(End::Task(Box::new(task))),
             None => Err(ControlError::Unknown(id)),
         }
@@ -150,7 +150,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::state::tests::record;
+    use crate::task_record::tests::record;
 
     fn task(has_ipv4: bool, has_ipv6: bool) -> End {
         let mut task = record("web");

@@ -27,15 +27,18 @@ use crate::{
     delivery,
     fabric::{Fabric, HOST_TRUNK},
     flows::{Exporter, ExporterSettings, Identities, Identity},
+    life::AttachmentStatus,
     live::Live,
     nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
     plug::{Plugs, Start, Trunk},
+    progress::{Events, enter},
     provider::local::{LocalProvider, addresses, vpc::Vpc},
     provider::{Eni, Provider},
-    state::{Phase, Store, TaskRecord},
+    state::{Store, TaskStore},
     task::{self, Host},
+    task_record::TaskRecord,
     upload::Environment,
 };
 
@@ -45,7 +48,11 @@ const SPOOL: &str = "spool";
 impl Agent {
     /// Brings the host into the wanted state. Programs that an earlier agent left go on judging
     /// packets until this build's have taken their place, each in one step.
-    pub(super) async fn start(config: Config, store: Arc<Store>) -> Result<Self, HostError> {
+    pub(super) async fn start(
+        config: Config,
+        store: Arc<Store>,
+        task_store: TaskStore,
+    ) -> Result<Self, HostError> {
         let (provider, warnings) = LocalProvider::load(&config)?;
         for warning in warnings {
             tracing::warn!(%warning, "VPC file");
@@ -66,7 +73,7 @@ impl Agent {
             host: fabric.host_trunk,
             fabric: fabric.trunk,
         };
-        let tasks = store.tasks()?;
+        let tasks = task_store.tasks();
         let directory = provider.describe_security_groups().await?;
         let directory = match applied(&store)? {
             None => directory,
@@ -130,6 +137,7 @@ impl Agent {
             mtu: config.mtu,
             conntrack: config.conntrack.clone(),
             records,
+            events: Events::new(),
         };
         let live = Live::new(
             Arc::clone(&host.datapath),
@@ -139,6 +147,7 @@ impl Agent {
         let agent = Self {
             config,
             store,
+            tasks: task_store,
             host,
             trunk_attachment,
             host_nat,
@@ -158,17 +167,13 @@ impl Agent {
     }
 
     /// Takes up the tasks of the store: those that were there are refreshed, those that were under
-    /// way or have gone are removed.
+    /// way or have gone are removed. What was set up up to its last step is there: the agent was only
+    /// killed before it could say so.
     async fn resume(&self, tasks: &[TaskRecord]) -> Result<(), HostError> {
         let mut gone = Vec::new();
         for task in tasks {
-            let id = &task.spec.task_id;
-            if task.phase == Phase::Running && task::is_there(&self.host, task).await {
-                let link = self.host.netlink.existing_link(&task.host_link).await?;
-                task::plug(&self.host, task, link.index).await?;
-                crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link.index)
-                    .await?;
-                tracing::info!(task = %id, eni = %task.eni.eni_id, "resumed");
+            if let Some(link) = task::link_in_use(&self.host, task).await {
+                self.take_up(task, link).await?;
             } else {
                 gone.push(task);
             }
@@ -179,11 +184,29 @@ impl Agent {
         // Last: what goes takes along every policy that no resumed task obeys.
         self.drop_ownerless()?;
         for task in gone {
-            tracing::warn!(task = %task.spec.task_id, phase = ?task.phase, "not there any more");
+            tracing::warn!(task = %task.spec.task_id, status = task.status().name(), "not there any more");
+            let mut task = task.clone();
+            if task.life.stopped_reason.is_none() && task.status() <= AttachmentStatus::Attached {
+                let reason = "its network was not there when the agent started";
+                task.life.stopped_reason = Some(reason.to_owned());
+            }
+            enter(&self.host.events, &mut task, AttachmentStatus::Detaching);
             self.undo(task).await;
         }
         let unsettled = self.host.plugs().policies_mut().drop_earlier();
         task::settle(&self.host, unsettled);
+        Ok(())
+    }
+
+    async fn take_up(&self, task: &TaskRecord, link: u32) -> Result<(), HostError> {
+        task::plug(&self.host, task, link).await?;
+        crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link).await?;
+        if !task.is_attached() {
+            let mut task = task.clone();
+            enter(&self.host.events, &mut task, AttachmentStatus::Attached);
+            self.tasks.update(&task)?;
+        }
+        tracing::info!(task = %task.spec.task_id, eni = %task.eni.eni_id, "resumed");
         Ok(())
     }
 

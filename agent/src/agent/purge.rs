@@ -1,9 +1,19 @@
 //! Removes every trace of branchline from a host whose agent is stopped; flow-log files stay.
 
-use super::{FORWARDING_FACT, fabric_netns, pins, previous_forwarding};
+use super::{FORWARDING_FACT, fabric_netns, pins, previous_forwarding, run_state};
 use crate::{
-    cli::HostError, config::Config, datapath, fabric::Fabric, nat, netlink::Netlink, netns::Netns,
-    server::causes, state::Store, task,
+    cli::HostError,
+    config::Config,
+    datapath,
+    fabric::Fabric,
+    life::AttachmentStatus,
+    nat,
+    netlink::Netlink,
+    netns::Netns,
+    progress::now_ms,
+    server::causes,
+    state::{Store, TaskStore},
+    task,
 };
 
 /// Removes tasks, fabric, NAT, pins and state; returns one sentence for each thing removed.
@@ -12,17 +22,22 @@ use crate::{
 /// What could not be removed; the rest is gone.
 pub async fn purge(config: Config) -> Result<Vec<String>, HostError> {
     let store = Store::open(&config.state_dir)?;
+    let tasks = TaskStore::open(&run_state(&config))?;
     let host = Netlink::open(&Netns::host()?)?;
     let mut done = Vec::new();
     let mut errors: Vec<String> = Vec::new();
-    for task in store.tasks()? {
-        let id = &task.spec.task_id;
+    for mut task in tasks.tasks() {
         let left = task::disconnect(&host, &task).await;
         if left.is_empty() {
-            store.remove_task(id)?;
-            done.push(format!("task {id}"));
+            done.push(format!("task {}", task.spec.task_id));
+            task.life.enter(AttachmentStatus::Deleted, now_ms());
+            tasks.end(&task, now_ms())?;
         }
         errors.extend(left.iter().map(|error| causes(error)));
+    }
+    drop(tasks);
+    if errors.is_empty() {
+        std::fs::remove_dir_all(run_state(&config))?;
     }
     let left = Fabric::purge(&fabric_netns(&config), &host).await;
     done.push("the local VPC's namespace and links".to_owned());

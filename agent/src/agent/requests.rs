@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use branchline_common::verdict::DropReason;
@@ -13,9 +12,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{Agent, previous_forwarding};
 use crate::{
     api::{
-        ApplyRequest, DropCount, EniCounters, FlowLogFile, FlowLogList, HostChange,
+        ApplyRequest, DropCount, EniCounters, FlowLogFile, FlowLogList, HostChange, Operation,
         SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
-        Status, TaskCounters, TaskCounts, TaskDescription,
+        Status, Step, TaskCounters, TaskCounts, TaskDescription,
     },
     datapath::{DatapathError, lock},
     delivery::FlowLogsError,
@@ -23,14 +22,17 @@ use crate::{
     explain::{ExplainRequest, Explanation},
     field_error::FieldError,
     flows::FlowLogError,
+    life::{AttachmentStatus, Life},
     live::Follower,
     nat::TableState,
     netns::Netns,
+    progress::{Progress, enter, now_ms},
     provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
     server::{Added, Control, ControlError, causes},
     spec::{TaskId, TaskSpec},
-    state::{Phase, TaskRecord},
+    state::StateError,
     task::{self, SetUpError},
+    task_record::TaskRecord,
     upload::UploadError,
 };
 
@@ -38,21 +40,22 @@ impl Control for Agent {
     async fn add_task(&self, spec: TaskSpec) -> Result<Added, ControlError> {
         let turn = self.turn(&spec.task_id);
         let _turn = turn.lock().await;
-        if let Some(existing) = self.store.task(&spec.task_id).map_err(failed)? {
-            return self.again(&existing, &spec);
+        if let Some(known) = self.known(&spec) {
+            return known;
         }
-        let record = self.allocate(spec).await?;
+        let progress = Progress::new(&self.host.events, &spec.task_id, Operation::Add);
+        let allocate = progress.step(Step::Allocate, self.allocate(&spec));
+        let mut record = allocate.await?;
         if let Err(error) = task::set_up(&self.host, &record).await {
             let id = &record.spec.task_id;
             tracing::warn!(task = %id, error = %causes(&error), "set-up failed; undoing it");
-            self.undo(&record).await;
+            record.life.stopped_reason = Some(causes(&error));
+            enter(&self.host.events, &mut record, AttachmentStatus::Failed);
+            self.undo(record.clone()).await;
             return Err(not_set_up(&record, error));
         }
-        let record = TaskRecord {
-            phase: Phase::Running,
-            ..record
-        };
-        self.store.update_task(&record).map_err(failed)?;
+        enter(&self.host.events, &mut record, AttachmentStatus::Attached);
+        self.tasks.update(&record).map_err(failed)?;
         tracing::info!(task = %record.spec.task_id, eni = %record.eni.eni_id, "added");
         Ok(Added::Created(self.describe(&record)))
     }
@@ -60,40 +63,36 @@ impl Control for Agent {
     async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
         let turn = self.turn(&id);
         let _turn = turn.lock().await;
-        let Some(record) = self.store.task(&id).map_err(failed)? else {
+        let Some(mut record) = self.tasks.task(&id) else {
             return Err(ControlError::Unknown(id));
         };
-        let record = TaskRecord {
-            phase: Phase::Deleting,
-            ..record
-        };
-        self.store.update_task(&record).map_err(failed)?;
+        enter(&self.host.events, &mut record, AttachmentStatus::Detaching);
+        self.tasks.update(&record).map_err(failed)?;
         let errors = task::tear_down(&self.host, &record).await;
         if let Some(error) = all(&errors) {
             return Err(failed(error));
         }
-        self.store.remove_task(&id).map_err(failed)?;
-        tracing::info!(task = %id, eni = %record.eni.eni_id, "removed");
+        self.forget(record).await.map_err(failed)?;
         Ok(())
     }
 
     async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
-        let tasks = self.store.tasks().map_err(failed)?;
-        Ok(tasks.iter().map(|task| self.describe(task)).collect())
+        let table = self.tasks.table();
+        Ok(table.live().map(|task| self.describe(task)).collect())
     }
 
     async fn task(&self, id: TaskId) -> Result<TaskDescription, ControlError> {
-        match self.store.task(&id).map_err(failed)? {
-            Some(task) => {
-                let counters = self.eni_counters(std::slice::from_ref(&task));
-                let counters = counters.map_err(failed)?.into_iter().next();
-                Ok(TaskDescription {
-                    counters: counters.map(|each| each.counters),
-                    ..self.describe(&task)
-                })
-            }
-            None => Err(ControlError::Unknown(id)),
-        }
+        let Some(task) = self.tasks.task(&id) else {
+            let table = self.tasks.table();
+            let gone = table.last_gone(&id).map(|task| self.describe(task));
+            return gone.ok_or(ControlError::Unknown(id));
+        };
+        let counters = self.eni_counters(std::slice::from_ref(&task));
+        let counters = counters.map_err(failed)?.into_iter().next();
+        Ok(TaskDescription {
+            counters: counters.map(|each| each.counters),
+            ..self.describe(&task)
+        })
     }
 
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
@@ -142,8 +141,9 @@ impl Control for Agent {
     }
 
     async fn status(&self) -> Result<Status, ControlError> {
-        let tasks = self.store.tasks().map_err(failed)?;
-        let in_phase = |phase| tasks.iter().filter(|task| task.phase == phase).count();
+        let tasks = self.tasks.tasks();
+        let count =
+            |is_one: fn(&TaskRecord) -> bool| tasks.iter().filter(|one| is_one(one)).count();
         let (drops, exceeded, connections) = self.counts().map_err(failed)?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -152,9 +152,9 @@ impl Control for Agent {
             provider: "local".to_owned(),
             vpc_id: self.host.provider.vpc_id().to_owned(),
             tasks: TaskCounts {
-                creating: in_phase(Phase::Creating),
-                running: in_phase(Phase::Running),
-                deleting: in_phase(Phase::Deleting),
+                creating: count(TaskRecord::is_on_its_way),
+                running: count(TaskRecord::is_attached),
+                deleting: count(|task| !task.is_on_its_way() && !task.is_attached()),
             },
             max_enis: self.config.max_enis,
             trunk_attachment: self.trunk_attachment.name().to_owned(),
@@ -178,22 +178,39 @@ impl Agent {
         Arc::clone(busy.entry(id.clone()).or_default())
     }
 
-    /// The answer to a task that is there already.
-    fn again(&self, existing: &TaskRecord, spec: &TaskSpec) -> Result<Added, ControlError> {
-        let id = &spec.task_id;
-        match existing.phase {
-            Phase::Running if existing.spec == *spec => {
-                Ok(Added::Existing(self.describe(existing)))
+    /// The answer to a request that was made before, or whose task is there already.
+    fn known(&self, spec: &TaskSpec) -> Option<Result<Added, ControlError>> {
+        let table = self.tasks.table();
+        let by_token = spec.client_token.as_ref();
+        if let Some(record) = by_token.and_then(|token| table.by_token(token)) {
+            let id = &record.spec.task_id;
+            if !record.spec.is_same_wish(spec) {
+                return Some(Err(ControlError::Conflict(format!(
+                    "clientToken: it was used for task {id} with another specification; use a new one"
+                ))));
             }
-            Phase::Running => Err(ControlError::Conflict(format!(
-                "taskId: task {id} exists with another specification; remove it first \
-                 (branchline task rm {id}) or choose another taskId"
-            ))),
-            Phase::Creating | Phase::Deleting => Err(ControlError::Conflict(format!(
+            if record.status() == AttachmentStatus::Deleted {
+                return Some(Err(ControlError::Conflict(format!(
+                    "clientToken: task {id}, which this request made, has gone; use a new token \
+                     to make it again"
+                ))));
+            }
+        }
+        let existing = table.get(&spec.task_id)?;
+        let id = &spec.task_id;
+        if !existing.is_attached() {
+            return Some(Err(ControlError::Conflict(format!(
                 "taskId: task {id} could not be removed completely; \
                  run `branchline task rm {id}` again, and see the agent's log for what is left"
-            ))),
+            ))));
         }
+        if !existing.spec.is_same_wish(spec) {
+            return Some(Err(ControlError::Conflict(format!(
+                "taskId: task {id} exists with another specification; remove it first \
+                 (branchline task rm {id}) or choose another taskId"
+            ))));
+        }
+        Some(Ok(Added::Existing(self.describe(existing))))
     }
 
     fn describe_flow_logs(&self) -> FlowLogList {
@@ -240,12 +257,36 @@ impl Agent {
     }
 
     /// Chooses an ENI for a task and stores both before anything is done on the host.
-    async fn allocate(&self, spec: TaskSpec) -> Result<TaskRecord, ControlError> {
+    async fn allocate(&self, spec: &TaskSpec) -> Result<TaskRecord, ControlError> {
         eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
             .map_err(ControlError::Invalid)?;
+        let handed_in = spec.network_namespace.as_ref();
+        let netns = task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in);
+        // What a task's own namespace is made over would go when the task goes.
+        if handed_in.is_none() && !Netns::is_free(&netns).map_err(failed)? {
+            return Err(taken(&netns));
+        }
+        let mut life = Life::begin(now_ms());
         let _one_at_a_time = self.allocation.lock().await;
-        let tasks = self.store.tasks().map_err(failed)?;
-        let enis: Vec<Eni> = tasks.into_iter().map(|task| task.eni).collect();
+        let eni = self.choose_eni(spec).await?;
+        for status in [AttachmentStatus::Created, AttachmentStatus::Attaching] {
+            life.enter(status, now_ms());
+        }
+        let record = TaskRecord {
+            spec: spec.clone(),
+            netns,
+            owned_netns: handed_in.is_none(),
+            host_link: eni.host_link_name(),
+            eni,
+            life,
+            generation: 0,
+        };
+        let record = self.tasks.insert(record).map_err(failed)?;
+        self.host.events.state(&record);
+        Ok(record)
+    }
+
+    async fn choose_eni(&self, spec: &TaskSpec) -> Result<Eni, ControlError> {
         let awsvpc = spec.awsvpc();
         let request = EniRequest {
             attachment_id: new_attachment_id().map_err(failed)?,
@@ -253,43 +294,48 @@ impl Agent {
             security_groups: awsvpc.security_groups.clone(),
         };
         let directory = self.host.plugs().policies().directory().clone();
-        let eni = self
-            .host
-            .provider
-            .allocate(&request, &directory, &enis)
-            .await
-            .map_err(refused)?;
-        let handed_in = spec.network_namespace.as_ref();
-        let netns = task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in);
-        // What a task's own namespace is made over would go when the task goes.
-        if handed_in.is_none() && !Netns::is_free(&netns).map_err(failed)? {
-            return Err(taken(&netns));
-        }
-        let record = TaskRecord {
-            netns,
-            owned_netns: handed_in.is_none(),
-            host_link: eni.host_link_name(),
-            eni,
-            phase: Phase::Creating,
-            created_at_ms: now_ms(),
-            generation: 0,
-            spec,
+        let occupied = {
+            let mut table = self.tasks.table();
+            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
+            table.occupied()
         };
-        self.store.insert_task(record).map_err(failed)
+        let provider = &self.host.provider;
+        let allocated = provider.allocate(&request, &directory, &occupied).await;
+        allocated.map_err(refused)
     }
 
     /// Leaves nothing of a task whose set-up failed or that has gone.
-    pub(super) async fn undo(&self, record: &TaskRecord) {
+    pub(super) async fn undo(&self, record: TaskRecord) {
         let id = &record.spec.task_id;
-        let mut is_clean = true;
-        for error in task::tear_down(&self.host, record).await {
-            tracing::error!(task = %id, error = %causes(&error), "left behind");
-            is_clean = false;
+        let left = task::tear_down(&self.host, &record).await;
+        for error in &left {
+            tracing::error!(task = %id, error = %causes(error), "left behind");
         }
         // What could not be undone stays in the store, to be tried again at the next start.
-        if is_clean && let Err(error) = self.store.remove_task(id) {
+        let stored = if left.is_empty() {
+            self.forget(record.clone()).await
+        } else {
+            self.tasks.update(&record)
+        };
+        if let Err(error) = stored {
             tracing::error!(task = %id, error = %causes(&error), "left in the store");
         }
+    }
+
+    /// Nothing is left of a task but the memory of it.
+    async fn forget(&self, mut record: TaskRecord) -> Result<(), StateError> {
+        let events = self.host.events.clone();
+        enter(&events, &mut record, AttachmentStatus::Detached);
+        let id = record.spec.task_id.clone();
+        let progress = Progress::new(&events, &id, Operation::Remove);
+        let forget = async {
+            record.life.enter(AttachmentStatus::Deleted, now_ms());
+            self.tasks.end(&record, now_ms())
+        };
+        progress.step(Step::Forget, forget).await?;
+        events.state(&record);
+        tracing::info!(task = %id, eni = %record.eni.eni_id, "removed");
+        Ok(())
     }
 
     fn counts(&self) -> Result<(Vec<DropCount>, u64, u64), DatapathError> {
@@ -393,11 +439,4 @@ fn refused(error: ProviderError) -> ControlError {
         ProviderError::Exhausted(text) => ControlError::Exhausted(text),
         ProviderError::Failed { .. } => failed(error),
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    since.as_millis() as u64
 }

@@ -133,7 +133,7 @@ impl Agent {
 
     /// Checks a file beside what is in force, for every ENI that the store knows.
     fn plan(&self, request: &ApplyRequest) -> Result<Plan, ControlError> {
-        let tasks = self.store.tasks().map_err(failed)?;
+        let tasks = self.tasks.tasks();
         let plugs = self.host.plugs();
         let policies = plugs.policies();
         let current = policies.directory().clone();

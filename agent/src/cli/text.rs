@@ -57,7 +57,10 @@ pub(super) fn task(task: &TaskDescription) -> String {
     ];
     for attachment in &task.attachments {
         rows.push(("attachmentId".to_owned(), attachment.id.clone()));
-        rows.push(("attachmentStatus".to_owned(), attachment.status.clone()));
+        rows.push((
+            "attachmentStatus".to_owned(),
+            attachment.status.name().to_owned(),
+        ));
         rows.extend(
             attachment
                 .details
@@ -265,7 +268,7 @@ mod tests {
     use super::*;
     use crate::api::tests::describe;
     use crate::api::{DropCount, EniCounters, HostChange};
-    use crate::state::tests::record;
+    use crate::task_record::tests::record;
 
     #[test]
     fn tasks_are_columns() {

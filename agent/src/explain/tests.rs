@@ -12,7 +12,7 @@ use crate::security_groups::change::{ApplyOptions, apply};
 use crate::security_groups::file::SecurityGroupFile;
 use crate::security_groups::{OwnVpc, SecurityGroup, random};
 use crate::spec::NetworkInterfaceAttributes;
-use crate::state::tests::record;
+use crate::task_record::tests::record;
 
 /// The policy of `eni` as it would be loaded.
 fn load(eni: &Eni, directory: &Directory, members: &Members) -> LoadedPolicy {

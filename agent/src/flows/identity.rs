@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::interface::{Interface, Tags, TaskIdentity};
 use crate::config::FlowRecordConfig;
 use crate::ecs_task::EcsTask;
-use crate::state::TaskRecord;
+use crate::task_record::TaskRecord;
 
 /// An ENI as flow records name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Identity {
         Self {
             interface: Arc::new(interface),
             // An interval that it was there for a part of only is not idle (flow-logs.md section 3).
-            since: task.created_at_ms.div_ceil(1000),
+            since: task.life.created_at_ms().div_ceil(1000),
         }
     }
 
@@ -131,7 +131,7 @@ impl Identities {
 mod tests {
     use super::*;
     use crate::ecs_task::{EcsContainer, Tag};
-    use crate::state::tests::record;
+    use crate::task_record::tests::record;
 
     #[test]
     fn records_of_a_slot_are_of_the_enis_task() {

@@ -4,8 +4,10 @@
 
 mod eni;
 pub mod local;
+mod occupied;
 
 pub use eni::{Eni, MacAddress, NoMacAddress, NoVlanId, VlanId};
+pub use occupied::{Names, Occupied};
 
 use std::pin::Pin;
 
@@ -62,8 +64,8 @@ pub enum ProviderError {
 ///
 /// Every method is idempotent, so that a task interrupted anywhere can be resumed.
 pub trait Provider: Send + Sync {
-    /// Makes an ENI that differs from all of `existing`, the ENIs the store has for this host. Its groups are of
-    /// `directory`, which is in force.
+    /// Makes an ENI that differs from all that `occupied` has, the ENIs the store has for this host; what cools down
+    /// is taken only where nothing else is left. Its groups are of `directory`, which is in force.
     ///
     /// The caller allocates one at a time and stores the answer before the next call.
     ///
@@ -73,7 +75,7 @@ pub trait Provider: Send + Sync {
         &'a self,
         request: &'a EniRequest,
         directory: &'a Directory,
-        existing: &'a [Eni],
+        occupied: &'a Occupied,
     ) -> Pending<'a, Eni>;
 
     /// Connects `eni` to this host's trunk, and returns when frames can flow.

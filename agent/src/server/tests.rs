@@ -17,8 +17,8 @@ use crate::cli::client::{Client, ClientError};
 use crate::live::follow::tests::{Tables, identities};
 use crate::live::{FlowRates, Live, LiveEvent, Query};
 use crate::security_groups::file::SecurityGroupFile;
-use crate::state::TaskRecord;
-use crate::state::tests::record;
+use crate::task_record::TaskRecord;
+use crate::task_record::tests::record;
 use crate::test_dir::TestDir;
 
 /// Keeps tasks in memory; `slow` waits for `go`, and notes that it went on.

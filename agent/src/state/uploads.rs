@@ -4,7 +4,8 @@ use redb::{ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{StateError, Store, from_json, json};
+use super::file::{from_json, json};
+use super::{StateError, Store};
 
 /// Path of a flow-log file to what is known of its upload, as JSON.
 pub(super) const UPLOADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("uploads");
@@ -15,7 +16,7 @@ impl Store {
     /// # Errors
     /// `Damaged` if an entry cannot be read.
     pub fn uploads<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>, StateError> {
-        let entries = self.read(
+        let entries = self.file.read(
             || "read the uploads from the store".to_owned(),
             |read| {
                 let mut entries = Vec::new();
@@ -37,7 +38,7 @@ impl Store {
     /// # Errors
     /// `Damaged` if its entry cannot be read.
     pub fn upload<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, StateError> {
-        self.get(UPLOADS, "uploads", path)
+        self.file.get(UPLOADS, "uploads", path)
     }
 
     /// Stores what is known of the upload of `path`, replacing it.
@@ -45,7 +46,7 @@ impl Store {
     /// # Errors
     /// `Database` if it may not be there.
     pub fn put_upload<T: Serialize>(&self, path: &str, upload: &T) -> Result<(), StateError> {
-        self.write(
+        self.file.write(
             || format!("store the upload of {path}"),
             |write| {
                 write
@@ -61,7 +62,7 @@ impl Store {
     /// # Errors
     /// `Database` if they may still be there.
     pub fn forget_uploads(&self, paths: &[String]) -> Result<(), StateError> {
-        self.write(
+        self.file.write(
             || format!("forget {} uploads in the store", paths.len()),
             |write| {
                 let mut table = write.open_table(UPLOADS)?;

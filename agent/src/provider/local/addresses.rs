@@ -1,15 +1,14 @@
 //! Which addresses, VLAN id and MAC the next ENI of the local VPC gets.
 //!
-//! A pure function of the VPC, the ENIs that exist and the request: the store stays the only truth.
+//! A pure function of the VPC, of what existing ENIs take up, and of the request: the store stays the only truth.
 
-use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::vpc::{Subnet, Vpc};
 use crate::field_error::FieldError;
-use crate::provider::{Eni, EniRequest, MacAddress, ProviderError, VlanId};
+use crate::provider::{Eni, EniRequest, MacAddress, Occupied, ProviderError, VlanId};
 use crate::security_groups::Directory;
 
 /// The MAC address of the VPC's router, on the fabric's end of the trunk.
@@ -66,17 +65,17 @@ impl From<AllocateError> for ProviderError {
 pub fn allocate(
     vpc: &Vpc,
     directory: &Directory,
-    existing: &[Eni],
+    occupied: &Occupied,
     request: &EniRequest,
     eni_id: &str,
     max_enis: usize,
 ) -> Result<Eni, AllocateError> {
     let subnets = subnets(vpc, &request.subnets)?;
     let groups = group_ids(&vpc.vpc_id, directory, &request.security_groups)?;
-    let vlan = free_vlan(existing, max_enis)?;
+    let vlan = free_vlan(occupied, max_enis)?;
     let Some((subnet, ipv4, ipv6)) = subnets
         .iter()
-        .find_map(|subnet| free_addresses(subnet, existing))
+        .find_map(|subnet| free_addresses(subnet, occupied))
     else {
         let subnets: Vec<String> = subnets.iter().map(|subnet| capacity(subnet)).collect();
         return Err(AllocateError::AddressesExhausted {
@@ -88,7 +87,7 @@ pub fn allocate(
         attachment_id: request.attachment_id.clone(),
         subnet_id: subnet.subnet_id.clone(),
         vpc_id: vpc.vpc_id.clone(),
-        mac: free_mac(eni_id, existing),
+        mac: free_mac(eni_id, occupied),
         vlan: Some(vlan),
         ipv4,
         ipv6,
@@ -171,27 +170,28 @@ fn unknown<'a>(
     )
 }
 
-fn free_vlan(existing: &[Eni], max_enis: usize) -> Result<VlanId, AllocateError> {
-    let taken: HashSet<VlanId> = existing.iter().filter_map(|eni| eni.vlan).collect();
+fn free_vlan(occupied: &Occupied, max_enis: usize) -> Result<VlanId, AllocateError> {
     let full = AllocateError::TrunkFull {
-        limit: existing.len(),
+        limit: occupied.len(),
     };
-    if existing.len() >= max_enis {
+    if occupied.len() >= max_enis {
         return Err(full);
     }
-    VlanId::all().find(|id| !taken.contains(id)).ok_or(full)
+    let free = VlanId::all().find(|id| occupied.vlans.is_free(id));
+    free.or_else(|| occupied.vlans.coolest(|_| true))
+        .ok_or(full)
 }
 
 type Addresses<'a> = (&'a Subnet, Option<Ipv4Net>, Option<Ipv6Net>);
 
 /// An address of every family the subnet has, or nothing.
-fn free_addresses<'a>(subnet: &'a Subnet, existing: &[Eni]) -> Option<Addresses<'a>> {
+fn free_addresses<'a>(subnet: &'a Subnet, occupied: &Occupied) -> Option<Addresses<'a>> {
     let ipv4 = match subnet.ipv4 {
-        Some(net) => Some(free_ipv4(net, existing)?),
+        Some(net) => Some(free_ipv4(net, occupied)?),
         None => None,
     };
     let ipv6 = match subnet.ipv6 {
-        Some(net) => Some(free_ipv6(net, existing)?),
+        Some(net) => Some(free_ipv6(net, occupied)?),
         None => None,
     };
     Some((subnet, ipv4, ipv6))
@@ -202,28 +202,20 @@ fn ipv4_offsets(subnet: Ipv4Net) -> std::ops::Range<u32> {
     RESERVED_FIRST..subnet.hostmask().to_bits()
 }
 
-fn free_ipv4(subnet: Ipv4Net, existing: &[Eni]) -> Option<Ipv4Net> {
-    let taken: HashSet<Ipv4Addr> = existing
-        .iter()
-        .filter_map(|eni| eni.ipv4)
-        .map(|net| net.addr())
-        .collect();
-    let mut addresses =
-        ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(subnet.network().to_bits() | offset));
-    let address = addresses.find(|address| !taken.contains(address))?;
-    Ipv4Net::new(address, subnet.prefix_len()).ok()
+fn free_ipv4(subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net> {
+    let base = subnet.network().to_bits();
+    let mut addresses = ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(base | offset));
+    let free = addresses.find(|address| occupied.ipv4.is_free(address));
+    let coolest = || occupied.ipv4.coolest(|address| subnet.contains(address));
+    Ipv4Net::new(free.or_else(coolest)?, subnet.prefix_len()).ok()
 }
 
-fn free_ipv6(subnet: Ipv6Net, existing: &[Eni]) -> Option<Ipv6Net> {
-    let taken: HashSet<Ipv6Addr> = existing
-        .iter()
-        .filter_map(|eni| eni.ipv6)
-        .map(|net| net.addr())
-        .collect();
+/// A subnet of 2^64 addresses always has one that nobody had a moment ago.
+fn free_ipv6(subnet: Ipv6Net, occupied: &Occupied) -> Option<Ipv6Net> {
     let offsets = u128::from(RESERVED_FIRST)..subnet.hostmask().to_bits();
     let mut addresses =
         offsets.map(|offset| Ipv6Addr::from_bits(subnet.network().to_bits() | offset));
-    let address = addresses.find(|address| !taken.contains(address))?;
+    let address = addresses.find(|address| occupied.ipv6.is_free(address))?;
     Ipv6Net::new(address, subnet.prefix_len()).ok()
 }
 
@@ -239,8 +231,7 @@ fn capacity(subnet: &Subnet) -> String {
 }
 
 /// `0a` and the last ten digits of the id; the next number where another ENI has that one.
-fn free_mac(eni_id: &str, existing: &[Eni]) -> MacAddress {
-    let taken: HashSet<MacAddress> = existing.iter().map(|eni| eni.mac).collect();
+fn free_mac(eni_id: &str, occupied: &Occupied) -> MacAddress {
     let start = eni_id.len().saturating_sub(10);
     let mut number = eni_id
         .get(start..)
@@ -249,7 +240,7 @@ fn free_mac(eni_id: &str, existing: &[Eni]) -> MacAddress {
     loop {
         let [_, _, _, a, b, c, d, e] = number.to_be_bytes();
         let mac = MacAddress([0x0a, a, b, c, d, e]);
-        if !taken.contains(&mac) {
+        if occupied.macs.is_free(&mac) {
             return mac;
         }
         number += 1;

@@ -32,11 +32,15 @@ fn next(vpc: &Vpc, existing: &mut Vec<Eni>, subnets: &[&str]) -> Result<Eni, All
     let eni = allocate(
         vpc,
         &vpc.directory,
-        existing,
+        &Occupied::of(&*existing),
         &request(subnets, &[]),
         &eni_id,
         4095,
     )?;
+    let eni = Eni {
+        attachment_id: eni_id,
+        ..eni
+    };
     existing.push(eni.clone());
     Ok(eni)
 }
@@ -46,7 +50,7 @@ fn the_first_eni_has_the_lowest_of_everything() {
     let eni = allocate(
         &vpc(),
         &vpc().directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-a"], &["sg-web"]),
         "eni-0123456789abcdef0",
         4095,
@@ -82,7 +86,7 @@ fn a_subnet_without_a_family_gives_none() {
     let six = allocate(
         &vpc(),
         &vpc().directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-six"], &[]),
         "eni-1",
         4095,
@@ -97,7 +101,7 @@ fn a_subnet_without_a_family_gives_none() {
     let four = allocate(
         &vpc(),
         &vpc().directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-b"], &[]),
         "eni-1",
         4095,
@@ -155,7 +159,7 @@ fn unknown_names_are_errors_of_their_field() {
     let subnet = allocate(
         &vpc(),
         &vpc().directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-a", "subnet-x"], &[]),
         "eni-1",
         4095,
@@ -169,7 +173,7 @@ fn unknown_names_are_errors_of_their_field() {
     let group = allocate(
         &vpc(),
         &vpc().directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-a"], &["sg-x"]),
         "eni-1",
         4095,
@@ -188,7 +192,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     let template = allocate(
         &vpc,
         &vpc.directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-big"], &[]),
         "eni-1",
         4095,
@@ -196,6 +200,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     .unwrap();
     let mut existing: Vec<Eni> = VlanId::all()
         .map(|vlan| Eni {
+            attachment_id: vlan.to_string(),
             vlan: Some(vlan),
             ipv4: None,
             ipv6: None,
@@ -205,7 +210,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     let full = allocate(
         &vpc,
         &vpc.directory,
-        &existing,
+        &Occupied::of(&existing),
         &request(&["subnet-big"], &[]),
         "eni-1",
         4095,
@@ -216,7 +221,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     let eni = allocate(
         &vpc,
         &vpc.directory,
-        &existing,
+        &Occupied::of(&existing),
         &request(&["subnet-big"], &[]),
         "eni-1",
         4095,
@@ -226,7 +231,7 @@ fn the_trunk_has_4094_vlan_ids_and_the_host_its_limit() {
     let limited = allocate(
         &vpc,
         &vpc.directory,
-        &existing[..10],
+        &Occupied::of(&existing[..10]),
         &request(&["subnet-big"], &[]),
         "eni-1",
         10,
@@ -256,7 +261,7 @@ fn equal_id_ends_still_give_different_macs() {
     let first = allocate(
         &vpc,
         &vpc.directory,
-        &[],
+        &Occupied::default(),
         &request(&["subnet-a"], &[]),
         "eni-0000000ffffffffff",
         4095,
@@ -266,7 +271,7 @@ fn equal_id_ends_still_give_different_macs() {
     let second = allocate(
         &vpc,
         &vpc.directory,
-        std::slice::from_ref(&first),
+        &Occupied::of([&first]),
         &request(&["subnet-a"], &[]),
         ends_alike,
         4095,
@@ -274,6 +279,43 @@ fn equal_id_ends_still_give_different_macs() {
     .unwrap();
     assert_eq!(first.mac.to_string(), "0a:ff:ff:ff:ff:ff");
     assert_eq!(second.mac.to_string(), "0a:00:00:00:00:00");
+}
+
+#[test]
+fn what_has_just_gone_is_taken_only_if_nothing_else_is_left() {
+    let (vpc, mut existing) = (vpc(), Vec::new());
+    for _ in 0..10 {
+        next(&vpc, &mut existing, &["subnet-a"]).unwrap();
+    }
+    let mut occupied = Occupied::of(&existing);
+    let allocate = |occupied: &Occupied| {
+        let request = request(&["subnet-a"], &[]);
+        let eni = allocate(&vpc, &vpc.directory, occupied, &request, "eni-f", 4095).unwrap();
+        (
+            eni.ipv4.unwrap().addr().octets()[3],
+            eni.vlan.unwrap().get(),
+        )
+    };
+    occupied.release(&existing[5].attachment_id, 1_000);
+    occupied.release(&existing[2].attachment_id, 2_000);
+    assert_eq!(
+        allocate(&occupied),
+        (14, 11),
+        "the last that was never given out"
+    );
+    let last = Eni {
+        attachment_id: "last".into(),
+        ipv4: Some("10.0.1.14/28".parse().unwrap()),
+        ..existing[0].clone()
+    };
+    occupied.take(&last);
+    assert_eq!(
+        allocate(&occupied).0,
+        9,
+        "the one that has cooled for the longest"
+    );
+    occupied.free_cooled(61_999, 60_000);
+    assert_eq!(allocate(&occupied), (9, 6), "cooled down");
 }
 
 proptest! {
@@ -294,7 +336,7 @@ proptest! {
             let in_a = existing.iter().filter(|eni| eni.subnet_id == "subnet-a").count();
             let in_b = existing.len() - in_a;
             let eni_id = format!("eni-{random:017x}");
-            match allocate(&vpc, &vpc.directory, &existing, &request(&["subnet-a", "subnet-b"], &[]), &eni_id, 4095) {
+            match allocate(&vpc, &vpc.directory, &Occupied::of(&existing), &request(&["subnet-a", "subnet-b"], &[]), &eni_id, 4095) {
                 Err(error) => {
                     prop_assert_eq!((in_a, in_b), (11, 27), "refused too early: {}", error);
                 }
@@ -317,7 +359,7 @@ proptest! {
                     }
                     prop_assert_eq!(eni.mac.0[0] & 0x03, 2, "locally administered, unicast");
                     prop_assert_ne!(eni.mac, ROUTER_MAC);
-                    existing.push(eni);
+                    existing.push(Eni { attachment_id: eni_id, ..eni });
                 }
             }
         }

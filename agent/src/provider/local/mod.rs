@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use self::addresses::allocate;
 use self::vpc::Vpc;
 use self::vpc_file::{CheckedVpc, VpcFileError};
-use super::{Eni, EniRequest, EniState, Pending, Provider, ProviderError};
+use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError};
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
@@ -55,12 +55,9 @@ impl LocalProvider {
         &self,
         request: &EniRequest,
         directory: &Directory,
-        existing: &[Eni],
+        occupied: &Occupied,
     ) -> Result<Eni, ProviderError> {
-        if let Some(eni) = existing
-            .iter()
-            .find(|eni| eni.attachment_id == request.attachment_id)
-        {
+        if let Some(eni) = occupied.eni(&request.attachment_id) {
             return Ok(eni.clone());
         }
         let random = random_bytes().map_err(|source| ProviderError::Failed {
@@ -70,7 +67,7 @@ impl LocalProvider {
         Ok(allocate(
             &self.vpc,
             directory,
-            existing,
+            occupied,
             request,
             &eni_id(random),
             self.max_enis,
@@ -97,9 +94,9 @@ impl Provider for LocalProvider {
         &'a self,
         request: &'a EniRequest,
         directory: &'a Directory,
-        existing: &'a [Eni],
+        occupied: &'a Occupied,
     ) -> Pending<'a, Eni> {
-        Box::pin(ready(self.new_eni(request, directory, existing)))
+        Box::pin(ready(self.new_eni(request, directory, occupied)))
     }
 
     /// The fabric learns of an ENI from the maps that the data plane fills: nothing is left to attach.
@@ -236,10 +233,13 @@ mod tests {
         let provider: Box<dyn Provider> = Box::new(provider(FILE));
         let directory = provider.describe_security_groups().await.unwrap();
         let request = request(&["sg-web"]);
-        let eni = provider.allocate(&request, &directory, &[]).await.unwrap();
+        let eni = provider
+            .allocate(&request, &directory, &Occupied::default())
+            .await
+            .unwrap();
         assert_eq!(
             provider
-                .allocate(&request, &directory, std::slice::from_ref(&eni))
+                .allocate(&request, &directory, &Occupied::of([&eni]))
                 .await
                 .unwrap(),
             eni
@@ -254,7 +254,7 @@ mod tests {
             .allocate(
                 &request(&["sg-web"]),
                 &provider_of_file.vpc().directory,
-                &[],
+                &Occupied::default(),
             )
             .await
             .unwrap();

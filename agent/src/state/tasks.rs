@@ -1,0 +1,233 @@
+//! The tasks: one table in memory, and each change of it in a redb file before it is made.
+//!
+//! The file belongs where a reboot empties it (`run_dir`), as a reboot leaves nothing of what it
+//! tells of: namespaces, links and maps.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::{ReadableTable, TableDefinition};
+
+use super::StateError;
+use super::file::{NUMBERS, StateFile, from_json, json};
+use crate::spec::TaskId;
+use crate::task_record::{TaskRecord, TaskTable};
+
+/// Name of the file in `run_dir`.
+const FILE: &str = "tasks.redb";
+/// Generation to `TaskRecord` as JSON, of tasks that are there and of those that have gone.
+const TASKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tasks");
+
+/// The open store of tasks; one process at a time has it.
+#[derive(Debug)]
+pub struct TaskStore {
+    file: StateFile,
+    table: Mutex<TaskTable>,
+}
+
+impl TaskStore {
+    /// Opens the store in `run_dir`, making folder and file if they are missing.
+    ///
+    /// # Errors
+    /// As [`Store::open`](super::Store::open); `Damaged` if a record cannot be read.
+    pub fn open(run_dir: &Path) -> Result<Self, StateError> {
+        let file = StateFile::open(run_dir, FILE, |write| {
+            write.open_table(TASKS)?;
+            Ok(())
+        })?;
+        let records = file.read(
+            || "read the tasks from the store".to_owned(),
+            |read| {
+                let mut records = Vec::new();
+                for row in read.open_table(TASKS)?.iter()? {
+                    let (generation, record) = row?;
+                    records.push((generation.value(), record.value().to_owned()));
+                }
+                Ok(records)
+            },
+        )?;
+        let records = records
+            .into_iter()
+            .map(|(generation, bytes)| from_json("tasks", &generation.to_string(), &bytes))
+            .collect::<Result<_, _>>()?;
+        let table = Mutex::new(TaskTable::of(records));
+        Ok(Self { file, table })
+    }
+
+    /// The table, for one caller.
+    pub fn table(&self) -> MutexGuard<'_, TaskTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a new task under the next generation, and returns it as stored.
+    ///
+    /// # Errors
+    /// `Exists` if there is a task with its id; nothing is changed then.
+    pub fn insert(&self, mut record: TaskRecord) -> Result<TaskRecord, StateError> {
+        let mut table = self.table();
+        let id = &record.spec.task_id;
+        if table.get(id).is_some() {
+            return Err(StateError::Exists(id.clone()));
+        }
+        let attempt = || format!("store task {id}");
+        let generation = self.file.write(attempt, |write| {
+            let mut numbers = write.open_table(NUMBERS)?;
+            let generation = numbers.get("generation")?.map_or(0, |last| last.value()) + 1;
+            numbers.insert("generation", generation)?;
+            let record = TaskRecord {
+                generation,
+                ..record.clone()
+            };
+            write
+                .open_table(TASKS)?
+                .insert(generation, json(&record).as_slice())?;
+            Ok(generation)
+        })?;
+        record.generation = generation;
+        table.put(record.clone());
+        Ok(record)
+    }
+
+    /// Replaces the record of a task that is there.
+    ///
+    /// # Errors
+    /// `Unknown` if there is no task of that id and generation; nothing is changed then.
+    pub fn update(&self, record: &TaskRecord) -> Result<(), StateError> {
+        let mut table = self.table();
+        check_generation(&table, record)?;
+        self.store(record, &[])?;
+        table.put(record.clone());
+        Ok(())
+    }
+
+    /// A task has gone, as `record` says: it is there no more, and is remembered for a while. Those
+    /// that ended long before `now_ms` are forgotten.
+    ///
+    /// # Errors
+    /// `Unknown` as [`TaskStore::update`]; `Database` if it may still be there.
+    pub fn end(&self, record: &TaskRecord, now_ms: u64) -> Result<(), StateError> {
+        let mut table = self.table();
+        check_generation(&table, record)?;
+        let forgotten = table.forget(now_ms);
+        self.store(record, &forgotten)?;
+        table.end(record.clone());
+        Ok(())
+    }
+
+    /// The task with this id.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<TaskRecord> {
+        self.table().get(id).cloned()
+    }
+
+    /// Every task that is there, by id.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskRecord> {
+        self.table().live().cloned().collect()
+    }
+
+    fn store(&self, record: &TaskRecord, forgotten: &[u64]) -> Result<(), StateError> {
+        self.file.write(
+            || format!("store task {}", record.spec.task_id),
+            |write| {
+                let mut tasks = write.open_table(TASKS)?;
+                tasks.insert(record.generation, json(record).as_slice())?;
+                for generation in forgotten {
+                    tasks.remove(generation)?;
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
+fn check_generation(table: &TaskTable, record: &TaskRecord) -> Result<(), StateError> {
+    let id = &record.spec.task_id;
+    match table.get(id) {
+        Some(current) if current.generation == record.generation => Ok(()),
+        Some(_) | None => Err(StateError::Unknown(id.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::life::AttachmentStatus;
+    use crate::task_record::REMEMBERED_MS;
+    use crate::task_record::tests::{entered, record};
+    use crate::test_dir::TestDir;
+
+    fn id(text: &str) -> TaskId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn tasks_survive_a_restart() {
+        let dir = TestDir::new();
+        let (web, db) = {
+            let store = TaskStore::open(dir.path()).unwrap();
+            let web = store.insert(record("web")).unwrap();
+            let db = store.insert(record("db")).unwrap();
+            (web, entered(db, AttachmentStatus::Attached, u64::MAX))
+        };
+        let store = TaskStore::open(dir.path()).unwrap();
+        store.update(&db).unwrap();
+        assert_eq!(store.tasks(), [db.clone(), web.clone()]);
+        assert_eq!(store.task(&id("db")), Some(db));
+        let end = web.life.created_at_ms() + 1_000;
+        let web = entered(web, AttachmentStatus::Deleted, end);
+        store.end(&web, end).unwrap();
+        assert_eq!(store.task(&id("web")), None);
+        drop(store);
+        let store = TaskStore::open(dir.path()).unwrap();
+        assert_eq!(store.task(&id("web")), None);
+        assert_eq!(store.table().last_gone(&id("web")), Some(&web));
+        // The next end forgets it, on disk too.
+        let db = store.task(&id("db")).unwrap();
+        let late = end + REMEMBERED_MS;
+        store
+            .end(&entered(db, AttachmentStatus::Deleted, u64::MAX), late)
+            .unwrap();
+        drop(store);
+        let store = TaskStore::open(dir.path()).unwrap();
+        assert_eq!(store.table().last_gone(&id("web")), None);
+        assert_eq!(store.table().gone().len(), 1);
+    }
+
+    #[test]
+    fn a_task_id_is_stored_once_and_a_generation_never_again() {
+        let dir = TestDir::new();
+        let store = TaskStore::open(dir.path()).unwrap();
+        let first = store.insert(record("web")).unwrap();
+        assert!(
+            matches!(store.insert(record("web")), Err(StateError::Exists(task)) if task == id("web"))
+        );
+        let end = first.life.created_at_ms() + 1_000;
+        let first = entered(first, AttachmentStatus::Deleted, end);
+        store.end(&first, end).unwrap();
+        assert!(matches!(store.update(&first), Err(StateError::Unknown(_))));
+        let second = store.insert(record("web")).unwrap();
+        assert_eq!((first.generation, second.generation), (1, 2));
+        assert!(
+            matches!(store.end(&first, end), Err(StateError::Unknown(_))),
+            "a late writer of the first task"
+        );
+        assert_eq!(store.task(&id("web")), Some(second));
+    }
+
+    #[test]
+    fn a_damaged_record_is_named() {
+        let dir = TestDir::new();
+        let store = TaskStore::open(dir.path()).unwrap();
+        let spoil = |write: &redb::WriteTransaction| {
+            write.open_table(TASKS)?.insert(7, b"{}".as_slice())?;
+            Ok(())
+        };
+        store.file.write(String::new, spoil).unwrap();
+        drop(store);
+        let error = TaskStore::open(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, "tasks entry \"7\" in the store is damaged");
+    }
+}
