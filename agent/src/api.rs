@@ -3,9 +3,11 @@
 //! Both ends of the socket use these types. Pure.
 
 mod flow_logs;
+mod network_interface;
 mod security_groups;
 
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
+pub use network_interface::{Difference, InterfaceAddress, NetworkInterface, TaskCheck};
 
 pub use security_groups::{
     ApplyRequest, MOST_FLOWS, PrefixListSummary, RuleDescription, SecurityGroupDescription,
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::eni_settings::EniSettings;
 use crate::provider::Eni;
 use crate::state::{Phase, TaskRecord};
+use crate::task_network::TaskNetwork;
 
 /// A task, as ECS's DescribeTasks shows it, and what only this host knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,8 @@ pub struct TaskDescription {
     pub network_interface_attributes: EniSettings,
     /// The task's network namespace.
     pub network_namespace: PathBuf,
+    /// The task's end of its veth.
+    pub network_interface: NetworkInterface,
     /// The host's end of its veth.
     pub host_link: String,
     /// The ENI's id on the trunk.
@@ -129,6 +134,13 @@ pub struct KeyValuePair {
     pub value: String,
 }
 
+/// The answer to `POST /v1/cni/gc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CniGarbageCollected {
+    /// Ids of the tasks that were removed.
+    pub removed: Vec<String>,
+}
+
 /// The answer to `GET /v1/tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskList {
@@ -170,6 +182,9 @@ pub struct Status {
     /// Flow logs.
     #[serde(default)]
     pub flow_logs: Vec<FlowLogDescription>,
+    /// What keeps every task from being reached as it should be; empty on a sound host.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// What the agent changed on the host, and what `branchline purge` undoes.
     pub host_changes: Vec<HostChange>,
 }
@@ -243,8 +258,8 @@ pub enum ErrorCode {
 }
 
 impl TaskDescription {
-    /// Shows `record`, whose ENI has `settings`, as ECS would.
-    pub fn of(record: &TaskRecord, settings: EniSettings) -> Self {
+    /// Shows `record`, whose ENI has `settings` and whose links have `mtu`, as ECS would.
+    pub fn of(record: &TaskRecord, settings: EniSettings, mtu: u32) -> Self {
         let (last_status, desired_status, attachment) = match record.phase {
             Phase::Creating => (TaskStatus::Provisioning, TaskStatus::Running, "ATTACHING"),
             Phase::Running => (TaskStatus::Running, TaskStatus::Running, "ATTACHED"),
@@ -267,6 +282,11 @@ impl TaskDescription {
             security_groups: eni.groups.clone(),
             network_interface_attributes: settings,
             network_namespace: record.netns.clone(),
+            network_interface: NetworkInterface::of(
+                &TaskNetwork::of(&record.spec.link_name, eni, mtu),
+                &eni.subnet_id,
+                &eni.vpc_id,
+            ),
             host_link: record.host_link.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
             counters: None,
@@ -319,7 +339,7 @@ pub(crate) mod tests {
     pub(crate) fn describe(record: &TaskRecord) -> TaskDescription {
         let attributes = record.spec.network_interface_attributes();
         let settings = EniSettings::resolve(&ConntrackConfig::default(), attributes);
-        TaskDescription::of(record, settings)
+        TaskDescription::of(record, settings, 9001)
     }
 
     #[test]
@@ -360,6 +380,17 @@ pub(crate) mod tests {
                 "maxTrackedConnections": 32_768,
             },
             "networkNamespace": "/run/netns/branchline-web",
+            "networkInterface": {
+                "linkName": "eth0",
+                "macAddress": "0a:00:00:00:00:01",
+                "mtu": 9001,
+                "addresses": [
+                    {"address": "10.0.1.10/24", "router": "10.0.1.1"},
+                    {"address": "2001:db8::1/64", "router": "2001:db8::1"},
+                ],
+                "subnetId": "subnet-a",
+                "vpcId": "vpc-1",
+            },
             "hostLink": "bl456789abcdef0",
             "vlanId": 7,
         });

@@ -16,6 +16,10 @@ pub mod api;
 
 pub mod spec;
 
+pub mod link_name;
+
+pub mod cni_attachment;
+
 pub mod ecs_task;
 
 pub mod connection_tracking;
@@ -23,6 +27,8 @@ pub mod connection_tracking;
 pub mod eni_settings;
 
 pub mod task;
+
+pub mod task_check;
 
 pub mod provider;
 
@@ -33,6 +39,8 @@ pub mod netlink;
 pub mod link;
 
 pub mod route;
+
+pub mod neighbour;
 
 pub mod sysctl;
 

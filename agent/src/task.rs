@@ -25,9 +25,6 @@ use crate::{
     task_network::{self, TaskNetwork, TaskNetworkError},
 };
 
-/// The task's end of its veth.
-pub const TASK_LINK: &str = "eth0";
-
 /// What the steps work on.
 pub struct Host {
     /// A socket in the host's namespace.
@@ -76,6 +73,9 @@ pub enum SetUpError {
         /// Why.
         source: NetnsError,
     },
+    /// The namespace that was handed in is the host's.
+    #[error("the network namespace that was handed in is the host's own")]
+    HostNetns,
     /// The veth or the filter on it.
     #[error("connect the task")]
     Netlink(#[from] NetlinkError),
@@ -83,7 +83,7 @@ pub enum SetUpError {
     #[error("prepare the host's end of the veth")]
     HostEnd(#[source] SysctlError),
     /// The inside of the namespace.
-    #[error("configure {TASK_LINK} in the task's namespace")]
+    #[error("configure the link in the task's namespace")]
     Inside(#[from] TaskNetworkError),
     /// The maps.
     #[error("put the ENI into the data plane")]
@@ -130,15 +130,15 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
             eni_id: eni.eni_id.clone(),
             source,
         })?;
-    let netns = namespace(task)?;
+    let netns = namespace(host, task)?;
     let inside = Netlink::open(&netns)?;
     let link = connect(host, task, &inside).await?;
     quiet(host, &link)?;
-    task_network::configure(&inside, &network(host, eni)).await?;
+    task_network::configure(&inside, &network(host, task)).await?;
     plug(host, task, link.index).await?;
     datapath::attach_branch(&host.datapath, &host.netlink, link.index).await?;
     host.netlink.set_up(link.index, true).await?;
-    let inner = inside.existing_link(TASK_LINK).await?;
+    let inner = inside.existing_link(task.spec.link_name.as_str()).await?;
     inside.wait_until_sending(inner.index).await?;
     Ok(())
 }
@@ -172,17 +172,21 @@ pub async fn is_there(host: &Host, task: &TaskRecord) -> bool {
     Netns::open(&task.netns).is_ok() && matches!(link, Ok(Some(_)))
 }
 
-fn namespace(task: &TaskRecord) -> Result<Netns, SetUpError> {
+fn namespace(host: &Host, task: &TaskRecord) -> Result<Netns, SetUpError> {
     let path = task.netns.as_path();
     let failed = |source| SetUpError::Netns {
         path: path.to_owned(),
         source,
     };
     if task.owned_netns {
-        Netns::create(path).map(|(netns, _)| netns).map_err(failed)
-    } else {
-        Netns::open(path).map_err(failed)
+        return Netns::create(path).map(|(netns, _)| netns).map_err(failed);
     }
+    let netns = Netns::open(path).map_err(failed)?;
+    let hosts = host.netlink.netns().id().map_err(failed)?;
+    if netns.id().map_err(failed)? == hosts {
+        return Err(SetUpError::HostNetns);
+    }
+    Ok(netns)
 }
 
 async fn connect(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<Link, NetlinkError> {
@@ -193,7 +197,7 @@ async fn connect(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<Lin
             mac: Some(host_mac(mac)),
         },
         far: VethEnd {
-            name: TASK_LINK.to_owned(),
+            name: task.spec.link_name.to_string(),
             mac: Some(Mac(mac)),
         },
         mtu: host.mtu,
@@ -222,15 +226,9 @@ fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
     .map_err(SetUpError::HostEnd)
 }
 
-fn network(host: &Host, eni: &Eni) -> TaskNetwork {
-    TaskNetwork {
-        link: TASK_LINK.to_owned(),
-        mac: Mac(eni.mac.0),
-        mtu: host.mtu,
-        router_mac: Mac(eni.router_mac.0),
-        ipv4: eni.ipv4.zip(eni.router_ipv4),
-        ipv6: eni.ipv6.zip(eni.router_ipv6),
-    }
+/// What the task finds in its namespace.
+pub(crate) fn network(host: &Host, task: &TaskRecord) -> TaskNetwork {
+    TaskNetwork::of(&task.spec.link_name, &task.eni, host.mtu)
 }
 
 /// Puts the ENI into the data plane with the rules of its groups.
