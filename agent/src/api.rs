@@ -4,10 +4,12 @@
 
 mod events;
 mod flow_logs;
+mod network_interface;
 mod security_groups;
 
 pub use events::{Operation, Step, TaskEvent, TaskEventDetail};
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
+pub use network_interface::{Difference, InterfaceAddress, NetworkInterface, TaskCheck};
 
 pub use security_groups::{
     ApplyRequest, MOST_FLOWS, PrefixListSummary, RuleDescription, SecurityGroupDescription,
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::eni_settings::EniSettings;
 use crate::life::{AttachmentStatus, Life};
 use crate::provider::Eni;
+use crate::task_network::TaskNetwork;
 use crate::task_record::TaskRecord;
 
 /// A task, as ECS's DescribeTasks shows it, and what only this host knows.
@@ -60,6 +63,8 @@ pub struct TaskDescription {
     pub network_interface_attributes: EniSettings,
     /// The task's network namespace.
     pub network_namespace: PathBuf,
+    /// The task's end of its veth.
+    pub network_interface: NetworkInterface,
     /// The host's end of its veth.
     pub host_link: String,
     /// The ENI's id on the trunk.
@@ -181,6 +186,13 @@ pub struct KeyValuePair {
     pub value: String,
 }
 
+/// The answer to `POST /v1/cni/gc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CniGarbageCollected {
+    /// Ids of the tasks that were removed.
+    pub removed: Vec<String>,
+}
+
 /// The answer to `GET /v1/tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskList {
@@ -222,6 +234,9 @@ pub struct Status {
     /// Flow logs.
     #[serde(default)]
     pub flow_logs: Vec<FlowLogDescription>,
+    /// What keeps every task from being reached as it should be; empty on a sound host.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// What the agent changed on the host, and what `branchline purge` undoes.
     pub host_changes: Vec<HostChange>,
 }
@@ -295,8 +310,8 @@ pub enum ErrorCode {
 }
 
 impl TaskDescription {
-    /// Shows `record`, whose ENI has `settings`, as ECS would.
-    pub fn of(record: &TaskRecord, settings: EniSettings) -> Self {
+    /// Shows `record`, whose ENI has `settings` and whose links have `mtu`, as ECS would.
+    pub fn of(record: &TaskRecord, settings: EniSettings, mtu: u32) -> Self {
         let (eni, life) = (&record.eni, &record.life);
         let (last_status, desired_status) = task_status(life.status());
         let at = |status| life.entered_at_ms(status).map(rfc3339);
@@ -315,6 +330,11 @@ impl TaskDescription {
             security_groups: eni.groups.clone(),
             network_interface_attributes: settings,
             network_namespace: record.netns.clone(),
+            network_interface: NetworkInterface::of(
+                &TaskNetwork::of(&record.spec.link_name, eni, mtu),
+                &eni.subnet_id,
+                &eni.vpc_id,
+            ),
             host_link: record.host_link.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
             counters: None,
@@ -415,7 +435,7 @@ pub(crate) mod tests {
     pub(crate) fn describe(record: &TaskRecord) -> TaskDescription {
         let attributes = record.spec.network_interface_attributes();
         let settings = EniSettings::resolve(&ConntrackConfig::default(), attributes);
-        TaskDescription::of(record, settings)
+        TaskDescription::of(record, settings, 9001)
     }
 
     #[test]
@@ -470,6 +490,17 @@ pub(crate) mod tests {
                 "maxTrackedConnections": 32_768,
             },
             "networkNamespace": "/run/netns/branchline-web",
+            "networkInterface": {
+                "linkName": "eth0",
+                "macAddress": "0a:00:00:00:00:01",
+                "mtu": 9001,
+                "addresses": [
+                    {"address": "10.0.1.10/24", "router": "10.0.1.1"},
+                    {"address": "2001:db8::1/64", "router": "2001:db8::1"},
+                ],
+                "subnetId": "subnet-a",
+                "vpcId": "vpc-1",
+            },
             "hostLink": "bl456789abcdef0",
             "vlanId": 7,
         });

@@ -12,9 +12,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::link::{Link, LinkChange, Mac, VethEnd, VethPair};
 use crate::nat::{self, FabricNat, HostNat, NatError, TableState};
+use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError, Origin};
-use crate::route::{Address, Neighbour, Route};
+use crate::route::{Address, Route};
 use crate::sysctl::{self, SysctlError};
 use crate::task_network::{default_route, fix_ipv6};
 

@@ -16,6 +16,10 @@ pub mod api;
 
 pub mod spec;
 
+pub mod link_name;
+
+pub mod cni_attachment;
+
 pub mod ecs_task;
 
 pub mod connection_tracking;
@@ -30,6 +34,8 @@ pub mod progress;
 
 pub mod task;
 
+pub mod task_check;
+
 pub mod provider;
 
 pub mod netns;
@@ -39,6 +45,8 @@ pub mod netlink;
 pub mod link;
 
 pub mod route;
+
+pub mod neighbour;
 
 pub mod sysctl;
 

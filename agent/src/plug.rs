@@ -171,20 +171,40 @@ impl Plugs {
         }
         datapath.switch_policy(&BTreeSet::from([slot]), policy)?;
         datapath.set_branch(branch_ifindex, slot)?;
-        for address in [entry.ipv4, entry.ipv6] {
-            if address != NO_ADDRESS {
-                datapath.set_address(address, slot)?;
-            }
+        for address in own_addresses(&entry) {
+            datapath.set_address(address, slot)?;
         }
-        for mac in [eni.mac.0, ethernet::BROADCAST] {
-            let endpoint = Endpoint {
-                trunk_ifindex: self.trunk.host,
-                vlan: entry.vlan,
-                mac,
-            };
+        for endpoint in self.endpoints(&entry) {
             datapath.set_endpoint(endpoint, slot)?;
         }
         Ok((slot, unsettled))
+    }
+
+    /// Whether all that [`Plugs::plug`] puts into the maps for an ENI is there.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn is_plugged(
+        &self,
+        datapath: &Mutex<Datapath>,
+        eni: &Eni,
+        settings: &EniSettings,
+        branch_ifindex: u32,
+    ) -> Result<bool, DatapathError> {
+        let Some(slot) = self.slot(&eni.eni_id) else {
+            return Ok(false);
+        };
+        let datapath = lock(datapath);
+        let held = datapath.eni(slot)?;
+        let ticks_per_second = datapath.clock().ticks_per_second();
+        let entry = self.entry(eni, settings, branch_ifindex, ticks_per_second);
+        let entry = maps::Eni {
+            policy: held.policy,
+            ..entry
+        };
+        let (addresses, endpoints) = (own_addresses(&entry), self.endpoints(&entry));
+        let leads = datapath.leads(branch_ifindex, &addresses, &endpoints)?;
+        Ok(held == entry && leads.iter().all(|lead| *lead == Some(slot)))
     }
 
     /// Nobody trusts the ENI's addresses any more: it is no member of its groups. To be called
@@ -235,6 +255,15 @@ impl Plugs {
         Ok(slot)
     }
 
+    /// By what the trunk finds an ENI: frames for its own address, and for all.
+    fn endpoints(&self, entry: &maps::Eni) -> [Endpoint; 2] {
+        [entry.mac, ethernet::BROADCAST].map(|mac| Endpoint {
+            trunk_ifindex: self.trunk.host,
+            vlan: entry.vlan,
+            mac,
+        })
+    }
+
     fn entry(
         &self,
         eni: &Eni,
@@ -264,6 +293,12 @@ impl Plugs {
             max_connections: settings.max_connections,
         }
     }
+}
+
+fn own_addresses(entry: &maps::Eni) -> Vec<Address> {
+    let mut addresses = vec![entry.ipv4, entry.ipv6];
+    addresses.retain(|address| *address != NO_ADDRESS);
+    addresses
 }
 
 fn or_none(address: Option<IpAddr>) -> Address {

@@ -1,4 +1,4 @@
-//! Addresses, routes and permanent neighbours of a namespace.
+//! Addresses and routes of a namespace.
 //!
 //! An existing entry is looked at: an equal one is success, one of ours is
 //! replaced, a stranger's is an error that names it. Chooses no address itself.
@@ -13,14 +13,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
-use crate::link::Mac;
 use crate::netlink::{Netlink, NetlinkError, unless_gone};
 use crate::netns::Origin;
 
@@ -46,17 +44,6 @@ pub struct Route {
     pub link: u32,
     /// The source of packets that have none yet.
     pub source: Option<IpAddr>,
-}
-
-/// A neighbour that needs no resolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// The link's index.
-    pub link: u32,
-    /// The neighbour's address.
-    pub address: IpAddr,
-    /// The neighbour's hardware address.
-    pub mac: Mac,
 }
 
 impl Netlink {
@@ -176,28 +163,6 @@ impl Netlink {
         let gone = [Errno::ESRCH, Errno::ENODEV];
         unless_gone(self.request(what, message, 0).await, &gone)
     }
-
-    /// Adds or corrects a permanent neighbour.
-    ///
-    /// # Errors
-    /// Those of the request.
-    pub async fn set_neighbour(&self, neighbour: &Neighbour) -> Result<(), NetlinkError> {
-        let Neighbour { link, address, mac } = *neighbour;
-        let netns = self.netns().name();
-        let what = || format!("set neighbour {address} at {mac} on link {link} in {netns}");
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = link;
-        message.header.state = NeighbourState::Permanent;
-        message.attributes = vec![
-            NeighbourAttribute::Destination(address.into()),
-            NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
-        ];
-        let request = RouteNetlinkMessage::NewNeighbour(message);
-        self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)
-            .await?;
-        Ok(())
-    }
 }
 
 impl fmt::Display for Address {
@@ -228,7 +193,7 @@ fn conflict(what: String, found: &[impl fmt::Display]) -> NetlinkError {
     NetlinkError::Conflict { what, found }
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

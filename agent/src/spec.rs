@@ -7,9 +7,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cni_attachment::CniAttachment;
 use crate::connection_tracking::ConnectionTrackingSpecification;
 use crate::ecs_task::{EcsTask, Tag, check_tags};
 use crate::field_error::{FieldError, from_json};
+use crate::link_name::LinkName;
 use crate::security_groups::quotas::MAX_GROUPS_PER_ENI;
 
 /// Subnets that one task may list.
@@ -32,6 +34,12 @@ pub struct TaskSpec {
     /// A namespace that exists already, as `/proc/1234/ns/net`; without it the agent makes one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_namespace: Option<PathBuf>,
+    /// What the task's link is called in its namespace.
+    #[serde(default, skip_serializing_if = "LinkName::is_default")]
+    pub link_name: LinkName,
+    /// Which container's attachment to which network the task is; only CNI's GC looks at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cni_attachment: Option<CniAttachment>,
     /// What ECS's DescribeTasks says of the task, for its flow records.
     #[serde(default, skip_serializing_if = "EcsTask::is_default")]
     pub ecs: EcsTask,
@@ -273,6 +281,9 @@ impl TaskSpec {
         self.network_interface_attributes().check()?;
         self.ecs.check()?;
         check_tags(&self.tags)?;
+        self.cni_attachment
+            .as_ref()
+            .map_or(Ok(()), CniAttachment::check)?;
         match &self.network_namespace {
             Some(path) if !path.is_absolute() => {
                 let problem = format!("{path:?} is not an absolute path");

@@ -22,6 +22,28 @@ fn defaults_are_ecss() {
 }
 
 #[test]
+fn a_link_has_the_name_that_is_asked_for() {
+    let named = |rest: &str| {
+        let text = spec(r#""web""#, r#""subnets": ["subnet-a"]"#, rest);
+        TaskSpec::parse(text.as_bytes())
+    };
+    assert_eq!(named("").unwrap().link_name.as_str(), "eth0");
+    let rest = r#", "linkName": "net1", "cniAttachment": {"network": "pods", "containerId": "c1"}"#;
+    let task = named(rest).unwrap();
+    assert_eq!(task.link_name.as_str(), "net1");
+    let text = serde_json::to_string(&task).unwrap();
+    assert_eq!(TaskSpec::parse(text.as_bytes()).unwrap(), task);
+    let rest = r#", "cniAttachment": {"network": "a/b", "containerId": "c1"}"#;
+    let rows = [
+        (r#", "linkName": "all""#, "linkName"),
+        (rest, "cniAttachment.network"),
+    ];
+    for (rest, field) in rows {
+        assert_eq!(named(rest).unwrap_err().field, field);
+    }
+}
+
+#[test]
 fn bad_specifications_name_field_and_fix() {
     let subnets = |count: usize| {
         let ids: Vec<String> = (0..count).map(|n| format!("\"subnet-{n}\"")).collect();

@@ -27,9 +27,6 @@ use crate::{
     task_record::TaskRecord,
 };
 
-/// The task's end of its veth.
-pub const TASK_LINK: &str = "eth0";
-
 /// What the steps work on.
 pub struct Host {
     /// A socket in the host's namespace.
@@ -80,6 +77,9 @@ pub enum SetUpError {
         /// Why.
         source: NetnsError,
     },
+    /// The namespace that was handed in is the host's.
+    #[error("the network namespace that was handed in is the host's own")]
+    HostNetns,
     /// The veth or the filter on it.
     #[error("connect the task")]
     Netlink(#[from] NetlinkError),
@@ -87,7 +87,7 @@ pub enum SetUpError {
     #[error("prepare the host's end of the veth")]
     HostEnd(#[source] SysctlError),
     /// The inside of the namespace.
-    #[error("configure {TASK_LINK} in the task's namespace")]
+    #[error("configure the link in the task's namespace")]
     Inside(#[from] TaskNetworkError),
     /// The maps.
     #[error("put the ENI into the data plane")]
@@ -129,13 +129,13 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
     let eni = &task.eni;
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     progress.step(Step::AttachEni, attach(host, eni)).await?;
-    let netns = progress.step(Step::Namespace, async { namespace(task) });
+    let netns = progress.step(Step::Namespace, async { namespace(host, task) });
     let inside = Netlink::open(&netns.await?)?;
     let veth = progress.step(Step::Veth, connect(host, task, &inside));
     let link = veth.await?;
     let quiet = async { quiet(host, &link) };
     progress.step(Step::HostEnd, quiet).await?;
-    let network = network(host, eni);
+    let network = network(host, task);
     let configure = task_network::configure(&inside, &network);
     progress.step(Step::Inside, configure).await?;
     progress
@@ -145,7 +145,7 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
     progress.step(Step::Program, program).await?;
     let up = host.netlink.set_up(link.index, true);
     progress.step(Step::LinkUp, up).await?;
-    progress.step(Step::Carrier, carrier(&inside)).await?;
+    progress.step(Step::Carrier, carrier(task, &inside)).await?;
     Ok(())
 }
 
@@ -206,22 +206,26 @@ fn remove_netns(task: &TaskRecord) -> Result<(), TearDownError> {
     Ok(())
 }
 
-async fn carrier(inside: &Netlink) -> Result<(), NetlinkError> {
-    let link = inside.existing_link(TASK_LINK).await?;
+async fn carrier(task: &TaskRecord, inside: &Netlink) -> Result<(), NetlinkError> {
+    let link = inside.existing_link(task.spec.link_name.as_str()).await?;
     inside.wait_until_sending(link.index).await
 }
 
-fn namespace(task: &TaskRecord) -> Result<Netns, SetUpError> {
+fn namespace(host: &Host, task: &TaskRecord) -> Result<Netns, SetUpError> {
     let path = task.netns.as_path();
     let failed = |source| SetUpError::Netns {
         path: path.to_owned(),
         source,
     };
     if task.owned_netns {
-        Netns::create(path).map(|(netns, _)| netns).map_err(failed)
-    } else {
-        Netns::open(path).map_err(failed)
+        return Netns::create(path).map(|(netns, _)| netns).map_err(failed);
     }
+    let netns = Netns::open(path).map_err(failed)?;
+    let hosts = host.netlink.netns().id().map_err(failed)?;
+    if netns.id().map_err(failed)? == hosts {
+        return Err(SetUpError::HostNetns);
+    }
+    Ok(netns)
 }
 
 async fn connect(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<Link, NetlinkError> {
@@ -232,7 +236,7 @@ async fn connect(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<Lin
             mac: Some(host_mac(mac)),
         },
         far: VethEnd {
-            name: TASK_LINK.to_owned(),
+            name: task.spec.link_name.to_string(),
             mac: Some(Mac(mac)),
         },
         mtu: host.mtu,
@@ -261,15 +265,9 @@ fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
     .map_err(SetUpError::HostEnd)
 }
 
-fn network(host: &Host, eni: &Eni) -> TaskNetwork {
-    TaskNetwork {
-        link: TASK_LINK.to_owned(),
-        mac: Mac(eni.mac.0),
-        mtu: host.mtu,
-        router_mac: Mac(eni.router_mac.0),
-        ipv4: eni.ipv4.zip(eni.router_ipv4),
-        ipv6: eni.ipv6.zip(eni.router_ipv6),
-    }
+/// What the task finds in its namespace.
+pub(crate) fn network(host: &Host, task: &TaskRecord) -> TaskNetwork {
+    TaskNetwork::of(&task.spec.link_name, &task.eni, host.mtu)
 }
 
 /// Puts the ENI into the data plane with the rules of its groups.

@@ -1,4 +1,4 @@
-//! The inside of a task's namespace: `eth0` with its addresses and routes.
+//! The inside of a task's namespace: its link with addresses and routes.
 //!
 //! Runs while the other end of the veth is down, so nothing flows before the
 //! caller sets that end up; the link sends once `Netlink::wait_until_sending`
@@ -10,14 +10,17 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::link::{LinkChange, Mac};
+use crate::link_name::LinkName;
+use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::route::{Address, Neighbour, Route};
+use crate::provider::Eni;
+use crate::route::{Address, Route};
 use crate::sysctl::{self, SysctlError, Sysctls};
 
 /// What a task's network is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskNetwork {
-    /// The link's name in the task's namespace: `eth0`.
+    /// The link's name in the task's namespace, mostly `eth0`.
     pub link: String,
     /// The ENI's hardware address.
     pub mac: Mac,
@@ -96,7 +99,21 @@ pub async fn configure(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskN
 }
 
 impl TaskNetwork {
-    fn addresses(&self) -> impl Iterator<Item = (IpNet, IpAddr)> {
+    /// What a task with `eni` has behind a link called `link`.
+    #[must_use]
+    pub fn of(link: &LinkName, eni: &Eni, mtu: u32) -> Self {
+        Self {
+            link: link.to_string(),
+            mac: Mac(eni.mac.0),
+            mtu,
+            router_mac: Mac(eni.router_mac.0),
+            ipv4: eni.ipv4.zip(eni.router_ipv4),
+            ipv6: eni.ipv6.zip(eni.router_ipv6),
+        }
+    }
+
+    /// Its addresses, IPv4 first, each with its router.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (IpNet, IpAddr)> {
         let ipv4 = self.ipv4.map(|(net, router)| (net.into(), router.into()));
         let ipv6 = self.ipv6.map(|(net, router)| (net.into(), router.into()));
         ipv4.into_iter().chain(ipv6)

@@ -159,6 +159,20 @@ impl Netlink {
         }
     }
 
+    /// The block that a link has joined at its ingress; `None` if none, or no such link.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub async fn ingress_block(&self, link: u32) -> Result<Option<u32>, NetlinkError> {
+        match self.ingress_qdisc(link).await {
+            Ok(found) => Ok(found.and_then(|qdisc| qdisc.ingress_block)),
+            Err(error) => match error.errno() {
+                Some(Errno::ENOENT | Errno::EINVAL | Errno::ENODEV) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
     async fn ingress_qdisc(&self, link: u32) -> Result<Option<Qdisc>, NetlinkError> {
         let what = || {
             format!(

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use branchline::api::{
-    ApplyRequest, Attachment, FlowLogFile, FlowLogList, KeyValuePair, SecurityGroupDescription,
-    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription,
-    TaskStatus,
+    ApplyRequest, Attachment, CniGarbageCollected, Difference, FlowLogFile, FlowLogList,
+    KeyValuePair, NetworkInterface, SecurityGroupDescription, SecurityGroupList,
+    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCheck, TaskDescription, TaskStatus,
 };
+use branchline::cni_attachment::CniGarbageCollection;
 use branchline::config::ConntrackConfig;
 use branchline::datapath::{DatapathError, Entry};
 use branchline::eni_settings::EniSettings;
@@ -77,6 +78,14 @@ impl Control for Memory {
                 spec.network_interface_attributes(),
             ),
             network_namespace: self.netns.clone(),
+            network_interface: NetworkInterface {
+                link_name: spec.link_name.to_string(),
+                mac_address: "0a:00:00:00:00:01".into(),
+                mtu: 9001,
+                addresses: Vec::new(),
+                subnet_id: "subnet-a".into(),
+                vpc_id: "vpc-1".into(),
+            },
             host_link: "bl0".into(),
             vlan_id: Some(1),
             counters: None,
@@ -112,6 +121,33 @@ impl Control for Memory {
             .get(&id)
             .cloned()
             .ok_or(ControlError::Unknown(id))
+    }
+
+    /// Something is wrong with every task but `sound`.
+    async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
+        let mut differences = Vec::new();
+        if id.as_str() != "sound" {
+            differences.push(Difference {
+                what: "MTU of eth0".into(),
+                expected: "9001".into(),
+                found: "1500".into(),
+            });
+        }
+        Ok(TaskCheck {
+            task: self.task(id).await?,
+            differences,
+        })
+    }
+
+    async fn try_task(&self, _spec: TaskSpec) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    async fn collect_cni_garbage(
+        &self,
+        _request: CniGarbageCollection,
+    ) -> Result<CniGarbageCollected, ControlError> {
+        Ok(CniGarbageCollected::default())
     }
 
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
@@ -308,6 +344,31 @@ impl Drop for Agent {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
+}
+
+#[test]
+fn a_check_says_what_differs_and_fails_then() {
+    let agent = Agent::start("check");
+    for id in ["sound", "spoilt"] {
+        let spec = format!(
+            r#"{{"taskId": "{id}", "networkConfiguration": {{"awsvpcConfiguration": {{"subnets": ["subnet-a"]}}}}}}"#
+        );
+        succeeds(&agent.run_with_input(&["task", "add", "-"], &spec));
+    }
+    let sound = agent.run(&["task", "check", "sound"]);
+    assert_eq!(succeeds(&sound), "task sound is as it should be\n");
+    let spoilt = agent.run(&["task", "check", "spoilt"]);
+    assert_eq!(spoilt.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(spoilt.stdout).unwrap(),
+        "MTU of eth0: expected 9001, found 1500\n"
+    );
+    let json = agent.run(&["task", "check", "spoilt", "--json"]);
+    assert_eq!(json.status.code(), Some(1));
+    let check: TaskCheck = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(check.differences[0].found, "1500");
+    let unknown = agent.run(&["task", "check", "none"]);
+    assert!(failure(&unknown).contains("there is no task none"));
 }
 
 #[test]

@@ -98,6 +98,8 @@ fn pure(args: &Args) -> Result<()> {
         "-p",
         "branchline-oracle",
         "-p",
+        "branchline-cni",
+        "-p",
         "xtask",
     ];
     // Not the other tiers, which are test programs of the same crate.

@@ -12,17 +12,20 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::{Agent, previous_forwarding};
 use crate::{
     api::{
-        ApplyRequest, DropCount, EniCounters, FlowLogFile, FlowLogList, HostChange, Operation,
-        SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
-        Status, Step, TaskCounters, TaskCounts, TaskDescription,
+        ApplyRequest, CniGarbageCollected, DropCount, EniCounters, FlowLogFile, FlowLogList,
+        HostChange, Operation, SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied,
+        SecurityGroupsDiff, Status, Step, TaskCheck, TaskCounters, TaskCounts, TaskDescription,
     },
+    cni_attachment::CniGarbageCollection,
     datapath::{DatapathError, lock},
     delivery::FlowLogsError,
     eni_settings::{self, EniSettings},
     explain::{ExplainRequest, Explanation},
+    fabric::HOST_TRUNK,
     field_error::FieldError,
     flows::FlowLogError,
     life::{AttachmentStatus, Life},
+    link::Link,
     live::Follower,
     nat::TableState,
     netns::Netns,
@@ -32,9 +35,14 @@ use crate::{
     spec::{TaskId, TaskSpec},
     state::StateError,
     task::{self, SetUpError},
+    task_check,
     task_record::TaskRecord,
     upload::UploadError,
 };
+
+/// The table that lets tasks out, and what is said of it while it is as the agent made it.
+const HOST_TABLE: &str = "nftables table inet branchline";
+const PRESENT: &str = "present";
 
 impl Control for Agent {
     async fn add_task(&self, spec: TaskSpec) -> Result<Added, ControlError> {
@@ -95,6 +103,44 @@ impl Control for Agent {
         })
     }
 
+    async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
+        let turn = self.turn(&id);
+        let _turn = turn.lock().await;
+        let Some(record) = self.tasks.task(&id) else {
+            return Err(ControlError::Unknown(id));
+        };
+        let differences = task_check::check(&self.host, &record).await;
+        Ok(TaskCheck {
+            task: self.describe(&record),
+            differences: differences.map_err(failed)?,
+        })
+    }
+
+    async fn try_task(&self, spec: TaskSpec) -> Result<(), ControlError> {
+        let _one_at_a_time = self.allocation.lock().await;
+        self.choose_eni(&spec).await.map(drop)
+    }
+
+    async fn collect_cni_garbage(
+        &self,
+        request: CniGarbageCollection,
+    ) -> Result<CniGarbageCollected, ControlError> {
+        let mut collected = CniGarbageCollected::default();
+        let mut left = Vec::new();
+        let tasks = self.tasks.tasks();
+        for id in request.stale(&tasks) {
+            match self.remove_task(id.clone()).await {
+                Ok(()) | Err(ControlError::Unknown(_)) => collected.removed.push(id.into()),
+                Err(error) => left.push(format!("task {id}: {error}")),
+            }
+        }
+        if left.is_empty() {
+            Ok(collected)
+        } else {
+            Err(failed(Several(left.join("; "))))
+        }
+    }
+
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
         Ok(self.list_security_groups())
     }
@@ -145,6 +191,10 @@ impl Control for Agent {
         let count =
             |is_one: fn(&TaskRecord) -> bool| tasks.iter().filter(|one| is_one(one)).count();
         let (drops, exceeded, connections) = self.counts().map_err(failed)?;
+        let trunk = self.host.netlink.link_named(HOST_TRUNK).await;
+        let trunk = trunk.map_err(failed)?;
+        let host_changes = self.host_changes();
+        let host_changes = host_changes.map_err(|source| ControlError::Failed { source })?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -164,9 +214,8 @@ impl Control for Agent {
             network_interfaces: self.eni_counters(&tasks).map_err(failed)?,
             drops,
             flow_logs: self.describe_flow_logs().flow_logs,
-            host_changes: self
-                .host_changes()
-                .map_err(|source| ControlError::Failed { source })?,
+            problems: problems(trunk.as_ref(), &host_changes),
+            host_changes,
         })
     }
 }
@@ -221,7 +270,7 @@ impl Agent {
     fn describe(&self, task: &TaskRecord) -> TaskDescription {
         let attributes = task.spec.network_interface_attributes();
         let settings = EniSettings::resolve(&self.config.conntrack, attributes);
-        TaskDescription::of(task, settings)
+        TaskDescription::of(task, settings, self.host.mtu)
     }
 
     /// What the ENIs of `tasks` have counted, of those that are in the data plane.
@@ -258,8 +307,6 @@ impl Agent {
 
     /// Chooses an ENI for a task and stores both before anything is done on the host.
     async fn allocate(&self, spec: &TaskSpec) -> Result<TaskRecord, ControlError> {
-        eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
-            .map_err(ControlError::Invalid)?;
         let handed_in = spec.network_namespace.as_ref();
         let netns = task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in);
         // What a task's own namespace is made over would go when the task goes.
@@ -286,7 +333,15 @@ impl Agent {
         Ok(record)
     }
 
+    /// An ENI for a task that none of the store's tasks has; the caller holds `allocation`.
     async fn choose_eni(&self, spec: &TaskSpec) -> Result<Eni, ControlError> {
+        eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
+            .map_err(ControlError::Invalid)?;
+        let occupied = {
+            let mut table = self.tasks.table();
+            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
+            table.occupied()
+        };
         let awsvpc = spec.awsvpc();
         let request = EniRequest {
             attachment_id: new_attachment_id().map_err(failed)?,
@@ -294,14 +349,8 @@ impl Agent {
             security_groups: awsvpc.security_groups.clone(),
         };
         let directory = self.host.plugs().policies().directory().clone();
-        let occupied = {
-            let mut table = self.tasks.table();
-            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
-            table.occupied()
-        };
-        let provider = &self.host.provider;
-        let allocated = provider.allocate(&request, &directory, &occupied).await;
-        allocated.map_err(refused)
+        let chosen = self.host.provider.allocate(&request, &directory, &occupied);
+        chosen.await.map_err(refused)
     }
 
     /// Leaves nothing of a task whose set-up failed or that has gone.
@@ -380,11 +429,11 @@ impl Agent {
         }
         let current = match nat.check(self.host.netlink.netns())? {
             TableState::Absent => "missing",
-            TableState::Equal => "present",
+            TableState::Equal => PRESENT,
             TableState::Different => "changed by someone else",
         };
         changes.push(HostChange {
-            what: "nftables table inet branchline".to_owned(),
+            what: HOST_TABLE.to_owned(),
             previous: None,
             current: current.to_owned(),
         });
@@ -392,16 +441,32 @@ impl Agent {
     }
 }
 
+/// What is wrong with that through which every packet goes.
+fn problems(trunk: Option<&Link>, host_changes: &[HostChange]) -> Vec<String> {
+    let trunk = match trunk {
+        Some(link) if link.up => None,
+        Some(_) => Some(format!("the trunk {HOST_TRUNK} is down")),
+        None => Some(format!("the trunk {HOST_TRUNK} is missing")),
+    };
+    let is_spoilt = |change: &&HostChange| change.what == HOST_TABLE && change.current != PRESENT;
+    let spoilt = host_changes.iter().filter(is_spoilt);
+    let spoilt = spoilt.map(|change| format!("{} is {}", change.what, change.current));
+    trunk.into_iter().chain(spoilt).collect()
+}
+
 /// A namespace that cannot be used is the request's fault if the request named it.
 fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
+    let field = "networkNamespace";
+    let fix = "name an existing network namespace, as /run/netns/NAME";
+    if matches!(error, SetUpError::HostNetns) {
+        let problem = format!("{} is the host's own", record.netns.display());
+        return ControlError::Invalid(FieldError::new(field, problem, fix));
+    }
     if let SetUpError::Netns { path, source } = &error
         && !record.owned_netns
     {
-        return ControlError::Invalid(FieldError::new(
-            "networkNamespace",
-            format!("{}: {}", path.display(), causes(source)),
-            "name an existing network namespace, as /run/netns/NAME",
-        ));
+        let problem = format!("{}: {}", path.display(), causes(source));
+        return ControlError::Invalid(FieldError::new(field, problem, fix));
     }
     failed(error)
 }

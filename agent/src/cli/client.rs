@@ -18,8 +18,8 @@ use super::stream::EventStream;
 
 use crate::api::{
     ApiError, ApplyRequest, ErrorBody, FlowLogFile, FlowLogList, SecurityGroupDescription,
-    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskDescription,
-    TaskList,
+    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCheck,
+    TaskDescription, TaskList,
 };
 use crate::explain::{ExplainRequest, Explanation};
 use crate::live::Query;
@@ -118,6 +118,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn task(&self, id: &TaskId) -> Result<TaskDescription, ClientError> {
         self.get(&format!("/v1/tasks/{id}")).await
+    }
+
+    /// A task's network compared with what it should be.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn check_task(&self, id: &TaskId) -> Result<TaskCheck, ClientError> {
+        self.get(&format!("/v1/tasks/{id}/check")).await
     }
 
     /// Every group and prefix list in force.

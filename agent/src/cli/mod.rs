@@ -117,6 +117,13 @@ enum TaskCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Compare a task's network with what it should be; exit code 1 if something is missing or different.
+    Check {
+        /// The task's taskId.
+        id: TaskId,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Run a command in a task's network namespace.
     Exec {
         /// The task's taskId.
@@ -214,7 +221,7 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
     let client = Client::new(&arguments.socket);
     match arguments.command {
         Command::Agent(file) => agent(&file.config, host)?,
-        Command::Task(command) => task(command, &client)?,
+        Command::Task(command) => return task(command, &client),
         Command::Explain(arguments) => return explained(explain::run(arguments, &client)),
         Command::Flows(command) => flows::run(command, &client)?,
         Command::Sg(command) => security_groups::run(command, &client)?,
@@ -282,18 +289,26 @@ fn purge(config: &Path, host: &impl Host) -> Result<(), CommandError> {
     write_out(&lines)
 }
 
-fn task(command: TaskCommand, client: &Client) -> Result<(), CommandError> {
+fn task(command: TaskCommand, client: &Client) -> Result<ExitCode, CommandError> {
     match command {
-        TaskCommand::Add { spec, output } => add(&spec, output, client),
-        TaskCommand::Rm { id } => Ok(wait(client.remove_task(&id))??),
-        TaskCommand::Ls(output) => print(&wait(client.tasks())??, output, text::tasks),
-        TaskCommand::Show { id, output } => print(&wait(client.task(&id))??, output, text::task),
+        TaskCommand::Check { id, output } => {
+            let check = wait(client.check_task(&id))??;
+            print(&check, output, text::check)?;
+            if !check.differences.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        TaskCommand::Add { spec, output } => add(&spec, output, client)?,
+        TaskCommand::Rm { id } => wait(client.remove_task(&id))??,
+        TaskCommand::Ls(output) => print(&wait(client.tasks())??, output, text::tasks)?,
+        TaskCommand::Show { id, output } => print(&wait(client.task(&id))??, output, text::task)?,
         TaskCommand::Exec { id, command } => {
             // The runtime has ended by now, so this is the process's only thread.
             let task = wait(client.task(&id))??;
-            Err(exec::exec(&task.network_namespace, &command).into())
+            return Err(exec::exec(&task.network_namespace, &command).into());
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn add(spec: &Path, output: Output, client: &Client) -> Result<(), CommandError> {

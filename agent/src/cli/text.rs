@@ -7,7 +7,7 @@ pub(super) mod security_groups;
 
 use comfy_table::{Table, presets::NOTHING};
 
-use crate::api::{Status, TaskCounters, TaskDescription, TaskList, TaskStatus};
+use crate::api::{Status, TaskCheck, TaskCounters, TaskDescription, TaskList, TaskStatus};
 use crate::doctor::Report;
 
 /// What stands where there is nothing.
@@ -116,8 +116,19 @@ pub(super) fn task(task: &TaskDescription) -> String {
         "networkNamespace".to_owned(),
         task.network_namespace.display().to_string(),
     ));
+    let link = &task.network_interface;
+    rows.push(("linkName".to_owned(), link.link_name.clone()));
     rows.push(("hostLink".to_owned(), task.host_link.clone()));
     pairs(rows)
+}
+
+/// A line for each difference.
+pub(super) fn check(check: &TaskCheck) -> String {
+    if check.differences.is_empty() {
+        return format!("task {} is as it should be\n", check.task.task_id);
+    }
+    let lines = check.differences.iter();
+    lines.map(|difference| format!("{difference}\n")).collect()
 }
 
 /// A line for each thing known of the agent.
@@ -156,6 +167,12 @@ pub(super) fn status(status: &Status) -> String {
             status.conntrack_allowance_exceeded.to_string(),
         ),
     ];
+    rows.extend(
+        status
+            .problems
+            .iter()
+            .map(|problem| ("problem", problem.clone())),
+    );
     rows.extend(
         status
             .flow_logs

@@ -81,6 +81,29 @@ impl Datapath {
         set_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)
     }
 
+    /// The slots to which a branch, an address and an endpoint lead.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn leads(
+        &self,
+        branch_ifindex: u32,
+        addresses: &[Address],
+        endpoints: &[Endpoint],
+    ) -> Result<Vec<Option<u32>>, DatapathError> {
+        let mut slots = vec![found(
+            self.branches.get(&branch_ifindex, 0),
+            name::BRANCHES,
+        )?];
+        for address in addresses {
+            slots.push(found(self.addresses.get(address, 0), name::ADDRESSES)?);
+        }
+        for endpoint in endpoints {
+            slots.push(found(self.endpoints.get(endpoint, 0), name::ENDPOINTS)?);
+        }
+        Ok(slots)
+    }
+
     /// Says which slot an address of the VPC belongs to.
     ///
     /// # Errors

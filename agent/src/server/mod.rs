@@ -2,6 +2,7 @@
 //!
 //! Turns requests into calls of `Control` and its answers into status codes. Knows nothing of networks.
 
+mod cni;
 mod flow_logs;
 mod flows;
 mod security_groups;
@@ -26,10 +27,11 @@ use bytes::Bytes;
 use tokio::net::UnixListener;
 
 use crate::api::{
-    ApiError, ApplyRequest, ErrorBody, ErrorCode, FlowLogFile, FlowLogList,
+    ApiError, ApplyRequest, CniGarbageCollected, ErrorBody, ErrorCode, FlowLogFile, FlowLogList,
     SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
-    TaskDescription, TaskList,
+    TaskCheck, TaskDescription, TaskList,
 };
+use crate::cni_attachment::CniGarbageCollection;
 use crate::explain::{ExplainRequest, Explanation};
 use crate::field_error::{FieldError, from_json};
 use crate::live::Follower;
@@ -56,6 +58,21 @@ pub trait Control: Send + Sync + 'static {
         &self,
         id: TaskId,
     ) -> impl Future<Output = Result<TaskDescription, ControlError>> + Send;
+
+    /// Compares a task's network with what it should be.
+    fn check_task(
+        &self,
+        id: TaskId,
+    ) -> impl Future<Output = Result<TaskCheck, ControlError>> + Send;
+
+    /// Whether a task could be added now; changes nothing.
+    fn try_task(&self, spec: TaskSpec) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Removes the attachments of a container network that are no valid ones any more.
+    fn collect_cni_garbage(
+        &self,
+        request: CniGarbageCollection,
+    ) -> impl Future<Output = Result<CniGarbageCollected, ControlError>> + Send;
 
     /// Every group and prefix list in force.
     fn security_groups(
@@ -228,6 +245,9 @@ fn router<C: Control>(control: Arc<C>, owner: u32, closing: flows::Closing) -> R
             "/v1/tasks/{id}",
             get(show_task::<C>).delete(remove_task::<C>),
         )
+        .route("/v1/tasks/{id}/check", get(check_task::<C>))
+        .route("/v1/dry-run/tasks", post(try_task::<C>))
+        .merge(cni::routes())
         .merge(security_groups::routes())
         .merge(flow_logs::routes())
         .merge(flows::routes(closing))
@@ -293,6 +313,27 @@ async fn show_task<C: Control>(
 ) -> Response {
     match task_id(id) {
         Ok(id) => answer(control.task(id).await),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn check_task<C: Control>(
+    State(control): State<Arc<C>>,
+    UrlPath(id): UrlPath<String>,
+) -> Response {
+    match task_id(id) {
+        Ok(id) => answer(control.check_task(id).await),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn try_task<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Response {
+    let spec = match TaskSpec::parse(&body) {
+        Ok(spec) => spec,
+        Err(field) => return ControlError::Invalid(field).into_response(),
+    };
+    match control.try_task(spec).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
     }
 }

@@ -109,6 +109,31 @@ impl Control for Memory {
             .ok_or(ControlError::Unknown(id))
     }
 
+    async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
+        Ok(TaskCheck {
+            task: self.task(id).await?,
+            differences: Vec::new(),
+        })
+    }
+
+    async fn try_task(&self, spec: TaskSpec) -> Result<(), ControlError> {
+        match spec.task_id.as_str() {
+            "full" => Err(ControlError::Exhausted(
+                "no free address in subnet-a".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn collect_cni_garbage(
+        &self,
+        request: CniGarbageCollection,
+    ) -> Result<CniGarbageCollected, ControlError> {
+        Ok(CniGarbageCollected {
+            removed: vec![request.network],
+        })
+    }
+
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
         Ok(SecurityGroupList::default())
     }

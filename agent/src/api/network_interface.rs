@@ -1,0 +1,86 @@
+//! A task's link as the API says it, and what of it differs from that. Plain values.
+
+use serde::{Deserialize, Serialize};
+
+use super::TaskDescription;
+use crate::link::Mac;
+use crate::task_network::TaskNetwork;
+
+/// The task's end of its veth, as the agent configures it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkInterface {
+    /// Its name in the task's namespace.
+    pub link_name: String,
+    /// The ENI's MAC address.
+    pub mac_address: String,
+    /// Bytes.
+    pub mtu: u32,
+    /// The ENI's addresses, IPv4 first.
+    pub addresses: Vec<InterfaceAddress>,
+    /// The subnet of its addresses.
+    pub subnet_id: String,
+    /// The subnet's VPC.
+    pub vpc_id: String,
+}
+
+/// An address of a link and the router of its default route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceAddress {
+    /// With its subnet's prefix length, as `10.0.1.4/24`.
+    pub address: String,
+    /// As `10.0.1.1`.
+    pub router: String,
+}
+
+/// A task's network compared with what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCheck {
+    /// The task.
+    pub task: TaskDescription,
+    /// What is missing or different; empty if all is as it should be.
+    pub differences: Vec<Difference>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// As `eth0 MAC address`.
+    pub what: String,
+    /// What it should be.
+    pub expected: String,
+    /// What it is.
+    pub found: String,
+}
+
+impl NetworkInterface {
+    /// Shows `network`, which is in `subnet_id` of `vpc_id`.
+    pub(super) fn of(network: &TaskNetwork, subnet_id: &str, vpc_id: &str) -> Self {
+        let Mac(mac) = network.mac;
+        let addresses = network
+            .addresses()
+            .map(|(address, router)| InterfaceAddress {
+                address: address.to_string(),
+                router: router.to_string(),
+            });
+        Self {
+            link_name: network.link.clone(),
+            mac_address: Mac(mac).to_string(),
+            mtu: network.mtu,
+            addresses: addresses.collect(),
+            subnet_id: subnet_id.to_owned(),
+            vpc_id: vpc_id.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            what,
+            expected,
+            found,
+        } = self;
+        write!(out, "{what}: expected {expected}, found {found}")
+    }
+}

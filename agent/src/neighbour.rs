@@ -1,0 +1,103 @@
+//! Permanent neighbours of a namespace. Resolves nothing.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's list of attributes is open"
+)]
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::link::Mac;
+use crate::netlink::{Netlink, NetlinkError};
+use crate::route::family;
+
+/// A neighbour that needs no resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The link's index.
+    pub link: u32,
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// The neighbour's hardware address.
+    pub mac: Mac,
+}
+
+impl Netlink {
+    /// Adds or corrects a permanent neighbour.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub async fn set_neighbour(&self, neighbour: &Neighbour) -> Result<(), NetlinkError> {
+        let Neighbour { link, address, mac } = *neighbour;
+        let netns = self.netns().name();
+        let what = || format!("set neighbour {address} at {mac} on link {link} in {netns}");
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = link;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(address.into()),
+            NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
+        ];
+        let request = RouteNetlinkMessage::NewNeighbour(message);
+        self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)
+            .await?;
+        Ok(())
+    }
+
+    /// The permanent neighbours of the namespace, both families.
+    ///
+    /// # Errors
+    /// Those of the request; a list that changed meanwhile is read again.
+    pub async fn permanent_neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
+        let what = || {
+            format!(
+                "list neighbours in network namespace {}",
+                self.netns().name()
+            )
+        };
+        let mut neighbours = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = NeighbourMessage::default();
+            message.header.family = family;
+            let request = RouteNetlinkMessage::GetNeighbour(message);
+            let found = self.dump(what, request).await?;
+            neighbours.extend(found.iter().filter_map(permanent));
+        }
+        Ok(neighbours)
+    }
+}
+
+fn permanent(message: &RouteNetlinkMessage) -> Option<Neighbour> {
+    let RouteNetlinkMessage::NewNeighbour(message) = message else {
+        return None;
+    };
+    if message.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                address = Some(IpAddr::V4(*ip));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                address = Some(IpAddr::V6(*ip));
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = bytes.as_slice().try_into().ok().map(Mac);
+            }
+            _ => {}
+        }
+    }
+    Some(Neighbour {
+        link: message.header.ifindex,
+        address: address?,
+        mac: mac?,
+    })
+}

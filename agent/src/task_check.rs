@@ -1,0 +1,247 @@
+//! A running task's network compared with what it should be: first all is read, then the comparison is a function of
+//! what was read. Mends nothing.
+//!
+//! What a task has beyond its own, such as more addresses or routes, is no difference: only what is missing or changed.
+
+use crate::{
+    api::Difference,
+    datapath::{BRANCH_BLOCK, DatapathError, program},
+    eni_settings::EniSettings,
+    link::{Link, Mac},
+    neighbour::Neighbour,
+    netlink::{Netlink, NetlinkError},
+    netns::Netns,
+    route::{Address, Route},
+    task::{self, Host},
+    task_network::{TaskNetwork, default_route},
+    task_record::TaskRecord,
+    tc::FilterAt,
+};
+
+/// Why a task's network could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskCheckError {
+    /// The kernel did not tell.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// A map could not be read.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+/// What there is of a task's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The host's end of its veth.
+    pub host_link: Option<Link>,
+    /// The block that it has joined.
+    pub block: Option<u32>,
+    /// The name of the program in the block of all branches.
+    pub program: Option<String>,
+    /// Whether the maps have its ENI as it should be.
+    pub is_plugged: bool,
+    /// Its namespace, if it is there.
+    pub inside: Option<Inside>,
+}
+
+/// What there is in a task's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Whether `lo` is up.
+    pub is_loopback_up: bool,
+    /// The link of the task's name.
+    pub link: Option<Link>,
+    /// All addresses.
+    pub addresses: Vec<Address>,
+    /// All unicast routes of the main table.
+    pub routes: Vec<Route>,
+    /// All permanent neighbours.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// What of `task`'s network is missing or different; empty if nothing is.
+///
+/// # Errors
+/// It could not be looked at. What is missing is no error.
+pub async fn check(host: &Host, task: &TaskRecord) -> Result<Vec<Difference>, TaskCheckError> {
+    let found = read(host, task).await?;
+    Ok(differences(task, &task::network(host, task), &found))
+}
+
+/// Reads what there is of a task's network.
+///
+/// # Errors
+/// As [`check`].
+pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
+    let host_link = host.netlink.link_named(&task.host_link).await?;
+    let index = host_link.as_ref().map(|link| link.index);
+    let block = match index {
+        Some(index) => host.netlink.ingress_block(index).await?,
+        None => None,
+    };
+    let program = host.netlink.filter(FilterAt::Block(BRANCH_BLOCK)).await?;
+    let attributes = task.spec.network_interface_attributes();
+    let settings = EniSettings::resolve(&host.conntrack, attributes);
+    let is_plugged = match index {
+        Some(index) => host
+            .plugs()
+            .is_plugged(&host.datapath, &task.eni, &settings, index)?,
+        None => false,
+    };
+    let inside = match Netns::open(&task.netns) {
+        Ok(netns) => Some(look_inside(&netns, task.spec.link_name.as_str()).await?),
+        Err(_) => None,
+    };
+    Ok(Found {
+        host_link,
+        block,
+        program: program.map(|filter| filter.name),
+        is_plugged,
+        inside,
+    })
+}
+
+async fn look_inside(netns: &Netns, link: &str) -> Result<Inside, NetlinkError> {
+    let netlink = Netlink::open(netns)?;
+    Ok(Inside {
+        is_loopback_up: netlink.link_named("lo").await?.is_some_and(|lo| lo.up),
+        link: netlink.link_named(link).await?,
+        addresses: netlink.addresses().await?,
+        routes: netlink.routes().await?,
+        neighbours: netlink.permanent_neighbours().await?,
+    })
+}
+
+/// Compares what was found with `wanted`, what `task` should have.
+#[must_use]
+pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Vec<Difference> {
+    let mut list = List::default();
+    compare_host(&mut list, task, found);
+    match &found.inside {
+        Some(inside) => compare_inside(&mut list, wanted, inside, found.host_link.as_ref()),
+        None => list.missing(format!("network namespace {}", task.netns.display())),
+    }
+    list.0
+}
+
+fn compare_host(list: &mut List, task: &TaskRecord, found: &Found) {
+    let name = &task.host_link;
+    let Some(link) = &found.host_link else {
+        list.missing(format!("host link {name}"));
+        return;
+    };
+    list.same(
+        format!("host link {name} kind"),
+        "veth",
+        link.kind.as_deref().unwrap_or("none"),
+    );
+    list.same(format!("host link {name}"), "up", up(link));
+    let block = found
+        .block
+        .map_or("none".to_owned(), |block| block.to_string());
+    list.same(
+        format!("TC block of host link {name}"),
+        &BRANCH_BLOCK.to_string(),
+        &block,
+    );
+    let attached = found.program.as_deref().unwrap_or("none");
+    list.same(
+        "program of the branches".to_owned(),
+        program::BRANCH_EGRESS,
+        attached,
+    );
+    if !found.is_plugged {
+        let what = format!("{} in the data plane", task.eni.eni_id);
+        list.add(what, "its entries".to_owned(), "others, or none".to_owned());
+    }
+}
+
+fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: Option<&Link>) {
+    let name = &wanted.link;
+    if !inside.is_loopback_up {
+        list.add("lo".to_owned(), "up".to_owned(), "down".to_owned());
+    }
+    let Some(link) = &inside.link else {
+        list.missing(format!("link {name}"));
+        return;
+    };
+    if let Some(host) = host
+        && (link.peer_index != Some(host.index) || host.peer_index != Some(link.index))
+    {
+        let expected = format!("the other end of {}", host.name);
+        list.add(format!("link {name}"), expected, "another link".to_owned());
+    }
+    list.same(format!("link {name}"), "up", up(link));
+    let mac = link
+        .mac
+        .map_or("none".to_owned(), |mac: Mac| mac.to_string());
+    list.same(
+        format!("MAC address of {name}"),
+        &wanted.mac.to_string(),
+        &mac,
+    );
+    list.same(
+        format!("MTU of {name}"),
+        &wanted.mtu.to_string(),
+        &link.mtu.to_string(),
+    );
+    for (address, router) in wanted.addresses() {
+        let has_address = |found: &Address| found.link == link.index && found.address == address;
+        if !inside.addresses.iter().any(has_address) {
+            list.missing(format!("address {address} of {name}"));
+        }
+        let route = default_route(link.index, &address, router);
+        let is_it = |found: &Route| {
+            (found.destination, found.gateway, found.link)
+                == (route.destination, route.gateway, route.link)
+        };
+        if !inside.routes.iter().any(is_it) {
+            list.missing(format!(
+                "route {} via {router} over {name}",
+                route.destination
+            ));
+        }
+        let neighbour = Neighbour {
+            link: link.index,
+            address: router,
+            mac: wanted.router_mac,
+        };
+        if !inside.neighbours.contains(&neighbour) {
+            list.missing(format!(
+                "permanent neighbour {router} at {} on {name}",
+                neighbour.mac
+            ));
+        }
+    }
+}
+
+fn up(link: &Link) -> &'static str {
+    if link.up { "up" } else { "down" }
+}
+
+#[derive(Default)]
+struct List(Vec<Difference>);
+
+impl List {
+    fn same(&mut self, what: String, expected: &str, found: &str) {
+        if expected != found {
+            self.add(what, expected.to_owned(), found.to_owned());
+        }
+    }
+
+    fn missing(&mut self, what: String) {
+        self.add(what, "to be there".to_owned(), "none".to_owned());
+    }
+
+    fn add(&mut self, what: String, expected: String, found: String) {
+        self.0.push(Difference {
+            what,
+            expected,
+            found,
+        });
+    }
+}
+
+#[cfg(test)]
+#[path = "task_check_tests.rs"]
+mod tests;
