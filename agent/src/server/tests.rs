@@ -665,3 +665,59 @@ fn causes_stand_in_one_line_and_once() {
     assert_eq!(causes(&Outer(io())), "outer: disk full");
     assert_eq!(causes(&Repeats(io())), "outer: disk full");
 }
+
+#[tokio::test]
+async fn events_of_a_task_are_followed_until_the_agent_stops() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    let web: TaskId = "web".parse().unwrap();
+    let mut events = client.task_events(Some(&web)).await.unwrap();
+    let told = &server.memory.events;
+    told.state(&record("other"));
+    told.state(&record("web"));
+    let event: TaskEvent = events.next().await.unwrap();
+    assert_eq!((event.sequence, event.task_id.as_str()), (2, "web"));
+    server.stop.send(()).unwrap();
+    let ended = events.next::<TaskEvent>().await.unwrap_err();
+    assert!(matches!(ended, ClientError::Ended { .. }), "{ended}");
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_of_events_is_named() {
+    let server = Running::start(own_uid());
+    for query in ["?taskId=-x", "?task=web"] {
+        let path = format!("/v1/events{query}");
+        let answer = server.client().raw::<()>(&path).await;
+        let (code, message, field) = refusal(answer);
+        assert_eq!(
+            (code, field.as_deref()),
+            (ErrorCode::InvalidRequest, Some("taskId"))
+        );
+        assert!(
+            message.contains("the only parameter is taskId"),
+            "{message}"
+        );
+    }
+}
+
+/// Every path that the description has is served, and it has every path that is served.
+#[tokio::test]
+async fn what_is_described_is_what_is_served() {
+    let server = Running::start(own_uid());
+    let document: serde_json::Value = server.client().raw("/v1/openapi.json").await.unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    for path in paths
+        .keys()
+        .filter(|path| !path.contains("flows/") && *path != "/v1/events")
+    {
+        let path = path.replace("{id}", "sg-1");
+        let answer = server.client().raw::<serde_json::Value>(&path).await;
+        if let Err(ClientError::Refused(error)) = answer {
+            assert!(
+                !error.message.starts_with("there is no /"),
+                "{path}: {}",
+                error.message
+            );
+        }
+    }
+}
