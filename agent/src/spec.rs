@@ -22,6 +22,10 @@ pub const MAX_SECURITY_GROUPS: usize = MAX_GROUPS_PER_ENI;
 /// What a task wants of its network. Two equal specifications are one wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "taskId": "web",
+    "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-a"], "securityGroups": []}},
+}))]
 pub struct TaskSpec {
     /// The task's name on this host.
     pub task_id: TaskId,
