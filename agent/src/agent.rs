@@ -73,10 +73,19 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     let tasks = TaskStore::open(&run_state(&config))?;
     let socket = config.socket();
-    let listener = server::bind(&socket)?;
+    let readers = config.api.readers()?;
+    let listener = server::bind(&socket, readers)?;
     let agent = Arc::new(Agent::start(config, store, tasks).await?);
     tracing::info!(socket = %socket.display(), "ready");
-    server::serve(listener, &socket, Arc::clone(&agent), stop_signal()?).await?;
+    let access = server::Access::root(readers);
+    server::serve(
+        listener,
+        &socket,
+        Arc::clone(&agent),
+        access,
+        stop_signal()?,
+    )
+    .await?;
     agent.stop().await
 }
 

@@ -27,7 +27,7 @@ use crate::task_network::TaskNetwork;
 use crate::task_record::TaskRecord;
 
 /// A task, as ECS's DescribeTasks shows it, and what only this host knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDescription {
     /// The task's name on this host.
@@ -62,6 +62,7 @@ pub struct TaskDescription {
     /// What else its ENI has: the settings in force, whoever set them.
     pub network_interface_attributes: EniSettings,
     /// The task's network namespace.
+    #[schema(value_type = String)]
     pub network_namespace: PathBuf,
     /// The task's end of its veth.
     pub network_interface: NetworkInterface,
@@ -77,7 +78,7 @@ pub struct TaskDescription {
 
 /// What an ENI has counted since it was put into the data plane. The first two have the names of EC2's metrics of the
 /// ENA driver.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EniCounters {
     /// Packets of new connections that were refused because the ENI's share or the host's table was full.
     pub conntrack_allowance_exceeded: u64,
@@ -101,7 +102,7 @@ impl EniCounters {
 }
 
 /// What the ENI of one task has counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskCounters {
     /// The task.
@@ -113,7 +114,7 @@ pub struct TaskCounters {
 }
 
 /// ECS's names for where a task is; those that a host's network can be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TaskStatus {
     /// Its network is being made.
@@ -127,7 +128,7 @@ pub enum TaskStatus {
 }
 
 /// A container as ECS shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     /// The container runtime's id.
@@ -137,7 +138,7 @@ pub struct Container {
 }
 
 /// An ENI as a container has it. The spelling is ECS's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerNetworkInterface {
     /// The task's attachment.
@@ -151,7 +152,7 @@ pub struct ContainerNetworkInterface {
 }
 
 /// A state of an attachment, and when it was entered. Branchline's own: ECS tells of the last one only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatusTime {
     /// The state.
     pub status: AttachmentStatus,
@@ -160,7 +161,7 @@ pub struct StatusTime {
 }
 
 /// An ENI attachment as ECS shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// A UUID.
@@ -178,7 +179,7 @@ pub struct Attachment {
 }
 
 /// One detail of an attachment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct KeyValuePair {
     /// As `subnetId`.
     pub name: String,
@@ -187,21 +188,21 @@ pub struct KeyValuePair {
 }
 
 /// The answer to `POST /v1/cni/gc`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CniGarbageCollected {
     /// Ids of the tasks that were removed.
     pub removed: Vec<String>,
 }
 
 /// The answer to `GET /v1/tasks`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskList {
     /// Every task, by id.
     pub tasks: Vec<TaskDescription>,
 }
 
 /// The agent as it runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The agent's version.
@@ -242,7 +243,7 @@ pub struct Status {
 }
 
 /// Tasks by what they are doing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskCounts {
     /// Networks being made.
     pub creating: usize,
@@ -253,7 +254,7 @@ pub struct TaskCounts {
 }
 
 /// Dropped packets of one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DropCount {
     /// The reason's name.
     pub reason: String,
@@ -262,7 +263,7 @@ pub struct DropCount {
 }
 
 /// One change on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HostChange {
     /// As `sysctl net.ipv4.ip_forward` or `nftables table inet branchline`.
     pub what: String,
@@ -274,14 +275,14 @@ pub struct HostChange {
 }
 
 /// The body of every answer that is not success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// The error.
     pub error: ApiError,
 }
 
 /// Why a request failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApiError {
     /// What kind, for programs.
     pub code: ErrorCode,
@@ -293,7 +294,7 @@ pub struct ApiError {
 }
 
 /// Kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum ErrorCode {
     /// The request is wrong as it is.
     InvalidRequest,

@@ -12,7 +12,7 @@ use crate::task_record::TaskRecord;
 const MAX_LEN: usize = 253;
 
 /// A container's attachment to a network; together with the name of the task's link it is unique on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CniAttachment {
     /// `name` of the network configuration.
@@ -22,7 +22,7 @@ pub struct CniAttachment {
 }
 
 /// Which attachments of a network still are, as the CNI command GC says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CniGarbageCollection {
     /// `name` of the network configuration.
@@ -32,7 +32,7 @@ pub struct CniGarbageCollection {
 }
 
 /// An attachment that stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ValidAttachment {
     /// `CNI_CONTAINERID` of its ADD.

@@ -2,8 +2,10 @@
 //!
 //! Never reads the VPC file and never touches the host.
 
+mod api;
 mod conntrack;
 
+pub use api::ApiConfig;
 pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -38,6 +40,8 @@ pub struct Config {
     pub netns_dir: PathBuf,
     /// Where bpffs is mounted.
     pub bpffs_dir: PathBuf,
+    /// Who besides root may use the socket.
+    pub api: ApiConfig,
     /// What every flow record says of this host, and how much of them may wait.
     pub flow_records: FlowRecordConfig,
     /// The flow logs of a host on which none were ever applied.
@@ -110,6 +114,7 @@ impl Default for Config {
             state_dir: "/var/lib/branchline".into(),
             netns_dir: "/run/netns".into(),
             bpffs_dir: "/sys/fs/bpf".into(),
+            api: ApiConfig::default(),
             flow_records: FlowRecordConfig::default(),
             flow_logs: vec![FlowLog::of_host()],
             conntrack: ConntrackConfig::default(),

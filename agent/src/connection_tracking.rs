@@ -8,7 +8,7 @@ use branchline_common::conntrack::State;
 use serde::{Deserialize, Serialize};
 
 /// A time in seconds, from `MIN` to `MAX`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Seconds<const MIN: u32, const MAX: u32>(u32);
 
@@ -32,7 +32,7 @@ pub type UdpTimeout = Seconds<30, 60>;
 pub type UdpStreamTimeout = Seconds<60, 180>;
 
 /// EC2's `ConnectionTrackingSpecification`: the timers that are set; the others come from elsewhere.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectionTrackingSpecification {
     /// An established TCP connection without a packet.
@@ -47,7 +47,7 @@ pub struct ConnectionTrackingSpecification {
 }
 
 /// EC2's `ConnectionTrackingConfiguration`: the timers in force, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionTrackingConfiguration {
     /// An established TCP connection without a packet.

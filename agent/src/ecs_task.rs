@@ -8,7 +8,7 @@ use crate::field_error::FieldError;
 
 /// A task's identity at ECS or at whoever speaks like it, in the names of DescribeTasks. Changes
 /// nothing but what flow records say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct EcsTask {
     /// As `arn:aws:ecs:us-east-1:123456789012:cluster/prod`.
@@ -32,7 +32,7 @@ pub struct EcsTask {
 }
 
 /// A container of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EcsContainer {
     /// The container runtime's id.
@@ -40,7 +40,7 @@ pub struct EcsContainer {
 }
 
 /// A tag, as EC2 has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tag {
     /// 1 to 128 characters.

@@ -12,7 +12,7 @@ use crate::field_error::FieldError;
 use crate::spec::NetworkInterfaceAttributes;
 
 /// The settings of one ENI that are in force. In JSON they have the specification's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EniSettings {
     /// Idle timers, in seconds.

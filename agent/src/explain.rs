@@ -48,7 +48,7 @@ pub struct Interface<'a> {
 }
 
 /// The answer to `POST /v1/explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// Whether the packet passes every ENI on this host that it meets.
     pub allowed: bool,
@@ -59,13 +59,14 @@ pub struct Explanation {
 }
 
 /// What one ENI does with the packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EniJudgement {
     /// The task that has the ENI.
     pub task_id: String,
     /// The ENI.
     pub network_interface_id: String,
     /// As the ENI sees it.
+    #[schema(value_type = String)]
     pub direction: Direction,
     /// Whether the packet passes.
     pub allowed: bool,
@@ -88,13 +89,14 @@ pub struct EniJudgement {
 }
 
 /// A rule that allows a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AllowingRule {
     /// Its group.
     pub group_id: String,
     /// The rule.
     pub rule: SecurityGroupRule,
     /// Which network of its peer covers the other end.
+    #[schema(value_type = String)]
     pub network: IpNet,
     /// The ENI that has this address, of a rule whose peer is a group.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,19 @@ use serde::{Deserialize, Serialize};
 
 /// States of an ENI attachment, in the order in which one goes through them (ECS developer guide,
 /// "Task networking", `ElasticNetworkInterface` attachments).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AttachmentStatus {
     /// Wanted; nothing is done.

@@ -12,8 +12,11 @@ const MAX_LEN: usize = 15;
 const TAKEN: [&str; 5] = ["lo", "all", "default", ".", ".."];
 
 /// A link's name: 1 to 15 visible ASCII characters without `/`, `:` and `%`, not `lo`, `all`, `default`, `.` or `..`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 15, example = "eth0")]
 pub struct LinkName(String);
 
 /// Text that is no name of a link.

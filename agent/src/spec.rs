@@ -20,8 +20,12 @@ pub const MAX_SUBNETS: usize = 16;
 pub const MAX_SECURITY_GROUPS: usize = MAX_GROUPS_PER_ENI;
 
 /// What a task wants of its network. Two equal specifications are one wish.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "taskId": "web",
+    "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-a"], "securityGroups": []}},
+}))]
 pub struct TaskSpec {
     /// The task's name on this host.
     pub task_id: TaskId,
@@ -33,6 +37,7 @@ pub struct TaskSpec {
     pub network_configuration: NetworkConfiguration,
     /// A namespace that exists already, as `/proc/1234/ns/net`; without it the agent makes one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub network_namespace: Option<PathBuf>,
     /// What the task's link is called in its namespace.
     #[serde(default, skip_serializing_if = "LinkName::is_default")]
@@ -49,7 +54,7 @@ pub struct TaskSpec {
 }
 
 /// ECS's `networkConfiguration`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkConfiguration {
     /// The only mode there is.
@@ -63,7 +68,7 @@ pub struct NetworkConfiguration {
 }
 
 /// ECS's `awsvpcConfiguration`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AwsvpcConfiguration {
     /// 1 to 16 subnet ids; the first with a free address is taken.
@@ -78,7 +83,7 @@ pub struct AwsvpcConfiguration {
 
 /// What the task's ENI has besides addresses and groups, in the names of EC2's `ModifyNetworkInterfaceAttribute`
 /// where it has one. Branchline's own: ECS has no such object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkInterfaceAttributes {
     /// Idle timers that differ from the host's.
@@ -126,7 +131,7 @@ impl NetworkInterfaceAttributes {
 }
 
 /// Whether a task gets a public address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AssignPublicIp {
     /// Refused: only Fargate has it.
@@ -137,8 +142,11 @@ pub enum AssignPublicIp {
 }
 
 /// A task's name: 1 to 64 letters, digits, `-` or `_`, not beginning with `-`; safe as a file name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", example = "web")]
 pub struct TaskId(String);
 
 /// Text that is no task id.
@@ -188,8 +196,9 @@ impl fmt::Display for TaskId {
 
 /// What a client says again when it repeats a request: 1 to 64 visible ASCII characters, as EC2's and
 /// ECS's `clientToken`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[!-~]{1,64}$")]
 pub struct ClientToken(String);
 
 /// Text that is no client token.

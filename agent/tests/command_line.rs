@@ -14,7 +14,8 @@ use std::time::Duration;
 use branchline::api::{
     ApplyRequest, Attachment, CniGarbageCollected, Difference, FlowLogFile, FlowLogList,
     KeyValuePair, NetworkInterface, SecurityGroupDescription, SecurityGroupList,
-    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCheck, TaskDescription, TaskStatus,
+    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCheck, TaskDescription, TaskEvent,
+    TaskStatus,
 };
 use branchline::cni_attachment::CniGarbageCollection;
 use branchline::config::ConntrackConfig;
@@ -25,7 +26,8 @@ use branchline::field_error::FieldError;
 use branchline::flows::{Identities, Identity};
 use branchline::life::AttachmentStatus;
 use branchline::live::{FlowRates, Follower, Live, Moment, Source};
-use branchline::server::{Added, Control, ControlError, bind, serve};
+use branchline::progress::Events;
+use branchline::server::{Access, Added, Control, ControlError, bind, serve};
 use branchline::spec::{TaskId, TaskSpec};
 use branchline_common::account::Traffic;
 use branchline_common::flow::{FlowKey, kind, mapped};
@@ -148,6 +150,10 @@ impl Control for Memory {
         _request: CniGarbageCollection,
     ) -> Result<CniGarbageCollected, ControlError> {
         Ok(CniGarbageCollected::default())
+    }
+
+    fn events(&self) -> tokio::sync::broadcast::Receiver<Arc<TaskEvent>> {
+        Events::new().listen()
     }
 
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
@@ -305,11 +311,17 @@ impl Agent {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let listener = bind(&socket).unwrap();
+                let listener = bind(&socket, None).unwrap();
                 ready.send(()).unwrap();
-                serve(listener, &socket, control, std::future::pending())
-                    .await
-                    .unwrap();
+                serve(
+                    listener,
+                    &socket,
+                    control,
+                    Access::root(None),
+                    std::future::pending(),
+                )
+                .await
+                .unwrap();
             });
         });
         is_ready.recv().unwrap();

@@ -12,7 +12,7 @@ use crate::process::{find, output, say};
 use crate::workspace;
 
 /// What the tests need beyond Rust, pinned; each with what it is for.
-pub(crate) const PACKAGES: [&str; 6] = [
+pub(crate) const PACKAGES: [&str; 7] = [
     // An S3 server on loopback; moto's extra `server` would bring 170 MB for services that nobody asks.
     "moto[s3]==5.2.5",
     "flask==3.1.3",
@@ -21,6 +21,8 @@ pub(crate) const PACKAGES: [&str; 6] = [
     "duckdb==2.0.1",
     "pyarrow==26.0.1",
     "flowlogs-reader==5.0.1",
+    // Fuzzes the API by its own description.
+    "schemathesis==4.32.5",
 ];
 
 /// Debian's packages for [`venv`].

@@ -7,7 +7,7 @@ use std::{
 };
 
 use branchline_common::verdict::DropReason;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, broadcast};
 
 use super::{Agent, previous_forwarding};
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         ApplyRequest, CniGarbageCollected, DropCount, EniCounters, FlowLogFile, FlowLogList,
         HostChange, Operation, SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied,
         SecurityGroupsDiff, Status, Step, TaskCheck, TaskCounters, TaskCounts, TaskDescription,
+        TaskEvent,
     },
     cni_attachment::CniGarbageCollection,
     datapath::{DatapathError, lock},
@@ -139,6 +140,10 @@ impl Control for Agent {
         } else {
             Err(failed(Several(left.join("; "))))
         }
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>> {
+        self.host.events.listen()
     }
 
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {

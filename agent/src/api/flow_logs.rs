@@ -8,7 +8,7 @@ use crate::delivery::{FlowLog, LogState};
 use crate::upload::UploadStatus;
 
 /// The body of `POST /v1/flow-logs`, and what a file of flow logs holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowLogFile {
     /// All logs that are to be in force.
@@ -17,14 +17,14 @@ pub struct FlowLogFile {
 }
 
 /// The answer to `GET /v1/flow-logs` and to `POST`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FlowLogList {
     /// Every log in force.
     pub flow_logs: Vec<FlowLogDescription>,
 }
 
 /// A log as it works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FlowLogDescription {
     /// What it is to do.
     pub log: FlowLog,

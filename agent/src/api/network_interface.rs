@@ -7,7 +7,7 @@ use crate::link::Mac;
 use crate::task_network::TaskNetwork;
 
 /// The task's end of its veth, as the agent configures it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkInterface {
     /// Its name in the task's namespace.
@@ -25,7 +25,7 @@ pub struct NetworkInterface {
 }
 
 /// An address of a link and the router of its default route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InterfaceAddress {
     /// With its subnet's prefix length, as `10.0.1.4/24`.
     pub address: String,
@@ -34,7 +34,7 @@ pub struct InterfaceAddress {
 }
 
 /// A task's network compared with what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskCheck {
     /// The task.
     pub task: TaskDescription,
@@ -43,7 +43,7 @@ pub struct TaskCheck {
 }
 
 /// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
     /// As `eth0 MAC address`.
     pub what: String,

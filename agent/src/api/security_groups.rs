@@ -14,7 +14,7 @@ use crate::security_groups::{
 };
 
 /// The body of `POST /v1/security-groups` and of `POST /v1/security-groups/diff`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// Whether groups and prefix lists that the file does not name are removed.
@@ -25,7 +25,7 @@ pub struct ApplyRequest {
 }
 
 /// The answer to `POST /v1/security-groups`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupsApplied {
     /// What is otherwise than before.
     pub change: DirectoryChange,
@@ -36,7 +36,7 @@ pub struct SecurityGroupsApplied {
 }
 
 /// The answer to `POST /v1/security-groups/diff`: what an apply would do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupsDiff {
     /// What would be otherwise.
     pub change: DirectoryChange,
@@ -54,7 +54,7 @@ pub struct SecurityGroupsDiff {
 pub const MOST_FLOWS: usize = 1_000;
 
 /// The answer to `GET /v1/security-groups`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupList {
     /// Every group in force, by id.
     pub security_groups: Vec<SecurityGroupSummary>,
@@ -63,7 +63,7 @@ pub struct SecurityGroupList {
 }
 
 /// A group in one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupSummary {
     /// `sg-…`.
     pub group_id: String,
@@ -82,7 +82,7 @@ pub struct SecurityGroupSummary {
 }
 
 /// A prefix list in one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PrefixListSummary {
     /// `pl-…`.
     pub prefix_list_id: String,
@@ -93,7 +93,7 @@ pub struct PrefixListSummary {
 }
 
 /// The answer to `GET /v1/security-groups/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupDescription {
     /// `sg-…`.
     pub group_id: String,
@@ -117,11 +117,12 @@ pub struct SecurityGroupDescription {
 }
 
 /// A rule and what its peer stands for now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RuleDescription {
     /// The rule.
     pub rule: SecurityGroupRule,
     /// The networks of its prefix list or of its group's members; the network itself of any other peer.
+    #[schema(value_type = Vec<String>)]
     pub networks: BTreeSet<IpNet>,
     /// Why the peer stands for nothing that is known.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -215,8 +215,23 @@ impl Client {
         self.stream(&format!("/v1/flows/rates?{query}")).await
     }
 
+    /// What happens to tasks from now on, or to one: each message is a [`TaskEvent`](crate::api::TaskEvent).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn task_events(&self, task: Option<&TaskId>) -> Result<EventStream, ClientError> {
+        let query = task.map_or_else(String::new, |id| format!("?taskId={id}"));
+        self.stream(&format!("/v1/events{query}")).await
+    }
+
     pub(super) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// `GET` of any path, for tests.
+    #[cfg(test)]
+    pub(crate) async fn raw<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.get(path).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

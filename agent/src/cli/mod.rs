@@ -3,10 +3,12 @@
 //! Knows nothing of links, namespaces or maps; what starts and purges a host is handed in as `Host`.
 
 pub mod client;
+mod events;
 mod exec;
 mod explain;
 mod flow_logs;
 mod flows;
+mod manual;
 mod security_groups;
 pub mod stream;
 mod text;
@@ -23,6 +25,7 @@ pub use self::flows::{Moment, QueryArguments, WrongMoment};
 pub use self::text::table;
 
 use self::client::{Client, ClientError};
+use self::events::EventsArguments;
 use self::exec::ExecError;
 use self::explain::ExplainArguments;
 use self::flow_logs::FlowLogCommand;
@@ -90,8 +93,22 @@ enum Command {
     Status(Output),
     /// Check whether this host can run the agent, and say what is missing.
     Doctor(DoctorArguments),
+    /// Follow what happens to tasks: states they enter, steps that are taken.
+    Events(EventsArguments),
     /// Remove every task and every trace of branchline from this host; the agent must be stopped.
     Purge(ConfigFile),
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder.
+    Man {
+        /// The folder, which must exist.
+        dir: PathBuf,
+    },
+    /// Print the description of the agent's API (OpenAPI 3.1).
+    Openapi,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +117,9 @@ enum TaskCommand {
     Add {
         /// Task specification, or - for standard input.
         spec: PathBuf,
+        /// Say each step on standard error.
+        #[arg(long)]
+        progress: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -194,6 +214,11 @@ enum CommandError {
     Terminal(#[source] std::io::Error),
     #[error("start the async runtime")]
     Runtime(#[source] std::io::Error),
+    #[error("write {}", path.display())]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("print the answer")]
     Print(#[source] std::io::Error),
 }
@@ -243,7 +268,11 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
                 ExitCode::FAILURE
             });
         }
+        Command::Events(arguments) => events::run(&arguments, &client)?,
         Command::Purge(file) => purge(&file.config, host)?,
+        Command::Completions { shell } => manual::completions(shell)?,
+        Command::Man { dir } => manual::man(&dir)?,
+        Command::Openapi => manual::openapi()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -298,7 +327,11 @@ fn task(command: TaskCommand, client: &Client) -> Result<ExitCode, CommandError>
                 return Ok(ExitCode::FAILURE);
             }
         }
-        TaskCommand::Add { spec, output } => add(&spec, output, client)?,
+        TaskCommand::Add {
+            spec,
+            progress,
+            output,
+        } => add(&spec, progress, output, client)?,
         TaskCommand::Rm { id } => wait(client.remove_task(&id))??,
         TaskCommand::Ls(output) => print(&wait(client.tasks())??, output, text::tasks)?,
         TaskCommand::Show { id, output } => print(&wait(client.task(&id))??, output, text::task)?,
@@ -311,7 +344,7 @@ fn task(command: TaskCommand, client: &Client) -> Result<ExitCode, CommandError>
     Ok(ExitCode::SUCCESS)
 }
 
-fn add(spec: &Path, output: Output, client: &Client) -> Result<(), CommandError> {
+fn add(spec: &Path, progress: bool, output: Output, client: &Client) -> Result<(), CommandError> {
     const WHAT: &str = "task specification";
     let (name, json) = read_input(spec, WHAT)?;
     let wrong = |problem: &dyn std::fmt::Display| CommandError::Input {
@@ -319,8 +352,13 @@ fn add(spec: &Path, output: Output, client: &Client) -> Result<(), CommandError>
         name: name.clone(),
         problem: problem.to_string(),
     };
-    TaskSpec::parse(&json).map_err(|error: FieldError| wrong(&error))?;
-    let (created, task) = match wait(client.add_task(json))? {
+    let checked = TaskSpec::parse(&json).map_err(|error: FieldError| wrong(&error))?;
+    let added = if progress {
+        wait(events::add_with_progress(client, &checked.task_id, json))?
+    } else {
+        wait(client.add_task(json))?
+    };
+    let (created, task) = match added {
         Err(ClientError::Refused(error)) if error.field.is_some() => {
             return Err(wrong(&error.message));
         }

@@ -1,5 +1,6 @@
 //! Answers as tables for people. Pure: values in, text out.
 
+pub(super) mod events;
 pub(super) mod explain;
 pub(super) mod flow_logs;
 pub(super) mod flows;

@@ -21,12 +21,13 @@ const ROTATION_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
 const FILE_BYTES: std::ops::RangeInclusive<u64> = 4_096..=10_000_000_000;
 
 /// One flow log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlowLog {
     /// As `fl-0123456789abcdef0`; one log each.
     pub flow_log_id: String,
     /// The folder of its files, absolute.
+    #[schema(value_type = String)]
     pub dir: PathBuf,
     /// Folders between `dir` and `AWSLogs`.
     pub prefix: Prefix,
@@ -35,6 +36,7 @@ pub struct FlowLog {
     /// Which records are written.
     pub traffic_type: TrafficType,
     /// Services of the VPC, which VPC Flow Logs leave out, whose records are written as well.
+    #[schema(value_type = Vec<String>)]
     pub include_services: BTreeSet<Service>,
     /// The record's fields as `${version} ${account-id}`, or by name with blanks or commas; the
     /// default format if empty.

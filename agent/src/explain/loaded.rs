@@ -25,7 +25,7 @@ pub struct LoadedPolicy {
 }
 
 /// What the loaded policy says of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadedAnswer {
     /// Whether the packet passes.
     pub allowed: bool,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::field_error::FieldError;
 
 /// The body of `POST /v1/explain`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// Who sends: a task's id or an address.
@@ -33,11 +33,13 @@ pub struct ExplainRequest {
 }
 
 /// A packet that opens a flow: of TCP a SYN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Opening {
     /// Source address.
+    #[schema(value_type = String)]
     pub source: IpAddr,
     /// Destination address, of the same family.
+    #[schema(value_type = String)]
     pub destination: IpAddr,
     /// IANA number.
     pub protocol: u8,

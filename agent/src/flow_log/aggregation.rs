@@ -12,7 +12,7 @@ use super::row::{Content, Row};
 use crate::flows::{Action, FlowCounts, FlowTuple, Interface, Report, Window};
 
 /// Which records a log shows, as EC2's `TrafficType` has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TrafficType {
     /// Those of packets that passed.

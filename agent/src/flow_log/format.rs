@@ -24,7 +24,7 @@ pub struct Format {
 
 /// Keys of the tags that a log shows of one type of resource, as EC2's `TagFieldSpecifications`
 /// has them: the first is in the field `instance-tag`, the second in `instance-tag-2`, and so on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TagFieldSpecification {
     /// Whose tags.
@@ -34,7 +34,7 @@ pub struct TagFieldSpecification {
 }
 
 /// What has tags that a row can show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResourceType {
     /// The instance that the ENI is attached to.

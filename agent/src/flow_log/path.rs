@@ -14,7 +14,7 @@ const ROOT: &str = "AWSLogs";
 const DEFAULT_SLOT_SECONDS: u64 = 300;
 
 /// What a file of rows is, as EC2's `FileFormat` has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileFormat {
     /// Lines of text, gzip.
@@ -36,8 +36,9 @@ impl FileFormat {
 }
 
 /// Folders of the operator's above `AWSLogs`; may be none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String)]
 pub struct Prefix(String);
 
 /// Text that is no prefix.

@@ -13,7 +13,7 @@ use super::kernel::Moment;
 use crate::flows::{Action, Identity, tuple};
 
 /// One message to a follower.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum LiveEvent {
     /// A flow's first packets passed.
@@ -30,7 +30,7 @@ pub enum LiveEvent {
 }
 
 /// What happened to a flow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowEvent {
     /// When it was seen, in milliseconds since 1970.
@@ -60,7 +60,7 @@ pub struct FlowEvent {
 }
 
 /// Why a flow ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// TCP: both sides closed.
@@ -76,7 +76,9 @@ pub enum Ending {
 }
 
 /// A flow, as its ENI sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Flow {
     /// The task whose ENI it is.
@@ -86,10 +88,13 @@ pub struct Flow {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interface_id: Option<String>,
     /// Direction of the packet that opened it, or of those that were rejected.
+    #[schema(value_type = String)]
     pub direction: Direction,
     /// Who sent that packet.
+    #[schema(value_type = String)]
     pub srcaddr: IpAddr,
     /// Whom it was for.
+    #[schema(value_type = String)]
     pub dstaddr: IpAddr,
     /// Its source port; 0 where the protocol has none.
     pub srcport: u16,
@@ -98,9 +103,11 @@ pub struct Flow {
     /// IANA number.
     pub protocol: u8,
     /// Whether its packets pass.
+    #[schema(value_type = String)]
     pub action: Action,
     /// Why they do not, which tells two such flows between the same ends apart.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
     pub drop_reason: Option<DropReason>,
     /// Identifier of an ICMP query, which tells two of them between the same ends apart.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -11,7 +11,7 @@ use super::tally::Count;
 use crate::flows::{Action, Identity};
 
 /// What flows carried between two looks at the tables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowRates {
     /// When the second look began, in milliseconds since 1970.
@@ -27,7 +27,7 @@ pub struct FlowRates {
 }
 
 /// A task and what its flows carry together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskRate {
     /// The task.
@@ -45,7 +45,7 @@ pub struct TaskRate {
 }
 
 /// A flow and what it carries; of a rejected one, what does not pass.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowRate {
     /// Which flow.
@@ -57,7 +57,7 @@ pub struct FlowRate {
 }
 
 /// Packets and bytes (from the IP header on) a second by direction, to a tenth.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rate {
     /// Bytes towards the task.

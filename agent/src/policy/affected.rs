@@ -23,7 +23,9 @@ use crate::{
 };
 
 /// What becomes of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Untracked: its next packet is refused.
@@ -35,7 +37,9 @@ pub enum Effect {
 }
 
 /// A live flow that a change would affect.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 pub struct AffectedFlow {
     /// What becomes of it.
     pub effect: Effect,
@@ -45,14 +49,17 @@ pub struct AffectedFlow {
     /// Its ENI.
     pub network_interface_id: String,
     /// Which way it was opened.
+    #[schema(value_type = String)]
     pub direction: Direction,
     /// IANA number.
     pub protocol: u8,
     /// The ENI's end.
+    #[schema(value_type = String)]
     pub local_address: IpAddr,
     /// 0 where the protocol has no ports.
     pub local_port: u16,
     /// The other end.
+    #[schema(value_type = String)]
     pub remote_address: IpAddr,
     /// 0 where the protocol has no ports.
     pub remote_port: u16,

@@ -8,7 +8,7 @@ use super::directory::{Directory, PrefixList, PrefixListEntry, SecurityGroup};
 use super::rule::SecurityGroupRule;
 
 /// What differs; empty exactly when the two directories are equal but for the order of rules and entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DirectoryChange {
     /// Groups that are not the same, by id.
     pub security_groups: Vec<GroupChange>,
@@ -17,7 +17,7 @@ pub struct DirectoryChange {
 }
 
 /// What happens to a group or list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// It is new.
@@ -29,7 +29,7 @@ pub enum ChangeKind {
 }
 
 /// A value before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ValueChange<T> {
     /// Before.
     pub old: T,
@@ -38,7 +38,7 @@ pub struct ValueChange<T> {
 }
 
 /// How one group changes. The values of a group that is added or removed are compared with an empty group's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GroupChange {
     /// The group.
     pub group_id: String,
@@ -63,7 +63,7 @@ pub struct GroupChange {
 }
 
 /// How one prefix list changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PrefixListChange {
     /// The list.
     pub prefix_list_id: String,

@@ -50,9 +50,12 @@ pub struct PrefixList {
 }
 
 /// One network of a prefix list.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 pub struct PrefixListEntry {
     /// The network, without host bits.
+    #[schema(value_type = String)]
     pub cidr: IpNet,
     /// The operator's words; no effect.
     pub description: Option<String>,
@@ -83,7 +86,7 @@ pub struct UnresolvedReference {
 }
 
 /// Why a peer stands for nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnresolvedReason {
     /// No prefix list has this id.

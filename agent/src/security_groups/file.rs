@@ -11,7 +11,7 @@ use super::rule_table::SecurityGroupRuleTable;
 use crate::field_error::{FieldError, from_json, from_toml};
 
 /// A file of security groups and prefix lists, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroupFile {
     /// The groups.
@@ -23,7 +23,7 @@ pub struct SecurityGroupFile {
 }
 
 /// One group, as DescribeSecurityGroups names its fields, with its rules in one of two forms.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroupTable {
     /// `sg-…`.
@@ -54,7 +54,7 @@ pub struct SecurityGroupTable {
 }
 
 /// One prefix list, as DescribeManagedPrefixLists and GetManagedPrefixListEntries name its fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrefixListTable {
     /// `pl-…`.
@@ -71,7 +71,7 @@ pub struct PrefixListTable {
 }
 
 /// One network of a prefix list, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrefixListEntryTable {
     /// The network, with its prefix length.

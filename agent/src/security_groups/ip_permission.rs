@@ -11,7 +11,7 @@ use super::rule::{GroupReference, Peer, SecurityGroupRule};
 use crate::field_error::{FieldError, FieldNote};
 
 /// One protocol and port range, allowed for several peers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IpPermission {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, a number from 0 to 255, or `-1` for all.
@@ -37,7 +37,7 @@ pub struct IpPermission {
 }
 
 /// An IPv4 peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IpRange {
     /// The network, with its prefix length.
@@ -48,7 +48,7 @@ pub struct IpRange {
 }
 
 /// An IPv6 peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ipv6Range {
     /// The network, with its prefix length.
@@ -59,7 +59,7 @@ pub struct Ipv6Range {
 }
 
 /// A prefix list as peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrefixListId {
     /// `pl-…`.
@@ -70,7 +70,7 @@ pub struct PrefixListId {
 }
 
 /// A group as peer; the fields are [`GroupReference`]'s.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserIdGroupPair {
     /// `sg-…`.

@@ -11,7 +11,19 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The protocol a rule allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Every protocol (`-1`).
@@ -37,7 +49,19 @@ impl fmt::Display for Protocol {
 /// An inclusive range of destination ports, or of ICMP type and code as `type << 8 | code`.
 ///
 /// Protocols without either have the full range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 pub struct PortRange {
     /// The first port, host order.
     pub first: u16,
@@ -70,8 +94,34 @@ pub enum Peer {
     Group(GroupReference),
 }
 
+/// [`Peer`] as the API's description has it, in which a network is text.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Peer)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a type that cannot describe itself")]
+enum PeerSchema {
+    /// A network, without host bits.
+    Cidr(String),
+    /// The networks of the prefix list with this id (`pl-…`).
+    PrefixList(String),
+    /// The private addresses of every ENI that carries a group.
+    Group(GroupReference),
+}
+
 /// EC2's `UserIdGroupPair`: a security group as the peer of a rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct GroupReference {
     /// `sg-…`.
@@ -91,17 +141,19 @@ pub struct GroupReference {
 }
 
 /// What one rule allows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SecurityGroupRule {
     /// `sgr-` and 17 hex digits: EC2's, or a function of the group and of what the rule allows.
     pub rule_id: String,
     /// Which way connections may be opened.
+    #[schema(value_type = String)]
     pub direction: Direction,
     /// The protocol. ICMP never meets an IPv6 peer, ICMPv6 never an IPv4 one.
     pub protocol: Protocol,
     /// Destination ports of the packet that opens the connection, or ICMP type and code.
     pub ports: PortRange,
     /// The other end.
+    #[schema(value_type = PeerSchema)]
     pub peer: Peer,
     /// The operator's words; no effect.
     pub description: Option<String>,

@@ -13,7 +13,7 @@ use super::rule::{GroupReference, Peer, SecurityGroupRule};
 use crate::field_error::{FieldError, FieldNote, check_id};
 
 /// One rule, as DescribeSecurityGroupRules names its fields; it has exactly one of the four peers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityGroupRuleTable {
     /// `sgr-…`; left out, the rule's content gives it one.

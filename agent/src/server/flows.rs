@@ -16,8 +16,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{Control, ControlError};
+use crate::api::ErrorBody;
 use crate::field_error::FieldError;
-use crate::live::{Follower, LiveEvent, Query, Received, Step};
+use crate::live::{FlowRates, Follower, LiveEvent, Query, Received, Step};
 
 /// Whether the server stops: changes when it does.
 pub(super) type Closing = watch::Receiver<()>;
@@ -34,7 +35,26 @@ pub(super) fn routes<C: Control>(closing: Closing) -> Router<Arc<C>> {
         .layer(Extension(closing))
 }
 
-async fn events<C: Control>(
+/// Flows as they start, end and are rejected, from now on.
+#[utoipa::path(
+    get, path = "/v1/flows/events", tag = "flows", operation_id = "followFlows",
+    params(
+        ("task" = Option<Vec<String>>, Query, description = "Only these tasks"),
+        ("address" = Option<Vec<String>>, Query, description = "Only flows with one of these addresses or networks"),
+        ("port" = Option<Vec<u16>>, Query, description = "Only flows with one of these ports"),
+        ("protocol" = Option<Vec<String>>, Query, description = "Names or IANA numbers"),
+        ("action" = Option<Vec<String>>, Query, description = "accept, reject"),
+        ("direction" = Option<Vec<String>>, Query, description = "ingress, egress"),
+        ("event" = Option<Vec<String>>, Query, description = "start, end, reject"),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events; each one's data is a LiveEvent", body = LiveEvent,
+         content_type = "text/event-stream"),
+        (status = 400, description = "A parameter is wrong", body = ErrorBody),
+        (status = 500, description = "The agent failed", body = ErrorBody),
+    )
+)]
+pub(super) async fn events<C: Control>(
     State(control): State<Arc<C>>,
     Extension(closing): Extension<Closing>,
     RawQuery(query): RawQuery,
@@ -49,7 +69,27 @@ async fn events<C: Control>(
     }
 }
 
-async fn rates<C: Control>(
+/// What tasks and flows carry, each half second from now on.
+#[utoipa::path(
+    get, path = "/v1/flows/rates", tag = "flows", operation_id = "followRates",
+    params(
+        ("task" = Option<Vec<String>>, Query, description = "Only these tasks"),
+        ("address" = Option<Vec<String>>, Query, description = "Only flows with one of these addresses or networks"),
+        ("port" = Option<Vec<u16>>, Query, description = "Only flows with one of these ports"),
+        ("protocol" = Option<Vec<String>>, Query, description = "Names or IANA numbers"),
+        ("action" = Option<Vec<String>>, Query, description = "accept, reject"),
+        ("direction" = Option<Vec<String>>, Query, description = "ingress, egress"),
+        ("sort" = Option<String>, Query, description = "bytes, packets or rejects"),
+        ("limit" = Option<u32>, Query, description = "Most flows, at most 100000"),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events; each one's data is FlowRates", body = FlowRates,
+         content_type = "text/event-stream"),
+        (status = 400, description = "A parameter is wrong", body = ErrorBody),
+        (status = 500, description = "The agent failed", body = ErrorBody),
+    )
+)]
+pub(super) async fn rates<C: Control>(
     State(control): State<Arc<C>>,
     Extension(closing): Extension<Closing>,
     RawQuery(query): RawQuery,

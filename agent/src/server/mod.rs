@@ -1,35 +1,40 @@
-//! The API: HTTP with JSON on a Unix socket that only root may use.
+//! The API: HTTP with JSON on a Unix socket that root may use, and a group of readers if there is one.
 //!
 //! Turns requests into calls of `Control` and its answers into status codes. Knows nothing of networks.
 
+mod access;
 mod cni;
+mod events;
 mod flow_logs;
 mod flows;
+mod openapi;
 mod security_groups;
 mod socket;
+mod tasks;
 
+pub use access::Access;
+pub use openapi::document as openapi;
 pub use socket::{SocketError, bind};
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, Path as UrlPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use bytes::Bytes;
 use tokio::net::UnixListener;
+use tokio::sync::broadcast;
 
+use self::access::Peer;
 use crate::api::{
     ApiError, ApplyRequest, CniGarbageCollected, ErrorBody, ErrorCode, FlowLogFile, FlowLogList,
     SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
-    TaskCheck, TaskDescription, TaskList,
+    TaskCheck, TaskDescription, TaskEvent,
 };
 use crate::cni_attachment::CniGarbageCollection;
 use crate::explain::{ExplainRequest, Explanation};
@@ -118,6 +123,9 @@ pub trait Control: Send + Sync + 'static {
         is_measuring: bool,
     ) -> impl Future<Output = Result<Follower, ControlError>> + Send;
 
+    /// What happens to tasks from now on.
+    fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>>;
+
     /// The agent as it runs.
     fn status(&self) -> impl Future<Output = Result<Status, ControlError>> + Send;
 }
@@ -157,7 +165,7 @@ pub enum ControlError {
     },
 }
 
-/// Serves `control` on `listener` until `shutdown` is done, then for at most 5 s more until answers are out.
+/// Serves `control` on `listener` to whom `access` says until `shutdown` is done, then for at most 5 s more until answers are out.
 ///
 /// Removes the socket file at `path` at the end.
 ///
@@ -167,6 +175,7 @@ pub async fn serve<C: Control>(
     listener: UnixListener,
     path: &Path,
     control: Arc<C>,
+    access: Access,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     serve_for(
@@ -175,7 +184,7 @@ pub async fn serve<C: Control>(
         control,
         shutdown,
         Limits {
-            owner: 0,
+            access,
             grace: SHUTDOWN,
         },
     )
@@ -185,7 +194,7 @@ pub async fn serve<C: Control>(
 /// Who may use the socket, and how long a shutdown waits for answers that are under way.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    owner: u32,
+    access: Access,
     grace: Duration,
 }
 
@@ -205,7 +214,7 @@ async fn serve_for<C: Control>(
         stopping.send(()).ok();
     };
     let service =
-        router(control, limits.owner, closing).into_make_service_with_connect_info::<Peer>();
+        router(control, limits.access, closing).into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(listener, service).with_graceful_shutdown(signal);
     let deadline = async {
         if stopped.await.is_err() {
@@ -220,124 +229,44 @@ async fn serve_for<C: Control>(
     std::fs::remove_file(path)
 }
 
-/// Who is at the other end of a connection; `None` if the kernel did not say.
-#[derive(Debug, Clone, Copy)]
-struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self {
-            uid: stream
-                .io()
-                .peer_cred()
-                .ok()
-                .map(|credentials| credentials.uid()),
-        }
-    }
-}
-
-fn router<C: Control>(control: Arc<C>, owner: u32, closing: flows::Closing) -> Router {
+fn router<C: Control>(control: Arc<C>, access: Access, closing: flows::Closing) -> Router {
     Router::new()
-        .route("/v1/tasks", get(list_tasks::<C>).post(add_task::<C>))
-        .route(
-            "/v1/tasks/{id}",
-            get(show_task::<C>).delete(remove_task::<C>),
-        )
-        .route("/v1/tasks/{id}/check", get(check_task::<C>))
-        .route("/v1/dry-run/tasks", post(try_task::<C>))
+        .merge(tasks::routes())
+        .merge(events::routes(closing.clone()))
         .merge(cni::routes())
         .merge(security_groups::routes())
         .merge(flow_logs::routes())
         .merge(flows::routes(closing))
         .route("/v1/explain", post(explain::<C>))
         .route("/v1/status", get(status::<C>))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/v1/openapi.json", get(openapi::serve))
+        .route("/healthz", get(health))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(control)
-        .layer(from_fn_with_state(owner, only_owner))
+        .layer(from_fn_with_state(access, access::check))
 }
 
-/// The socket's mode keeps others out as well; this holds when someone changes it.
-async fn only_owner(
-    State(owner): State<u32>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Infallible> {
-    if peer.uid == Some(owner) {
-        return Ok(next.run(request).await);
-    }
-    Ok(error(
-        StatusCode::FORBIDDEN,
-        ErrorCode::Forbidden,
-        "only root may use the agent; run this with sudo",
-    ))
+/// That the agent answers.
+#[utoipa::path(
+    get, path = "/healthz", tag = "agent", operation_id = "health",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain"))
+)]
+async fn health() -> &'static str {
+    "ok\n"
 }
 
-async fn add_task<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Response {
-    let spec = match TaskSpec::parse(&body) {
-        Ok(spec) => spec,
-        Err(field) => return ControlError::Invalid(field).into_response(),
-    };
-    match finish(async move { control.add_task(spec).await }).await {
-        Ok(Added::Created(task)) => (StatusCode::CREATED, Json(task)).into_response(),
-        Ok(Added::Existing(task)) => (StatusCode::OK, Json(task)).into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn remove_task<C: Control>(
-    State(control): State<Arc<C>>,
-    UrlPath(id): UrlPath<String>,
-) -> Response {
-    let id = match task_id(id) {
-        Ok(id) => id,
-        Err(error) => return error.into_response(),
-    };
-    match finish(async move { control.remove_task(id).await }).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn list_tasks<C: Control>(State(control): State<Arc<C>>) -> Response {
-    answer(control.tasks().await.map(|tasks| TaskList { tasks }))
-}
-
-async fn show_task<C: Control>(
-    State(control): State<Arc<C>>,
-    UrlPath(id): UrlPath<String>,
-) -> Response {
-    match task_id(id) {
-        Ok(id) => answer(control.task(id).await),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn check_task<C: Control>(
-    State(control): State<Arc<C>>,
-    UrlPath(id): UrlPath<String>,
-) -> Response {
-    match task_id(id) {
-        Ok(id) => answer(control.check_task(id).await),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn try_task<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Response {
-    let spec = match TaskSpec::parse(&body) {
-        Ok(spec) => spec,
-        Err(field) => return ControlError::Invalid(field).into_response(),
-    };
-    match control.try_task(spec).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
+/// What becomes of a packet that opens a flow, and which rule decides.
+#[utoipa::path(
+    post, path = "/v1/explain", tag = "security-groups", operation_id = "explain", request_body = ExplainRequest,
+    responses(
+        (status = 200, description = "The verdict and its reasons", body = Explanation),
+        (status = 400, description = "A field is wrong", body = ErrorBody),
+        (status = 404, description = "There is no such task", body = ErrorBody),
+        (status = 409, description = "A task is not in the data plane", body = ErrorBody),
+        (status = 500, description = "The agent failed", body = ErrorBody),
+    )
+)]
 async fn explain<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Response {
     match from_json(&body) {
         Ok(request) => answer(control.explain(request).await),
@@ -345,6 +274,14 @@ async fn explain<C: Control>(State(control): State<Arc<C>>, body: Bytes) -> Resp
     }
 }
 
+/// The agent as it runs.
+#[utoipa::path(
+    get, path = "/v1/status", tag = "agent", operation_id = "status",
+    responses(
+        (status = 200, description = "The agent as it runs", body = Status),
+        (status = 500, description = "The agent failed", body = ErrorBody),
+    )
+)]
 async fn status<C: Control>(State(control): State<Arc<C>>) -> Response {
     answer(control.status().await)
 }
@@ -378,11 +315,6 @@ async fn finish<T: Send + 'static>(
     }
 }
 
-fn task_id(id: String) -> Result<TaskId, ControlError> {
-    TaskId::try_from(id)
-        .map_err(|error| ControlError::Invalid(FieldError::new("taskId", error.to_string(), "")))
-}
-
 fn answer<T: serde::Serialize>(result: Result<T, ControlError>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
@@ -406,11 +338,7 @@ impl IntoResponse for ControlError {
             Self::Unknown(_) | Self::UnknownGroup(_) => {
                 error(StatusCode::NOT_FOUND, ErrorCode::NotFound, &message)
             }
-            Self::Exhausted(_) => error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::Exhausted,
-                &message,
-            ),
+            Self::Exhausted(_) => error(StatusCode::CONFLICT, ErrorCode::Exhausted, &message),
             Self::Failed { .. } => error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ErrorCode::Internal,

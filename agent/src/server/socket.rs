@@ -1,4 +1,4 @@
-//! The API's socket file: made for root only, and never taken from an agent that runs.
+//! The API's socket file: made for root, and a group of readers if there is one, and never taken from an agent that runs.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -34,14 +34,14 @@ pub enum SocketError {
     },
 }
 
-/// Listens at `path`, mode 0600, and makes the folder above (mode 0755) if it is missing.
+/// Listens at `path`, mode 0600, or 0660 with the group `readers`, and makes the folder above (mode 0755) if it is missing.
 ///
 /// A socket file that nobody serves is replaced. Agents that start at the same moment are kept apart by the store,
 /// which is opened first.
 ///
 /// # Errors
 /// `InUse` while another agent answers, `NoSocket` for another kind of file, `Make` otherwise.
-pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+pub fn bind(path: &Path, readers: Option<u32>) -> Result<UnixListener, SocketError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
     made.map_err(|source| failed("make folder", folder, source))?;
@@ -51,7 +51,10 @@ pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     remove(&fresh)?;
     let listener =
         UnixListener::bind(&fresh).map_err(|source| failed("listen at", &fresh, source))?;
-    std::fs::set_permissions(&fresh, Permissions::from_mode(0o600))
+    std::os::unix::fs::chown(&fresh, None, readers)
+        .map_err(|source| failed("set the group of", &fresh, source))?;
+    let mode = if readers.is_some() { 0o660 } else { 0o600 };
+    std::fs::set_permissions(&fresh, Permissions::from_mode(mode))
         .map_err(|source| failed("set the mode of", &fresh, source))?;
     std::fs::rename(&fresh, path).map_err(|source| failed("put the socket at", path, source))?;
     Ok(listener)

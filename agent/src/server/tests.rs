@@ -16,6 +16,7 @@ use crate::api::tests::describe;
 use crate::cli::client::{Client, ClientError};
 use crate::live::follow::tests::{Tables, identities};
 use crate::live::{FlowRates, Live, LiveEvent, Query};
+use crate::progress::Events;
 use crate::security_groups::file::SecurityGroupFile;
 use crate::task_record::TaskRecord;
 use crate::task_record::tests::record;
@@ -30,6 +31,7 @@ struct Memory {
     finished: AtomicBool,
     tables: Arc<Tables>,
     live: OnceLock<Live>,
+    events: Events,
 }
 
 impl Memory {
@@ -134,6 +136,10 @@ impl Control for Memory {
         })
     }
 
+    fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>> {
+        self.events.listen()
+    }
+
     async fn security_groups(&self) -> Result<SecurityGroupList, ControlError> {
         Ok(SecurityGroupList::default())
     }
@@ -218,7 +224,10 @@ struct Running {
 impl Running {
     fn start(owner: u32) -> Self {
         Self::start_with(Limits {
-            owner,
+            access: Access {
+                owner,
+                readers: None,
+            },
             grace: Duration::from_secs(60),
         })
     }
@@ -226,7 +235,7 @@ impl Running {
     fn start_with(limits: Limits) -> Self {
         let dir = TestDir::new();
         let socket = dir.path().join("run/agent.sock");
-        let listener = bind(&socket).unwrap();
+        let listener = bind(&socket, None).unwrap();
         let memory = Arc::new(Memory::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let (control, path) = (Arc::clone(&memory), socket.clone());
@@ -603,7 +612,10 @@ async fn shutdown_answers_what_is_under_way_and_removes_the_socket() {
 #[tokio::test]
 async fn shutdown_does_not_wait_for_a_silent_client() {
     let server = Running::start_with(Limits {
-        owner: own_uid(),
+        access: Access {
+            owner: own_uid(),
+            readers: None,
+        },
         grace: Duration::from_millis(100),
     });
     let mut silent = UnixStream::connect(&server.socket).await.unwrap();
@@ -620,7 +632,7 @@ async fn shutdown_does_not_wait_for_a_silent_client() {
 async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let server = Running::start(own_uid());
     assert!(matches!(
-        bind(&server.socket),
+        bind(&server.socket, None),
         Err(SocketError::InUse { .. })
     ));
     server.client().tasks().await.unwrap();
@@ -629,12 +641,15 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let path = dir.path().join("agent.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(std::fs::metadata(&path).unwrap().file_type().is_socket());
-    let _listener = bind(&path).unwrap();
+    let _listener = bind(&path, None).unwrap();
     UnixStream::connect(&path).await.unwrap();
 
     let file = dir.path().join("file.sock");
     std::fs::write(&file, "kept").unwrap();
-    assert!(matches!(bind(&file), Err(SocketError::NoSocket { .. })));
+    assert!(matches!(
+        bind(&file, None),
+        Err(SocketError::NoSocket { .. })
+    ));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
 }
 
@@ -649,4 +664,60 @@ fn causes_stand_in_one_line_and_once() {
     let io = || std::io::Error::other("disk\nfull");
     assert_eq!(causes(&Outer(io())), "outer: disk full");
     assert_eq!(causes(&Repeats(io())), "outer: disk full");
+}
+
+#[tokio::test]
+async fn events_of_a_task_are_followed_until_the_agent_stops() {
+    let server = Running::start(own_uid());
+    let client = server.client();
+    let web: TaskId = "web".parse().unwrap();
+    let mut events = client.task_events(Some(&web)).await.unwrap();
+    let told = &server.memory.events;
+    told.state(&record("other"));
+    told.state(&record("web"));
+    let event: TaskEvent = events.next().await.unwrap();
+    assert_eq!((event.sequence, event.task_id.as_str()), (2, "web"));
+    server.stop.send(()).unwrap();
+    let ended = events.next::<TaskEvent>().await.unwrap_err();
+    assert!(matches!(ended, ClientError::Ended { .. }), "{ended}");
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_of_events_is_named() {
+    let server = Running::start(own_uid());
+    for query in ["?taskId=-x", "?task=web"] {
+        let path = format!("/v1/events{query}");
+        let answer = server.client().raw::<()>(&path).await;
+        let (code, message, field) = refusal(answer);
+        assert_eq!(
+            (code, field.as_deref()),
+            (ErrorCode::InvalidRequest, Some("taskId"))
+        );
+        assert!(
+            message.contains("the only parameter is taskId"),
+            "{message}"
+        );
+    }
+}
+
+/// Every path that the description has is served, and it has every path that is served.
+#[tokio::test]
+async fn what_is_described_is_what_is_served() {
+    let server = Running::start(own_uid());
+    let document: serde_json::Value = server.client().raw("/v1/openapi.json").await.unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    for path in paths
+        .keys()
+        .filter(|path| !path.contains("flows/") && *path != "/v1/events")
+    {
+        let path = path.replace("{id}", "sg-1");
+        let answer = server.client().raw::<serde_json::Value>(&path).await;
+        if let Err(ClientError::Refused(error)) = answer {
+            assert!(
+                !error.message.starts_with("there is no /"),
+                "{path}: {}",
+                error.message
+            );
+        }
+    }
 }

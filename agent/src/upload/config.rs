@@ -18,7 +18,7 @@ const MAX_AGE_SECONDS: std::ops::RangeInclusive<u64> = 3_600..=315_360_000;
 const KEPT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 /// `upload`: the object store that gets each finished file once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadConfig {
     /// `s3://bucket[/prefix]` or `file:///folder`.
@@ -38,7 +38,7 @@ pub struct UploadConfig {
 }
 
 /// `retention`: what stays on disk. A file that waits for upload stays in any case.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionConfig {
     /// Seconds after the time in its name for which a file is kept; without it, for ever.

@@ -39,7 +39,7 @@ pub use uploader::{DeliveredLog, Uploads};
 use serde::{Deserialize, Serialize};
 
 /// What became of one log's files since the agent started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UploadStatus {
     /// The log.
     pub flow_log_id: String,

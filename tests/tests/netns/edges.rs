@@ -13,7 +13,8 @@ use aya::programs::SchedClassifier;
 use branchline::link::{LinkChange, Mac};
 use branchline::netlink::{Netlink, NetlinkError};
 use branchline::netns::{Netns, NetnsError, Origin};
-use branchline::route::{Address, Neighbour};
+use branchline::neighbour::Neighbour;
+use branchline::route::Address;
 use branchline::task_network::{self, TaskNetwork};
 use branchline::tc::{Filter, FilterAt};
 
