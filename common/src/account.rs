@@ -13,6 +13,9 @@ use crate::{
     parse::{Fragment, Packet},
 };
 
+/// Whether packets are counted: always, but in the object by which the bench measures what it costs.
+pub const IS_COUNTED: bool = cfg!(not(feature = "unaccounted"));
+
 /// What one frame adds to an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {

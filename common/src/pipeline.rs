@@ -6,7 +6,7 @@
 //! file touches no packet byte and no map itself.
 
 use crate::{
-    account::{Segments, Traffic},
+    account::{IS_COUNTED, Segments, Traffic},
     admission::{DENIED, Question, UNTRACKED, ask},
     conntrack::{self, Opening, State, Tracking, is_bare_syn, timeout},
     exempt::{Reserved, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, reserved, service},
@@ -231,7 +231,9 @@ fn inspect<T: Tables>(
     if is_neighbour(packet) {
         return judge_neighbour(hook, frame, packet).map(|()| Verdict::Exempt);
     }
-    room.traffic = Traffic::of(packet, segments);
+    if IS_COUNTED {
+        room.traffic = Traffic::of(packet, segments);
+    }
     let traffic = *opaque(&mut room.traffic);
     let mut row = ports(packet, hook.direction);
     let outcome = judge(

@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use branchline_common::{
-    account::{Account, Slot, Traffic, slot_index},
+    account::{Account, IS_COUNTED, Slot, Traffic, slot_index},
     admission::{DENIED, Question, answer},
     conntrack::{Connection, SWEPT, State, Tracking},
     fabric::Route,
@@ -508,9 +508,11 @@ impl Tables for Kernel {
                 // Epoch 0 is no epoch: nothing else of an unused slot is ever read.
                 (*accounts.cast::<Slot>().add(slot)).epoch = 0;
             }
-            let slot = slot_of(account_of(accounts, hook.direction), hook.epoch);
-            open_slot(slot, hook);
-            add_to(slot, traffic, hook.now);
+            if IS_COUNTED {
+                let slot = slot_of(account_of(accounts, hook.direction), hook.epoch);
+                open_slot(slot, hook);
+                add_to(slot, traffic, hook.now);
+            }
             CONNECTIONS
                 .insert(key, &*new, u64::from(BPF_NOEXIST))
                 .is_ok()
@@ -527,6 +529,9 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn count(&self, entry: *mut Connection, hook: &Hook<'_>, traffic: &Traffic) {
+        if !IS_COUNTED {
+            return;
+        }
         // SAFETY: the entry stays mapped while the program runs; the lock keeps others out while
         // the slot is emptied.
         unsafe {
@@ -550,6 +555,9 @@ impl Tables for Kernel {
     )]
     #[inline(always)]
     fn count_row(&self, key: &FlowKey, hook: &Hook<'_>, traffic: &Traffic) {
+        if !IS_COUNTED {
+            return;
+        }
         let row = match ROWS.get_ptr_mut(key) {
             Some(row) => row,
             None => {

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: nanoseconds per packet of each kernel program, milliseconds of a change of
-//! policies, what a full table takes. Asserts nothing about time.
+//! policies, what a full table takes, what flow logs take. Asserts nothing about time.
 //!
 //! Builds the agent as it is installed, the bench's own programs and the bench itself, and runs it in namespaces of its own.
 
@@ -24,7 +24,8 @@ pub(crate) struct Args {
     /// Rounds of each case, of which the median counts
     #[arg(long, default_value_t = 7)]
     rounds: u32,
-    /// Only cases whose program and name contain this; `policies`, `table`
+    /// Only cases whose program and name contain this; `policies`, `table`, `accounting`, `flow_log`,
+    /// `interval`, `agent`
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -37,11 +38,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     sandbox::require_privilege("bench")?;
     setup::ensure(&[Group::Build, Group::Run])?;
     let (agent, mut bench) = build::agent_and(true, &["--bench", "programs"])?;
-    let object = object()?;
+    let (object, unaccounted) = (object()?, unaccounted()?);
     let bench = bench.pop().context("cargo built no bench")?;
     let mut command = sandbox::command(&bench);
     command
         .env("BRANCHLINE_BENCH_OBJECT", object)
+        .env("BRANCHLINE_UNACCOUNTED_OBJECT", unaccounted)
         .env(build::AGENT_VARIABLE, agent)
         .args([args.rounds.to_string(), args.only.clone()]);
     if let Some(path) = &args.json {
@@ -64,10 +66,26 @@ fn object() -> Result<PathBuf> {
         "branchline-bench",
     ]);
     run_command(cargo.env("RUSTFLAGS", EBPF_FLAGS)).context("compile the bench's programs")?;
-    let built = workspace::target("ebpf")
+    copy("ebpf", "branchline-bench", "bpf/branchline-bench.o")
+}
+
+/// Compiles the agent's programs without accounting to `target/bpf/branchline-unaccounted.o`. In a
+/// folder of its own: the agent's object never is this one.
+fn unaccounted() -> Result<PathBuf> {
+    const FOLDER: &str = "ebpf-unaccounted";
+    let mut cargo = toolchain::find_compiler()?.cargo_into(FOLDER, "build")?;
+    cargo.args(["--quiet", "--features", "unaccounted"]);
+    run_command(cargo.env("RUSTFLAGS", EBPF_FLAGS)).context("compile without accounting")?;
+    copy(FOLDER, "branchline-ebpf", "bpf/branchline-unaccounted.o")
+}
+
+/// Copies a program that was compiled into a folder below `target/`; returns where it is then.
+fn copy(folder: &str, program: &str, to: &str) -> Result<PathBuf> {
+    let built = workspace::target(folder)
         .join(TARGET)
-        .join("release/branchline-bench");
-    let object = workspace::target("bpf/branchline-bench.o");
+        .join("release")
+        .join(program);
+    let object = workspace::target(to);
     fs::copy(&built, &object).with_context(|| format!("write {}", object.display()))?;
     Ok(object)
 }

@@ -63,6 +63,14 @@ impl Compiler {
     /// # Errors
     /// The workspace lies in a folder that cannot be part of `PATH`.
     pub(crate) fn cargo(&self, subcommand: &str) -> Result<Command> {
+        self.cargo_into("ebpf", subcommand)
+    }
+
+    /// As [`Compiler::cargo`], with a folder of its own below `target/` for what it makes.
+    ///
+    /// # Errors
+    /// See [`Compiler::cargo`].
+    pub(crate) fn cargo_into(&self, folder: &str, subcommand: &str) -> Result<Command> {
         let mut cargo = Command::new(self.sysroot.join("bin/cargo"));
         for (name, _) in env::vars_os() {
             if name.to_str().is_some_and(belongs_to_host_toolchain) {
@@ -88,7 +96,7 @@ impl Compiler {
                 TARGET,
             ])
             .arg("--target-dir")
-            .arg(workspace::target("ebpf"));
+            .arg(workspace::target(folder));
         if self.way == Way::BuildStd {
             cargo.args(["-Z", "build-std=core"]);
         }

@@ -154,8 +154,17 @@ impl Datapath {
     /// # Errors
     /// `Layout` if another version's maps are pinned; nothing is changed then.
     pub fn load(settings: &Settings) -> Result<Self, DatapathError> {
+        Self::load_object(OBJECT, settings)
+    }
+
+    /// As [`Datapath::load`], of another object with the same programs and maps: the bench has one
+    /// that counts nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_object(object: &[u8], settings: &Settings) -> Result<Self, DatapathError> {
         let pins = settings.pins.as_deref().map(map_pins).transpose()?;
-        let mut ebpf = load_object(settings, pins.as_deref())?;
+        let mut ebpf = load_maps(object, settings, pins.as_deref())?;
         for program in program::ALL {
             classifier(&mut ebpf, program)?
                 .load()
@@ -305,7 +314,11 @@ fn map_pins(pins: &Path) -> Result<PathBuf, DatapathError> {
     Ok(dir)
 }
 
-fn load_object(settings: &Settings, pins: Option<&Path>) -> Result<Ebpf, DatapathError> {
+fn load_maps(
+    object: &[u8],
+    settings: &Settings,
+    pins: Option<&Path>,
+) -> Result<Ebpf, DatapathError> {
     let mut loader = EbpfLoader::new();
     loader.map_max_entries(name::CONNECTIONS, settings.connections);
     loader.map_max_entries(name::ROWS, settings.rows);
@@ -315,7 +328,7 @@ fn load_object(settings: &Settings, pins: Option<&Path>) -> Result<Ebpf, Datapat
         }
     }
     loader
-        .load(OBJECT)
+        .load(object)
         .map_err(|source| DatapathError::Load(Box::new(source)))
 }
 

@@ -21,6 +21,8 @@ mod writer;
 
 mod parquet;
 
+mod column;
+
 pub use aggregation::{Aggregation, TrafficType, rows};
 pub use field::{ColumnType, Field};
 pub use format::{Format, FormatError, ResourceType, TagFieldSpecification};

@@ -1,6 +1,7 @@
 //! Parquet files, read again by the crate's own reader; the tier `readers` has others.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field as Cell;
 
@@ -163,4 +164,34 @@ fn a_file_of_no_rows_has_columns_all_the_same() {
             .num_columns(),
         14
     );
+}
+
+#[test]
+fn texts_come_back_whether_a_batch_of_rows_has_one_or_many() {
+    let format = Arc::new(Format::parse("interface-id bl-sequence", &[]).unwrap());
+    let interface = |id: &str| Interface {
+        interface_id: id.to_owned(),
+        ..Interface::default()
+    };
+    let interfaces = ["eni-0a", "eni-0bcd", "two words"].map(interface);
+    // One text twice, another, many, the second again, and an end that is no whole batch.
+    let of_batch = |batch: usize, row: usize| match batch {
+        0 | 1 => 0,
+        3 => row % 3,
+        _ => 1,
+    };
+    let mut writer = ParquetWriter::new(Vec::new(), Arc::clone(&format)).unwrap();
+    let mut expected = Vec::new();
+    for row in 0..5 * BATCH + 7 {
+        let interface = &interfaces[of_batch(row / BATCH, row)];
+        let row = Row {
+            sequence: row as u64,
+            ..Row::new(interface, Content::NoData, WINDOW)
+        };
+        writer.write(&row).unwrap();
+        let id = interface.interface_id.replace(' ', "%20");
+        expected.push(vec![id, row.sequence.to_string()]);
+    }
+    let (rows, _) = read(writer.finish().unwrap());
+    assert_eq!(rows, expected);
 }

@@ -87,6 +87,9 @@ fn append_encoded(text: &str, plain: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
 
 /// Ten times as fast as `write!`, which half the time of a line would go to.
 fn append_number(mut number: u64, out: &mut Vec<u8>) {
+    if let Ok(byte) = u8::try_from(number) {
+        return append_octet(byte, out);
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -105,8 +108,33 @@ fn append_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
         if index > 0 {
             out.push(b'.');
         }
-        append_number(octet.into(), out);
+        append_octet(octet, out);
     }
+}
+
+/// Each number of a byte in decimal, behind how many digits it has.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut octets = [[0; 4]; 256];
+    let mut number = 0;
+    while number < octets.len() {
+        let [hundreds, tens, ones] = [number / 100, number / 10 % 10, number % 10];
+        let [hundreds, tens, ones] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+        octets[number] = match number {
+            0..10 => [1, ones, 0, 0],
+            10..100 => [2, tens, ones, 0],
+            _ => [3, hundreds, tens, ones],
+        };
+        number += 1;
+    }
+    octets
+};
+
+fn append_octet(octet: u8, out: &mut Vec<u8>) {
+    let [digits, text @ ..] = OCTETS[usize::from(octet)];
+    let end = out.len() + usize::from(digits);
+    // All three, and what is too much is taken off: faster than a copy of unknown length.
+    out.extend_from_slice(&text);
+    out.truncate(end);
 }
 
 #[cfg(test)]

@@ -29,10 +29,10 @@ pub(crate) const GOAL: f64 = 90.0;
 /// Cases that share the flows in the table.
 pub(crate) struct Group {
     what: What,
-    which: Which,
+    pub(crate) which: Which,
     is_ipv4: bool,
     is_tcp: bool,
-    flows: u32,
+    pub(crate) flows: u32,
     /// Rules besides those that admit the flows.
     rules: u32,
 }
@@ -76,15 +76,25 @@ pub(crate) struct Figure {
     pub(crate) lookup: Option<f64>,
 }
 
-struct Case {
-    program: &'static str,
-    name: String,
+pub(crate) struct Case {
+    pub(crate) program: &'static str,
+    pub(crate) name: String,
     frame: Frame,
     /// Bits of [`preparation`]; `None` runs the program without `prepare`.
     flags: Option<u32>,
     /// How many of the program's steps put a tag on or take one off.
-    tags: u32,
+    pub(crate) tags: u32,
     code: i32,
+}
+
+/// Established TCP flows over IPv4, of the branch ENI.
+pub(crate) fn established(flows: u32) -> Group {
+    group(What::Established, Which::Branch, true, true, flows)
+}
+
+/// Each packet opens a TCP flow over IPv4, of the branch ENI.
+pub(crate) fn new_flows() -> Group {
+    group(What::New, Which::Branch, true, true, 0)
 }
 
 fn group(what: What, which: Which, is_ipv4: bool, is_tcp: bool, flows: u32) -> Group {
@@ -175,10 +185,7 @@ pub(crate) fn measure(
     for _ in 0..rounds {
         let frame = &ingress(group, tcp::ACK, PORT);
         floors.push(rig.alone("empty", frame, REPEAT, SHOT)?);
-        let mut none = random(group, 0);
-        let base = rig.prepared(EMPTY, frame, &mut none, REPEAT, SHOT)?;
-        let mut push = random(group, preparation::PUSH);
-        let pair = rig.prepared(Measured::Pop, frame, &mut push, REPEAT, PASS)? - base;
+        let Around { base, pair } = around(rig, group)?;
         pairs.push(pair);
         if group.what == What::Established {
             let mut none = random(group, 0);
@@ -193,8 +200,7 @@ pub(crate) fn measure(
                 }
                 Some(flags) => {
                     let all = once(rig, group, case, flags)?;
-                    // `prepare` undoes each step with a tag, which costs the other half.
-                    all - base - f64::from(case.tags) * pair / 2.0
+                    Around { base, pair }.net(case.tags, all)
                 }
             };
             samples.push(net);
@@ -235,7 +241,38 @@ fn check_route(rig: &mut Rig, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
-/// One run of a case; returns what it took with `prepare`.
+/// What is measured around a program, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Around {
+    /// `prepare`, with the program `empty` behind it.
+    base: f64,
+    /// A tag, put on and taken off.
+    pair: f64,
+}
+
+impl Around {
+    /// What a case with as many steps with a tag took by itself, if it took `all` with `prepare`.
+    pub(crate) fn net(self, tags: u32, all: f64) -> f64 {
+        // `prepare` undoes each step with a tag, which costs the other half.
+        all - self.base - f64::from(tags) * self.pair / 2.0
+    }
+}
+
+/// Measures what is around the programs.
+pub(crate) fn around(rig: &mut Rig, group: &Group) -> Result<Around> {
+    let frame = &ingress(group, tcp::ACK, PORT);
+    let mut none = random(group, 0);
+    let base = rig.prepared(EMPTY, frame, &mut none, REPEAT, SHOT)?;
+    let mut push = random(group, preparation::PUSH);
+    let pair = rig.prepared(Measured::Pop, frame, &mut push, REPEAT, PASS)? - base;
+    Ok(Around { base, pair })
+}
+
+/// One run of a case behind `prepare`; returns what it took with it.
+pub(crate) fn with_prepare(rig: &mut Rig, group: &Group, case: &Case) -> Result<f64> {
+    once(rig, group, case, case.flags.unwrap_or_default())
+}
+
 fn once(rig: &mut Rig, group: &Group, case: &Case, flags: u32) -> Result<f64> {
     let mut preparation = random(group, flags);
     let mut repeat = REPEAT;
@@ -248,7 +285,8 @@ fn once(rig: &mut Rig, group: &Group, case: &Case, flags: u32) -> Result<f64> {
     rig.prepared(measured, &case.frame, &mut preparation, repeat, case.code)
 }
 
-fn cases(group: &Group) -> Vec<Case> {
+/// The cases of a group.
+pub(crate) fn cases(group: &Group) -> Vec<Case> {
     let kind = match (group.is_tcp, group.is_ipv4) {
         (true, true) => "TCP IPv4",
         (true, false) => "TCP IPv6",
@@ -377,8 +415,14 @@ pub(crate) fn opening() -> (Frame, Preparation, Preparation) {
     (frame, tagged, sequence(&group, 0))
 }
 
+/// A frame towards the task of one of the group's established flows at random, with a tag.
+pub(crate) fn arriving(group: &Group) -> (Frame, Preparation) {
+    let frame = ingress(group, tcp::ACK, PORT);
+    (frame, random(group, preparation::PUSH))
+}
+
 /// Opens every flow of the group and brings it to where it stays; returns the packets sent.
-fn establish(rig: &mut Rig, group: &Group) -> Result<u64> {
+pub(crate) fn establish(rig: &mut Rig, group: &Group) -> Result<u64> {
     let (push, pop) = match group.which {
         Which::Whole => (0, 0),
         Which::Branch | Which::Other => (preparation::PUSH, preparation::POP),

@@ -1,10 +1,21 @@
-//! What each kernel program costs per packet, a change of policies and a full table, run by `cargo xtask bench` in namespaces of its own.
+//! What each kernel program costs per packet, a change of policies, a full table, accounting, flow logs
+//! and an agent, run by `cargo xtask bench` in namespaces of its own.
 //!
 //! Every figure is net of the program `empty` in the same round; the median of the rounds counts.
 //! That the programs did what was to be measured is asserted, what it took never is.
 #![forbid(unsafe_code)]
 
+mod accounting;
+
+mod agent;
+
 mod cases;
+
+mod cpus;
+
+mod flow_log;
+
+mod interval;
 
 mod frames;
 
@@ -20,10 +31,6 @@ use std::env;
 
 use anyhow::{Context, Result};
 use branchline_common::maps::CONNECTIONS;
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
@@ -31,7 +38,8 @@ fn main() -> Result<()> {
     let rounds: u32 = arguments.next().context("no rounds")?.parse()?;
     let only = arguments.next().unwrap_or_default();
     let is_json = arguments.next().is_some();
-    stay_on_one_cpu()?;
+    let cpus = cpus::Cpus::allowed()?;
+    cpus.stay_on_last()?;
     let rounds = rounds.max(1);
     let mut rig = rig::Rig::load(&object, CONNECTIONS)?;
     let machine = cases::machine(&mut rig, rounds)?;
@@ -47,18 +55,19 @@ fn main() -> Result<()> {
     if "table".contains(&only) {
         amounts.extend(table::measure(&object)?);
     }
+    if "accounting".contains(&only) {
+        let unaccounted = env::var("BRANCHLINE_UNACCOUNTED_OBJECT")?;
+        amounts.extend(accounting::measure(&object, &unaccounted, rounds)?);
+    }
+    if "flow_log".contains(&only) {
+        amounts.extend(flow_log::measure(rounds)?);
+    }
+    if "interval".contains(&only) {
+        amounts.extend(interval::measure(&object, &cpus)?);
+    }
+    if "agent".contains(&only) {
+        cpus.use_all()?;
+        amounts.extend(agent::measure()?);
+    }
     report::print(&machine, &results, &amounts, is_json)
-}
-
-/// The maps of a CPU are in that CPU's cache.
-fn stay_on_one_cpu() -> Result<()> {
-    let me = Pid::from_raw(0);
-    let allowed = sched_getaffinity(me)?;
-    let last = (0..CpuSet::count())
-        .rev()
-        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .context("no CPU")?;
-    let mut one = CpuSet::new();
-    one.set(last)?;
-    Ok(sched_setaffinity(me, &one)?)
 }

@@ -147,7 +147,7 @@ fn amount_line(amount: &Amount) -> String {
     let Amount {
         what, value, unit, ..
     } = amount;
-    let digits = if *unit == "bytes" { 0 } else { 2 };
+    let digits = usize::from(!matches!(*unit, "rows/s" | "packets")) * 2;
     let goal = match amount.goal {
         Some(goal) if *value <= goal => format!("  {goal}: met"),
         Some(goal) => format!("  {goal}: missed"),

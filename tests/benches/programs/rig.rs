@@ -7,7 +7,7 @@ use aya::{
     programs::{ProgramFd, SchedClassifier, TestRun},
 };
 use branchline::{
-    datapath::{Datapath, Settings, program},
+    datapath::{Datapath, OBJECT, Settings, program},
     policy::Trees,
 };
 use branchline_common::{
@@ -87,11 +87,16 @@ fn ipv6(subnet: u8, host: u8) -> Address {
 /// The loaded programs.
 pub(crate) struct Rig {
     pub(crate) datapath: Datapath,
-    bench: Ebpf,
-    preparation: Array<MapData, Preparation>,
+    runner: Runner,
     flows: HashMap<MapData, [u64; KEY_WORDS], [u64; VALUE_WORDS]>,
     /// How many are in `flows`.
     known_flows: u32,
+}
+
+/// The bench's own programs, `prepare` and what runs behind it.
+pub(crate) struct Runner {
+    bench: Ebpf,
+    preparation: Array<MapData, Preparation>,
     measured: ProgramArray<MapData>,
 }
 
@@ -109,13 +114,19 @@ pub(crate) enum Measured {
 impl Rig {
     /// Loads the agent's programs, with room for as many connections, and the bench's from `object`.
     pub(crate) fn load(object: &str, connections: u32) -> Result<Self> {
-        let mut datapath = Datapath::load(&Settings {
+        Self::load_measured(OBJECT, object, connections)
+    }
+
+    /// As [`Rig::load`], with the programs to be measured from another object than the agent's.
+    pub(crate) fn load_measured(measured: &[u8], object: &str, connections: u32) -> Result<Self> {
+        let settings = Settings {
             pins: None,
             connections,
             rows: maps::ROWS,
             log_drops: false,
             tcp_strict: false,
-        })?;
+        };
+        let mut datapath = Datapath::load_object(measured, &settings)?;
         let mut bench = EbpfLoader::new()
             .load_file(object)
             .with_context(|| format!("load {object}"))?;
@@ -130,12 +141,19 @@ impl Rig {
         fill(&mut datapath)?;
         Ok(Self {
             datapath,
-            preparation: Array::try_from(preparation)?,
-            measured: ProgramArray::try_from(measured)?,
+            runner: Runner {
+                bench,
+                preparation: Array::try_from(preparation)?,
+                measured: ProgramArray::try_from(measured)?,
+            },
             flows: HashMap::try_from(flows)?,
             known_flows: 0,
-            bench,
         })
+    }
+
+    /// The data plane by itself, for somebody who reads its tables while packets run.
+    pub(crate) fn into_parts(self) -> (Runner, Datapath) {
+        (self.runner, self.datapath)
     }
 
     /// Lets the link be the branch of `which`, and forgets its flows.
@@ -173,20 +191,16 @@ impl Rig {
         repeat: u32,
         code: i32,
     ) -> Result<f64> {
-        preparation.address_at = frame.address_at;
-        preparation.port_at = frame.port_at;
-        preparation.destination.copy_from_slice(&frame.bytes[..6]);
-        self.preparation.set(0, *preparation, 0)?;
-        let fd: &ProgramFd = match measured {
-            Measured::Program(name) => self.datapath.classifier(name)?.fd()?,
-            Measured::Pop => classifier(&mut self.bench, "pop")?.fd()?,
-            Measured::Lookup => classifier(&mut self.bench, "lookup")?.fd()?,
-        };
-        self.measured.set(0, fd, 0)?;
-        let nanos = run(classifier(&mut self.bench, "prepare")?, frame, repeat, code)
-            .with_context(|| format!("{measured:?} behind {preparation:?}"))?;
-        *preparation = self.preparation.get(&0, 0)?;
-        Ok(nanos)
+        let runner = &mut self.runner;
+        match measured {
+            Measured::Program(name) => {
+                runner.set_measured(self.datapath.classifier(name)?.fd()?)?
+            }
+            Measured::Pop => runner.set_own("pop")?,
+            Measured::Lookup => runner.set_own("lookup")?,
+        }
+        let nanos = runner.run(frame, preparation, repeat, code);
+        nanos.with_context(|| format!("{measured:?} behind {preparation:?}"))
     }
 
     /// Where a program of the agent's object sends the frame: its destination MAC address then.
@@ -202,7 +216,13 @@ impl Rig {
 
     /// Nanoseconds of one lookup of 40 bytes in a hash map, with what `empty` costs.
     pub(crate) fn lookup(&mut self, frame: &Frame, repeat: u32) -> Result<f64> {
-        run(classifier(&mut self.bench, "find")?, frame, repeat, 0).context("find")
+        run(
+            classifier(&mut self.runner.bench, "find")?,
+            frame,
+            repeat,
+            0,
+        )
+        .context("find")
     }
 
     /// Runs a program of the agent's object by itself.
@@ -214,6 +234,35 @@ impl Rig {
         code: i32,
     ) -> Result<f64> {
         run(self.datapath.classifier(name)?, frame, repeat, code).context(name)
+    }
+}
+
+impl Runner {
+    /// Lets a program run behind `prepare`.
+    pub(crate) fn set_measured(&mut self, program: &ProgramFd) -> Result<()> {
+        Ok(self.measured.set(0, program, 0)?)
+    }
+
+    fn set_own(&mut self, name: &str) -> Result<()> {
+        let program = classifier(&mut self.bench, name)?.fd()?;
+        Ok(self.measured.set(0, program, 0)?)
+    }
+
+    /// Runs what was set; returns nanoseconds per packet, as [`Rig::prepared`] does.
+    pub(crate) fn run(
+        &mut self,
+        frame: &Frame,
+        preparation: &mut Preparation,
+        repeat: u32,
+        code: i32,
+    ) -> Result<f64> {
+        preparation.address_at = frame.address_at;
+        preparation.port_at = frame.port_at;
+        preparation.destination.copy_from_slice(&frame.bytes[..6]);
+        self.preparation.set(0, *preparation, 0)?;
+        let nanos = run(classifier(&mut self.bench, "prepare")?, frame, repeat, code)?;
+        *preparation = self.preparation.get(&0, 0)?;
+        Ok(nanos)
     }
 }
 

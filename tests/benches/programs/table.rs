@@ -123,7 +123,7 @@ fn share(rig: &mut Rig, tables: &FlowTables) -> Result<f64> {
 }
 
 /// Processor time of this process, in its own code and in the kernel.
-fn processor_time() -> Result<Duration> {
+pub(crate) fn processor_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
 }
 
