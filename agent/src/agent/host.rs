@@ -93,6 +93,7 @@ impl Agent {
             members: provider.describe_members().await?,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,
+            store: Arc::clone(&store),
         };
         let plugs = Plugs::restore(&lock(&datapath), start)?;
         let identities = Identities::default();

@@ -174,6 +174,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         };
         self.shelf.put_ledger(&noted)?;
         *ledger = noted;
+        self.rules.end_epoch(epoch);
         self.kernel.set_epoch(epoch + 1)?;
         Ok(closing)
     }
@@ -200,7 +201,8 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         let mut walks = lock(&self.walk);
         let names = self.rules.names();
         let mut drain = self.walk_all(closing, &names, &mut walks)?;
-        self.rules.forget_others(&names, drain.generations());
+        let forgotten = self.rules.forget_others(&names, drain.generations());
+        self.shelf.forget_rules(&forgotten)?;
         let mut reports = self.shelf.retired(closing.epoch)?;
         let retired: HashSet<String> = reports
             .iter()

@@ -19,6 +19,7 @@ use crate::datapath::{Clock, DatapathError, Entry};
 use crate::flows::record::Action;
 use crate::flows::shelf::OnDisk;
 use crate::flows::spool::Spool;
+use crate::policy::Forgotten;
 use crate::state::Store;
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
@@ -143,6 +144,13 @@ impl Shelf for FakeShelf {
 
     fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {
         self.fuse.step(|| self.disk.settle(ledger))
+    }
+
+    fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError> {
+        if forgotten.is_nothing() {
+            return Ok(());
+        }
+        self.fuse.step(|| self.disk.forget_rules(forgotten))
     }
 }
 
