@@ -34,7 +34,7 @@ use crate::{
     netns::Netns,
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
-    provider::local::{LocalProvider, addresses, vpc::Vpc},
+    provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
     provider::{Eni, Provider},
     state::{Store, TaskStore},
     task::{self, Host},
@@ -115,6 +115,7 @@ impl Agent {
                 records: records.clone(),
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
+                routes: provider.describe_route_tables().await?,
                 environment: Environment::of_process(),
             },
             identities.clone(),
@@ -248,17 +249,7 @@ fn load(config: &Config) -> Result<Datapath, DatapathError> {
 /// The VPC's route table and its router: itself, what is outside if there is an uplink, and
 /// nothing for what a VPC does not carry.
 fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<(), DatapathError> {
-    const NOWHERE: [&str; 6] = [
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/3",
-        "fe80::/10",
-        "ff00::/8",
-        "::/8",
-    ];
-    let mut routes: Vec<(IpNet, u32)> = NOWHERE
-        .iter()
-        .filter_map(|network| network.parse().ok())
+    let mut routes: Vec<(IpNet, u32)> = nowhere()
         .map(|network| (network, target::BLACKHOLE))
         .collect();
     let local = vpc.ipv4_cidrs.iter().map(|cidr| IpNet::V4(*cidr));

@@ -25,6 +25,7 @@ use crate::delivery::{
     FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Owner, check_all,
 };
 use crate::policy::RuleBook;
+use crate::provider::RouteTables;
 use crate::server::causes;
 use crate::state::Store;
 use crate::upload::{DeliveredLog, Environment, UploadStatus, Uploads};
@@ -45,6 +46,8 @@ pub struct ExporterSettings {
     pub logs: Vec<FlowLog>,
     /// What the numbers of rules mean.
     pub rules: RuleBook,
+    /// Which way packets leave the VPC.
+    pub routes: RouteTables,
     /// For the destinations of finished files.
     pub environment: Environment,
 }
@@ -209,6 +212,7 @@ impl Work {
             shelf,
             identities,
             settings.rules,
+            settings.routes,
         )?;
         let written = recorder.written_epoch();
         let owner = Owner {
