@@ -26,6 +26,7 @@ use crate::{
     },
     delivery,
     fabric::{Fabric, HOST_TRUNK},
+    flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
     live::Live,
@@ -57,6 +58,9 @@ impl Agent {
         for warning in warnings {
             tracing::warn!(%warning, "VPC file");
         }
+        let ip_ranges = config.flow_records.ip_ranges.as_deref();
+        let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
+        let ip_ranges = ip_ranges.unwrap_or_default();
         let netlink = Netlink::open(&Netns::host()?)?;
         let plan = fabric_plan(&config, &provider);
         let mut datapath = load(&config)?;
@@ -116,6 +120,7 @@ impl Agent {
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
                 routes: provider.describe_route_tables().await?,
+                ip_ranges: Arc::new(ip_ranges),
                 environment: Environment::of_process(),
             },
             identities.clone(),

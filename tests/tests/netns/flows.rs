@@ -81,6 +81,7 @@ impl Host {
             }],
             rules: RuleBook::default(),
             routes: RouteTables::default(),
+            ip_ranges: Arc::default(),
             environment: Environment::default(),
         };
         let identities = Identities::default();
