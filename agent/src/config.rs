@@ -76,6 +76,9 @@ pub struct FlowRecordConfig {
     pub instance_id: Option<String>,
     /// The host in records; its host name if left out.
     pub host_id: Option<String>,
+    /// AWS's `ip-ranges.json`, which names the services in records; a relative path starts at the
+    /// configuration file's folder.
+    pub ip_ranges: Option<PathBuf>,
     /// Bytes of counts in `state_dir` that may wait for a flow log to write them.
     pub spool_max_bytes: u64,
 }
@@ -136,6 +139,7 @@ impl Default for FlowRecordConfig {
             az_id: None,
             instance_id: None,
             host_id: None,
+            ip_ranges: None,
             spool_max_bytes: 1_073_741_824,
         }
     }
@@ -195,6 +199,9 @@ impl Config {
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         config.local.vpc_file = folder.join(&config.local.vpc_file);
+        if let Some(path) = &mut config.flow_records.ip_ranges {
+            *path = folder.join(&path);
+        }
         Ok(config)
     }
 

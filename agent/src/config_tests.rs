@@ -40,6 +40,7 @@ fn every_field_is_read_and_printed_back() {
             az_id: Some("euw1-az1".into()),
             instance_id: Some("i-0123456789abcdef0".into()),
             host_id: Some("host-1".into()),
+            ip_ranges: Some("/etc/ip-ranges.json".into()),
             spool_max_bytes: 1 << 30,
         },
         flow_logs: vec![FlowLog {

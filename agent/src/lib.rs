@@ -38,6 +38,8 @@ pub mod task_check;
 
 pub mod provider;
 
+pub mod prefix_map;
+
 pub mod netns;
 
 pub mod netlink;

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use branchline_common::{
@@ -22,6 +22,7 @@ use crate::{
     policies::{Policies, PolicyError, Unsettled},
     provider::Eni,
     security_groups::{Directory, Member, Members},
+    state::Store,
 };
 
 /// Why an ENI could not be put into the data plane.
@@ -71,21 +72,23 @@ pub struct Start<'a> {
     pub cut_on_revoke: bool,
     /// The ENIs that the store knows.
     pub enis: &'a [&'a Eni],
+    /// Keeps what rules' numbers mean.
+    pub store: Arc<Store>,
 }
 
 impl Plugs {
     /// What is plugged in now, by the maps.
     ///
     /// # Errors
-    /// `Datapath` if the maps cannot be read.
-    pub fn restore(datapath: &Datapath, start: Start<'_>) -> Result<Self, DatapathError> {
+    /// `Datapath` if the maps cannot be read, `Store` if the store cannot.
+    pub fn restore(datapath: &Datapath, start: Start<'_>) -> Result<Self, PolicyError> {
         let mut slots = BTreeMap::new();
-        let mut used = BTreeSet::new();
+        let mut obeyed = BTreeMap::new();
         datapath.each_eni(|slot, found| {
             if found.branch_ifindex == 0 {
                 return;
             }
-            used.insert(found.policy);
+            obeyed.insert(*slot, found.policy);
             let owner = start.enis.iter().find(|eni| eni.mac.0 == found.mac);
             let name = owner.map_or_else(String::new, |eni| eni.eni_id.clone());
             slots.insert(*slot, name);
@@ -97,13 +100,17 @@ impl Plugs {
         let Start {
             directory,
             cut_on_revoke,
+            store,
             ..
         } = start;
+        let used = obeyed.values().copied().collect();
+        let mut policies = Policies::restore(datapath, directory, members, cut_on_revoke, &used)?;
+        policies.keep_book_in(datapath, store, &obeyed)?;
         Ok(Self {
             trunk: start.trunk,
             vpc_cidrs: start.vpc_cidrs,
             slots,
-            policies: Policies::restore(datapath, directory, members, cut_on_revoke, &used)?,
+            policies,
         })
     }
 

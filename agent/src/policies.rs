@@ -18,9 +18,11 @@ use branchline_common::{
 
 use crate::{
     datapath::{Datapath, DatapathError},
-    policy::{self, CompileError, Networks, Policy, Resting, RuleBook, Trees},
+    policy::{
+        self, CompileError, KeptPage, Networks, Page, Policy, Resting, RuleBook, Rules, Trees,
+    },
     security_groups::{Directory, Member, MemberChange, Members, Peer, SecurityGroup},
-    state::StateError,
+    state::{StateError, Store},
 };
 
 /// Why ENIs cannot obey what they should; they go on obeying what they did.
@@ -73,6 +75,8 @@ pub struct Policies {
     /// No generation up to this one is given out by the next agent.
     reserved: u32,
     book: RuleBook,
+    /// Where the book is kept, unless it need not outlive the agent.
+    store: Option<Arc<Store>>,
 }
 
 /// Generations that are reserved at once, so that few changes have to write it.
@@ -126,7 +130,34 @@ impl Policies {
             generation,
             reserved: generation,
             book: RuleBook::default(),
+            store: None,
         })
+    }
+
+    /// Keeps the rule book in `store` from now on, and takes up the one that an earlier agent left
+    /// there; `obeyed` is the policy's entry of each slot by the maps. To be called before anything
+    /// is compiled.
+    ///
+    /// # Errors
+    /// `Store` or `Datapath`.
+    pub fn keep_book_in(
+        &mut self,
+        datapath: &Datapath,
+        store: Arc<Store>,
+        obeyed: &BTreeMap<u32, u32>,
+    ) -> Result<(), PolicyError> {
+        let (pages, rules) = store.rule_pages::<KeptPage, Rules>()?;
+        let (kept, forgotten) = policy::usable(pages, rules, self.reserved);
+        if !forgotten.is_nothing() {
+            store.forget_rule_pages(&forgotten.generations, &forgotten.rules)?;
+        }
+        let generation = |(slot, index): (&u32, &u32)| {
+            Ok::<_, DatapathError>((*slot, datapath.policy(*index)?.generation))
+        };
+        let obeyed = obeyed.iter().map(generation).collect::<Result<_, _>>()?;
+        self.book.take_up(kept, obeyed, datapath.control()?.epoch);
+        self.store = Some(store);
+        Ok(())
     }
 
     /// Whether the agent ends the connections of removed rules where no group says otherwise.
@@ -202,6 +233,10 @@ impl Policies {
                     return Err(error);
                 }
             };
+            if let Err(error) = self.keep([&policy]) {
+                self.give_up(index, &policy.entry);
+                return Err(error);
+            }
             let active = Active {
                 index,
                 policy,
@@ -209,17 +244,23 @@ impl Policies {
             };
             self.active.insert(set.clone(), active);
         }
-        self.leave(slot);
+        self.remove_user(slot);
         let Some(active) = self.active.get_mut(&set) else {
             return Err(PolicyError::Full);
         };
         active.users.insert(slot);
+        self.book.obey([slot], active.policy.entry.generation);
         Ok(active.index)
     }
 
-    /// The ENI in `slot` obeys no policy any more. [`Policies::drop_unused`] frees those that
-    /// nobody obeys.
+    /// The ENI in `slot` obeys no policy any more, and nothing is counted of it.
+    /// [`Policies::drop_unused`] frees those that nobody obeys.
     pub fn leave(&mut self, slot: u32) {
+        self.book.leave(slot);
+        self.remove_user(slot);
+    }
+
+    fn remove_user(&mut self, slot: u32) {
         for active in self.active.values_mut() {
             active.users.remove(&slot);
         }
@@ -243,6 +284,7 @@ impl Policies {
 
     /// No ENI obeys a policy of an earlier agent any more.
     pub fn drop_earlier(&mut self) -> Unsettled {
+        self.book.retire_earlier();
         Unsettled {
             no_earlier: true,
             ..self.drop_unused()
@@ -250,7 +292,7 @@ impl Policies {
     }
 
     /// Puts other groups and prefix lists in force. `commit` is called when all is written and
-    /// before the first ENI obeys it: where the change is made to outlive the agent.
+    /// kept, and before the first ENI obeys it: where the change is made to outlive the agent.
     ///
     /// # Errors
     /// Each variant; nothing has changed then, but what `commit` did.
@@ -338,6 +380,8 @@ impl Policies {
             for each in &prepared {
                 entered.push(self.enter(datapath, &each.policy)?);
             }
+            // What the numbers mean is kept before any connection can hold one.
+            self.keep(prepared.iter().map(|each| &each.policy))?;
             commit()
         });
         if let Err(error) = written {
@@ -360,10 +404,14 @@ impl Policies {
             let Some(active) = self.active.get(&each.set) else {
                 continue;
             };
+            let generation = each.policy.entry.generation;
+            self.book.obey(active.users.iter().copied(), generation);
             if let Err(error) = datapath.switch_policy(&active.users, *index) {
                 // Back to where they were; what cannot be switched back is said by the same error.
                 for back in prepared.iter().take(done + 1) {
                     if let Some(active) = self.active.get(&back.set) {
+                        let generation = active.policy.entry.generation;
+                        self.book.obey(active.users.iter().copied(), generation);
                         datapath.switch_policy(&active.users, active.index)?;
                     }
                 }
@@ -440,6 +488,7 @@ impl Policies {
         let generation = self.next_generation(datapath)?;
         let mut policy = policy::compile(&mut self.trees, &groups, networks)?;
         policy.entry.generation = generation;
+        policy.numbered_at = generation;
         Ok(policy)
     }
 
@@ -489,8 +538,38 @@ impl Policies {
             self.free.push(index);
             return Err(error.into());
         }
-        self.book.enter(policy.entry.generation, &policy.rules);
+        let page = Page {
+            rules: Arc::clone(&policy.rules),
+            kept: KeptPage {
+                numbered_at: policy.numbered_at,
+                epoch: datapath.control()?.epoch,
+            },
+        };
+        self.book.enter(policy.entry.generation, page);
         Ok(index)
+    }
+
+    /// Makes what the rules' numbers mean outlive the agent. No ENI obeys these policies yet.
+    fn keep<'a>(&self, policies: impl IntoIterator<Item = &'a Policy>) -> Result<(), PolicyError> {
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        let policies = policies.into_iter();
+        let generations: Vec<u32> = policies.map(|policy| policy.entry.generation).collect();
+        if generations.is_empty() {
+            return Ok(());
+        }
+        let pages = self.book.pages_of(&generations);
+        let is_first = |(generation, page): &&(u32, Page)| page.kept.numbered_at == *generation;
+        let rules = pages.iter().filter(is_first);
+        let rules: Vec<_> = rules
+            .map(|(generation, page)| (*generation, Arc::clone(&page.rules)))
+            .collect();
+        let pages: Vec<_> = pages
+            .iter()
+            .map(|(generation, page)| (*generation, page.kept))
+            .collect();
+        Ok(store.put_rule_pages(&pages, &rules)?)
     }
 
     fn abandon(&mut self, prepared: &[Prepared]) {

@@ -26,6 +26,7 @@ use crate::{
     },
     delivery,
     fabric::{Fabric, HOST_TRUNK},
+    flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
     live::Live,
@@ -34,7 +35,7 @@ use crate::{
     netns::Netns,
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
-    provider::local::{LocalProvider, addresses, vpc::Vpc},
+    provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
     provider::{Eni, Provider},
     state::{Store, TaskStore},
     task::{self, Host},
@@ -57,6 +58,9 @@ impl Agent {
         for warning in warnings {
             tracing::warn!(%warning, "VPC file");
         }
+        let ip_ranges = config.flow_records.ip_ranges.as_deref();
+        let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
+        let ip_ranges = ip_ranges.unwrap_or_default();
         let netlink = Netlink::open(&Netns::host()?)?;
         let plan = fabric_plan(&config, &provider);
         let mut datapath = load(&config)?;
@@ -93,6 +97,7 @@ impl Agent {
             members: provider.describe_members().await?,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,
+            store: Arc::clone(&store),
         };
         let plugs = Plugs::restore(&lock(&datapath), start)?;
         let identities = Identities::default();
@@ -114,6 +119,8 @@ impl Agent {
                 records: records.clone(),
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
+                routes: provider.describe_route_tables().await?,
+                ip_ranges: Arc::new(ip_ranges),
                 environment: Environment::of_process(),
             },
             identities.clone(),
@@ -247,17 +254,7 @@ fn load(config: &Config) -> Result<Datapath, DatapathError> {
 /// The VPC's route table and its router: itself, what is outside if there is an uplink, and
 /// nothing for what a VPC does not carry.
 fn fill_routes(datapath: &mut Datapath, config: &Config, vpc: &Vpc) -> Result<(), DatapathError> {
-    const NOWHERE: [&str; 6] = [
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/3",
-        "fe80::/10",
-        "ff00::/8",
-        "::/8",
-    ];
-    let mut routes: Vec<(IpNet, u32)> = NOWHERE
-        .iter()
-        .filter_map(|network| network.parse().ok())
+    let mut routes: Vec<(IpNet, u32)> = nowhere()
         .map(|network| (network, target::BLACKHOLE))
         .collect();
     let local = vpc.ipv4_cidrs.iter().map(|cidr| IpNet::V4(*cidr));

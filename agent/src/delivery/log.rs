@@ -10,17 +10,19 @@ use super::ground::{DeliveryError, FinishedFile, Ground};
 use super::progress::{Progress, Publication, Totals};
 use super::spec::FlowLog;
 use super::windows::{Closed, Windows};
-use crate::flow_log::{Format, Layout, rows};
+use crate::flow_log::{Format, IpRanges, Layout, Surroundings, rows};
 use crate::flows::{Epoch, Report};
 use crate::server::causes;
 
-/// Whose files these are.
+/// What is the same in every log of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub struct Site {
     /// Account number, 12 digits.
     pub account_id: String,
     /// As `us-east-1`; `local` for a host's own VPC.
     pub region: String,
+    /// Which AWS service an address belongs to.
+    pub ip_ranges: Arc<IpRanges>,
 }
 
 /// A flow log at work.
@@ -30,6 +32,8 @@ pub(super) struct Delivery<G> {
     ground: G,
     progress: Progress,
     taken: u32,
+    /// Empty where the log's format shows no service.
+    ip_ranges: Arc<IpRanges>,
     windows: Windows,
     batch: Option<Open>,
 }
@@ -51,7 +55,7 @@ impl<G: Ground> Delivery<G> {
     pub(super) fn resume(
         log: FlowLog,
         format: Format,
-        owner: Owner,
+        site: Site,
         ground: G,
         first: u32,
     ) -> Result<Self, DeliveryError> {
@@ -71,7 +75,12 @@ impl<G: Ground> Delivery<G> {
         Ok(Self {
             taken: progress.next_epoch - 1,
             windows: windows(&log, &format),
-            shape: shape(&log, format, owner),
+            ip_ranges: if format.tells_services() {
+                Arc::clone(&site.ip_ranges)
+            } else {
+                Arc::default()
+            },
+            shape: shape(&log, format, site),
             batch: None,
             log,
             ground,
@@ -177,12 +186,21 @@ impl<G: Ground> Delivery<G> {
             told: Vec::new(),
         });
         let mut own = epoch;
+        // Also those that are none of its own: they are at the other end.
+        let peers: Vec<_> = if self.shape.format.tells_next_hops() {
+            let reports = own.reports.iter();
+            reports
+                .map(|report| Arc::clone(&report.interface))
+                .collect()
+        } else {
+            Vec::new()
+        };
         own.reports
             .retain(|report| self.log.covers(&report.interface));
         for report in &mut own.reports {
             report.flows.retain(|(tuple, _)| self.log.includes(tuple));
         }
-        for closed in self.windows.add(own) {
+        for closed in self.windows.add(own, &peers) {
             self.write(closed)?;
         }
         self.taken = number;
@@ -211,12 +229,17 @@ impl<G: Ground> Delivery<G> {
             }
         }
         let traffic_type = self.log.traffic_type;
+        let surroundings = Surroundings {
+            peers: &closed.peers,
+            ip_ranges: &self.ip_ranges,
+        };
         for row in rows(
             &closed.reports,
             closed.window,
             traffic_type,
             open.next_sequence,
         ) {
+            let row = surroundings.complete(row);
             open.batch.write(&self.ground, &self.shape, &row)?;
             open.next_sequence = row.sequence + 1;
         }
@@ -286,12 +309,12 @@ impl<G: Ground> Delivery<G> {
     }
 }
 
-fn shape(log: &FlowLog, format: Format, owner: Owner) -> Shape {
+fn shape(log: &FlowLog, format: Format, site: Site) -> Shape {
     Shape {
         dir: log.dir.clone(),
         layout: Layout {
-            account_id: owner.account_id,
-            region: owner.region,
+            account_id: site.account_id,
+            region: site.region,
             flow_log_id: log.flow_log_id.clone(),
             prefix: log.prefix.clone(),
             hive_compatible_partitions: log.hive_compatible_partitions,

@@ -16,7 +16,7 @@ use crate::delivery::ground::{FinishedFile, OnDisk};
 use crate::delivery::progress::Publication;
 use crate::delivery::test_epochs::{ENI, counts, epoch, tuple};
 use crate::flow_log::TrafficType;
-use crate::flows::FlowTuple;
+use crate::flows::{FlowTuple, Interface};
 use crate::state::Store;
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
@@ -125,12 +125,13 @@ impl Host {
             disk,
             fuse: Arc::clone(&self.fuse),
         };
-        let owner = Owner {
+        let site = Site {
             account_id: "123456789012".to_owned(),
             region: "local".to_owned(),
+            ip_ranges: Arc::new(IpRanges::parse(IP_RANGES).unwrap()),
         };
         let format = self.log.format("log").unwrap();
-        Delivery::resume(self.log.clone(), format, owner, ground, 1)
+        Delivery::resume(self.log.clone(), format, site, ground, 1)
     }
 
     /// A delivery, by a second agent if the first is killed over it.
@@ -180,6 +181,9 @@ impl Host {
         rows
     }
 }
+
+const IP_RANGES: &[u8] =
+    br#"{"prefixes": [{"ip_prefix": "198.51.100.0/24", "service": "S3"}], "ipv6_prefixes": []}"#;
 
 /// Different in each epoch, so that no sum hides a mistake.
 fn packets(number: u32) -> u64 {
@@ -401,4 +405,62 @@ fn rows_are_numbered_through_restarts() {
     numbers.sort_unstable();
     let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
     assert_eq!(numbers, expected);
+}
+
+/// An epoch in which ENI 1 has had packets from its peer, which is there in the second epoch only.
+fn with_peer(number: u32) -> Epoch {
+    let start = u64::from(number) * EPOCH;
+    let mut minute = epoch(number, start, start + EPOCH, 1);
+    let mut peer = minute.reports[0].clone();
+    peer.interface = Arc::new(Interface {
+        account_id: "123456789012".to_owned(),
+        interface_id: "eni-peer".to_owned(),
+        primary_ipv4: Some([198, 51, 100, 7].into()),
+        ..Interface::default()
+    });
+    if number == 2 {
+        minute.reports.push(peer);
+    }
+    minute
+}
+
+#[test]
+fn a_row_names_its_peer_and_service_if_the_format_shows_them() {
+    let (hop, service) = ("next-hop-interface-id", "pkt-src-aws-service");
+    for (fields, expected) in [
+        (format!("{hop} {service}"), ["- S3", "eni-peer S3"]),
+        (format!("pkt-dst-aws-service {hop}"), ["- -", "- eni-peer"]),
+        (format!("{service} srcport"), ["S3 40000", "S3 40000"]),
+    ] {
+        let host = Host::new(Fuse::default(), |log| FlowLog {
+            log_format: format!("start interface-id {fields}"),
+            max_aggregation_interval: EPOCH,
+            // The peer's own rows are not this log's.
+            group_ids: ["sg-own".to_owned()].into(),
+            ..log
+        });
+        let mut delivery = host.start();
+        for number in [1, 2] {
+            let mut minute = with_peer(number);
+            let own = Arc::make_mut(&mut minute.reports[0].interface);
+            own.group_ids = vec!["sg-own".to_owned()];
+            delivery.take(minute).unwrap();
+        }
+        delivery.flush().unwrap();
+        let mut lines = Vec::new();
+        for path in files(&host.log.dir) {
+            let mut text = String::new();
+            let mut file = GzDecoder::new(File::open(path).unwrap());
+            file.read_to_string(&mut text).unwrap();
+            lines.extend(text.lines().skip(1).map(str::to_owned));
+        }
+        lines.sort();
+        let starts = [EPOCH, 2 * EPOCH];
+        let expected: Vec<String> = starts
+            .iter()
+            .zip(expected)
+            .map(|(start, said)| format!("{start} {ENI} {said}"))
+            .collect();
+        assert_eq!(lines, expected);
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use branchline_common::verdict::Service;
 
 use super::ground::{DeliveryError, OnDisk, OnFinished, PROGRESS, fact};
-use super::log::{Delivery, Owner};
+use super::log::{Delivery, Site};
 use super::progress::Totals;
 use super::spec::{FlowLog, check_all, epoch_seconds};
 use crate::field_error::FieldError;
@@ -47,7 +47,7 @@ pub struct FlowLogs {
     ground: OnDisk,
     spool: Spool,
     spool_max_bytes: u64,
-    owner: Owner,
+    site: Site,
     state: Mutex<State>,
 }
 
@@ -93,7 +93,7 @@ impl FlowLogs {
         store: Arc<Store>,
         spool: Spool,
         spool_max_bytes: u64,
-        owner: Owner,
+        site: Site,
         configured: Vec<FlowLog>,
         written: u32,
         on_finished: OnFinished,
@@ -103,7 +103,7 @@ impl FlowLogs {
             ground: OnDisk { store, on_finished },
             spool,
             spool_max_bytes,
-            owner,
+            site,
             state: Mutex::new(State {
                 logs: Vec::new(),
                 written,
@@ -239,9 +239,9 @@ impl FlowLogs {
             }
             let format = log.format(&format!("flow_logs[{index}]"))?;
             let ground = self.ground.clone();
-            let owner = self.owner.clone();
+            let site = self.site.clone();
             working.push(Working {
-                delivery: Delivery::resume(log.clone(), format, owner, ground, written + 1)?,
+                delivery: Delivery::resume(log.clone(), format, site, ground, written + 1)?,
                 failing: None,
             });
         }

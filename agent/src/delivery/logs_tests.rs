@@ -42,15 +42,16 @@ impl Host {
     }
 
     fn start(&self, logs: &[FlowLog], spool_max_bytes: u64, written: u32) -> FlowLogs {
-        let owner = Owner {
+        let site = Site {
             account_id: "123456789012".to_owned(),
             region: "local".to_owned(),
+            ip_ranges: Arc::default(),
         };
         FlowLogs::resume(
             Arc::clone(&self.store),
             self.spool.clone(),
             spool_max_bytes,
-            owner,
+            site,
             logs.to_vec(),
             written,
             Arc::new(|_| {}),

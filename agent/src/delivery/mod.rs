@@ -20,7 +20,7 @@ mod progress;
 mod ground;
 
 pub use ground::{DeliveryError, FinishedFile, OnFinished};
-pub use log::Owner;
+pub use log::Site;
 pub use logs::{FlowLogs, FlowLogsError, LogState};
 pub use progress::Totals;
 pub use spec::{FlowLog, INTERVAL_SECONDS, check_all, epoch_seconds};

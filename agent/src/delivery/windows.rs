@@ -3,8 +3,10 @@
 //! Pure. An epoch lies in the window that its last second lies in: epochs end at every multiple of
 //! every log's interval, so one that is longer than a window was kept open by an agent that was away.
 
-use crate::flow_log::Aggregation;
-use crate::flows::{Epoch, Report, Window};
+use std::sync::Arc;
+
+use crate::flow_log::{Aggregation, Peers};
+use crate::flows::{Epoch, Interface, Report, Window};
 
 /// A window that has ended, or was ended early; each ENI and each of its tuples once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub(super) struct Closed {
     pub(super) window: Window,
     /// What each ENI counted.
     pub(super) reports: Vec<Report>,
+    /// The ENIs that were there.
+    pub(super) peers: Peers,
 }
 
 /// The open window of a log.
@@ -29,6 +33,7 @@ struct Open {
     index: u64,
     window: Window,
     aggregation: Aggregation,
+    peers: Peers,
 }
 
 impl Windows {
@@ -42,9 +47,10 @@ impl Windows {
         }
     }
 
-    /// Takes an epoch in, which comes after those before it; returns the windows that have ended.
+    /// Takes an epoch in, which comes after those before it, and the ENIs of any log that were there
+    /// meanwhile; returns the windows that have ended.
     #[must_use]
-    pub(super) fn add(&mut self, epoch: Epoch) -> Vec<Closed> {
+    pub(super) fn add(&mut self, epoch: Epoch, peers: &[Arc<Interface>]) -> Vec<Closed> {
         let window = epoch.window;
         let index = window.last() / self.interval;
         let mut closed = Vec::new();
@@ -55,10 +61,12 @@ impl Windows {
             index,
             window,
             aggregation: Aggregation::new(self.tells_rules_apart),
+            peers: Peers::default(),
         });
         open.window.start = open.window.start.min(window.start);
         open.window.end = open.window.end.max(window.end);
         open.aggregation.add_epoch(epoch.reports);
+        peers.iter().for_each(|peer| open.peers.add(peer));
         if window.end.is_multiple_of(self.interval) {
             closed.extend(self.close());
         }
@@ -71,6 +79,7 @@ impl Windows {
         Some(Closed {
             window: open.window,
             reports: open.aggregation.finish(),
+            peers: open.peers,
         })
     }
 

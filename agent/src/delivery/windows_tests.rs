@@ -48,7 +48,7 @@ fn a_window_is_the_epochs_that_end_in_it() {
         let mut windows = Windows::new(60, false);
         let mut closed = Vec::new();
         for (number, (start, end)) in (1..).zip(epochs) {
-            closed.extend(windows.add(epoch(number, *start, *end, 1)));
+            closed.extend(windows.add(epoch(number, *start, *end, 1), &[]));
         }
         assert_eq!(told(&closed), expected, "{name}");
     }
@@ -58,12 +58,12 @@ fn a_window_is_the_epochs_that_end_in_it() {
 fn what_is_open_can_be_closed_early_and_is_not_there_twice() {
     let mut windows = Windows::new(600, false);
     assert!(windows.close().is_none() && !windows.is_open());
-    assert!(windows.add(epoch(1, 0, 60, 2)).is_empty());
+    assert!(windows.add(epoch(1, 0, 60, 2), &[]).is_empty());
     assert!(windows.is_open());
     let closed = windows.close().expect("a window was open");
     assert_eq!(told(&[closed]), [(0, 60, 2)]);
     assert!(windows.close().is_none());
-    let rest = windows.add(epoch(2, 60, 600, 5));
+    let rest = windows.add(epoch(2, 60, 600, 5), &[]);
     assert_eq!(told(&rest), [(60, 600, 5)]);
 }
 
@@ -84,8 +84,8 @@ fn an_eni_without_traffic_is_silent_only_if_it_was_there_throughout() {
         one.reports.push(silent(first));
         let mut other = epoch(2, 30, 60, 1);
         other.reports.push(silent(second));
-        assert!(windows.add(one).is_empty());
-        let closed = windows.add(other);
+        assert!(windows.add(one, &[]).is_empty());
+        let closed = windows.add(other, &[]);
         let [busy, quiet] = closed[0].reports.as_slice() else {
             panic!("{closed:?}")
         };

@@ -153,6 +153,25 @@ impl Format {
         own.iter().any(|field| self.fields.contains(field))
     }
 
+    /// Whether it shows anything of the next hop.
+    #[must_use]
+    pub fn tells_next_hops(&self) -> bool {
+        let hop = [
+            Field::NextHopInterfaceId,
+            Field::NextHopSubnetId,
+            Field::NextHopAzId,
+            Field::NextHopVpcId,
+        ];
+        hop.iter().any(|field| self.fields.contains(field))
+    }
+
+    /// Whether it shows the AWS service of an address.
+    #[must_use]
+    pub fn tells_services(&self) -> bool {
+        let services = [Field::PktSrcAwsService, Field::PktDstAwsService];
+        services.iter().any(|field| self.fields.contains(field))
+    }
+
     fn check_tag_fields(&self) -> Result<(), FormatError> {
         for field in &self.fields {
             if let Some((resource_type, index)) = tag_of(*field)

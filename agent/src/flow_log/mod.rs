@@ -11,6 +11,10 @@ mod aggregation;
 
 mod row;
 
+mod surroundings;
+
+mod ip_ranges;
+
 mod value;
 
 mod text;
@@ -26,9 +30,11 @@ mod column;
 pub use aggregation::{Aggregation, TrafficType, rows};
 pub use field::{ColumnType, Field};
 pub use format::{Format, FormatError, ResourceType, TagFieldSpecification};
+pub use ip_ranges::{IpRanges, IpRangesError};
 pub use parquet::ParquetWriter;
 pub use path::{FileFormat, Layout, Prefix, PrefixError};
 pub use row::{Content, Row};
+pub use surroundings::{Peers, Surroundings};
 pub use text::{write_header, write_line};
 pub use value::Value;
 pub use writer::{RowWriter, TextWriter, row_writer};

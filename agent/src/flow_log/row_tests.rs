@@ -24,6 +24,7 @@ fn full() -> Interface {
         account_id: "account-id".to_owned(),
         interface_id: "interface-id".to_owned(),
         primary_ipv4: Some([10, 0, 1, 10].into()),
+        ipv6: None,
         vpc_id: named("vpc-id"),
         subnet_id: named("subnet-id"),
         instance_id: named("instance-id"),

@@ -10,7 +10,7 @@ use branchline_common::conntrack::Tracking;
 use branchline_common::flow::{Address, FlowKey, is_ipv4, kind};
 use branchline_common::parse::has_ports;
 use branchline_common::policy::{AUDITED, scope};
-use branchline_common::verdict::Direction;
+use branchline_common::verdict::{self, Direction};
 
 use super::ledger::Closing;
 use super::record::{Action, FlowCounts, FlowTuple, Rule};
@@ -64,8 +64,7 @@ impl Drain {
         let epoch = reading.closing.epoch;
         let rule = match entry {
             Entry::Connection(connection) => self.rule(key, &connection.tracking, reading.rules),
-            // Its rule may be another with each packet.
-            Entry::Row(_) => None,
+            Entry::Row(_) => self.open_rule(key, reading.rules),
         };
         let row = kind::of_row(key.kind);
         for (direction, action, account) in accounts(key, entry) {
@@ -105,9 +104,32 @@ impl Drain {
     fn rule(&mut self, key: &FlowKey, tracking: &Tracking, names: &RuleNames) -> Option<Rule> {
         self.generations.insert(tracking.generation);
         let scope = scope(Direction::from_byte(tracking.opener), is_ipv4(&key.remote));
-        let number = (tracking.generation, scope, tracking.rule);
+        self.named((tracking.generation, scope, tracking.rule), names)
+    }
+
+    /// The rule by which packets without a connection passed: one with a literal /0 that admits
+    /// their port, wherever there is such a rule. Others pass without a connection by what no row
+    /// tells: as an ICMP error, for one, by the connection that it is about.
+    fn open_rule(&mut self, key: &FlowKey, names: &RuleNames) -> Option<Rule> {
+        let row = kind::of_row(key.kind)?;
+        let port = match row.direction {
+            Direction::Ingress => key.local_port,
+            Direction::Egress => key.remote_port,
+        };
+        // Of a fragment whose first was not seen no port is known.
+        let is_ruled = row.action == verdict::Action::Accepted && row.service.is_none();
+        if !is_ruled || !has_ports(key.protocol) || port == 0 {
+            return None;
+        }
+        let scope = scope(row.direction, is_ipv4(&key.remote));
+        let (generation, number) = names.open_rule(key.eni.into(), scope, key.protocol, port)?;
+        self.named((generation, scope, number), names)
+    }
+
+    fn named(&mut self, number: RuleNumber, names: &RuleNames) -> Option<Rule> {
         let found = self.rules.entry(number).or_insert_with(|| {
-            let rule = names.rule(tracking.generation, scope, tracking.rule)?;
+            let (generation, scope, number) = number;
+            let rule = names.rule(generation, scope, number)?;
             Some(Rule::new(&rule.group_id, &rule.rule_id))
         });
         found.clone()

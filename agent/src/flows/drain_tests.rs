@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flows::ledger::Window;
-use crate::policy::{NumberedRule, RuleBook};
+use crate::policy::{KeptPage, NumberedRule, OpenTo, Page, RuleBook};
 
 const CLOCK: Clock = Clock::of(100);
 
@@ -105,16 +105,71 @@ fn each_direction_of_a_connection_is_a_record() {
     );
 }
 
+fn page(rules: [Vec<NumberedRule>; SCOPES]) -> Page {
+    Page {
+        rules: Arc::new(rules),
+        kept: KeptPage {
+            numbered_at: 9,
+            epoch: 1,
+        },
+    }
+}
+
+#[test]
+fn a_row_that_passed_tells_the_open_rule() {
+    let rule = |id: &str, protocol, ports| NumberedRule {
+        group_id: "sg-a".to_owned(),
+        rule_id: id.to_owned(),
+        opens: Some(OpenTo { protocol, ports }),
+    };
+    let mut rules: [Vec<NumberedRule>; SCOPES] = Default::default();
+    rules[scope(Direction::Ingress, true)] = vec![rule("sgr-in", Some(6), (80, 80))];
+    rules[scope(Direction::Egress, true)] = vec![rule("sgr-out", None, (0, u16::MAX))];
+    let book = RuleBook::default();
+    book.enter(9, page(rules));
+    book.obey([3], 9);
+    let found = |kind, key: FlowKey| {
+        let mut row = Row::default();
+        row.account.add(&traffic(1), 5, 45_000);
+        let flows = drained_by(&[(FlowKey { kind, ..key }, Entry::Row(row))], &book.names());
+        let rule = flows[0].0.rule.as_ref();
+        rule.map(|rule| rule.rule_id().to_owned())
+    };
+    let row = kind::row;
+    let (ingress, egress) = (Direction::Ingress, Direction::Egress);
+    let no_port = FlowKey {
+        remote_port: 0,
+        ..key(6, 0)
+    };
+    let (accepted, audited) = (verdict::Action::Accepted, verdict::Action::Audited);
+    let dns = kind::service(egress, Service::Dns);
+    let rejected = kind::rejected(ingress, DropReason::NoRule);
+    for (kind, key, expected) in [
+        (row(ingress, accepted), key(6, 80), Some("sgr-in")),
+        (row(egress, accepted), key(6, 80), Some("sgr-out")),
+        (row(ingress, accepted), key(6, 81), None),
+        (row(ingress, accepted), key(17, 80), None),
+        (row(egress, accepted), key(1, 80), None),
+        (row(egress, accepted), no_port, None),
+        (row(ingress, audited), key(6, 80), None),
+        (dns, key(17, 80), None),
+        (rejected, key(6, 80), None),
+    ] {
+        assert_eq!(found(kind, key).as_deref(), expected, "{kind} {key:?}");
+    }
+}
+
 #[test]
 fn a_connection_tells_the_rule_that_let_it_be_opened() {
     let book = RuleBook::default();
     let rule = |id: &str| NumberedRule {
         group_id: "sg-a".to_owned(),
         rule_id: id.to_owned(),
+        opens: None,
     };
     let mut rules: [Vec<NumberedRule>; SCOPES] = Default::default();
     rules[scope(Direction::Ingress, true)] = vec![rule("sgr-0"), rule("sgr-1")];
-    book.enter(9, &Arc::new(rules));
+    book.enter(9, page(rules));
     let opened = |number, generation, opener| {
         let Entry::Connection(mut connection) = connection(1, 1) else {
             panic!()

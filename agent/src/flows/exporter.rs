@@ -22,9 +22,11 @@ use super::{FlowLogError, sweep};
 use crate::config::FlowRecordConfig;
 use crate::datapath::{self, Datapath};
 use crate::delivery::{
-    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Owner, check_all,
+    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Site, check_all,
 };
+use crate::flow_log::IpRanges;
 use crate::policy::RuleBook;
+use crate::provider::RouteTables;
 use crate::server::causes;
 use crate::state::Store;
 use crate::upload::{DeliveredLog, Environment, UploadStatus, Uploads};
@@ -45,6 +47,10 @@ pub struct ExporterSettings {
     pub logs: Vec<FlowLog>,
     /// What the numbers of rules mean.
     pub rules: RuleBook,
+    /// Which way packets leave the VPC.
+    pub routes: RouteTables,
+    /// Which AWS service an address belongs to.
+    pub ip_ranges: Arc<IpRanges>,
     /// For the destinations of finished files.
     pub environment: Environment,
 }
@@ -209,15 +215,17 @@ impl Work {
             shelf,
             identities,
             settings.rules,
+            settings.routes,
         )?;
         let written = recorder.written_epoch();
-        let owner = Owner {
+        let site = Site {
             account_id: settings.records.account_id,
             region: settings.records.region,
+            ip_ranges: settings.ip_ranges,
         };
         let bytes = settings.records.spool_max_bytes;
         let configured = settings.logs;
-        let logs = FlowLogs::resume(store, spool, bytes, owner, configured, written, on_finished)?;
+        let logs = FlowLogs::resume(store, spool, bytes, site, configured, written, on_finished)?;
         let work = Self {
             datapath,
             recorder,

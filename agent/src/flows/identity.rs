@@ -29,6 +29,7 @@ impl Identity {
             account_id: records.account_id.clone(),
             interface_id: eni.eni_id.clone(),
             primary_ipv4: eni.ipv4.map(|net| net.addr()),
+            ipv6: eni.ipv6.map(|net| net.addr()),
             vpc_id: Some(eni.vpc_id.clone()),
             subnet_id: Some(eni.subnet_id.clone()),
             instance_id: records.instance_id.clone(),
@@ -152,6 +153,7 @@ mod tests {
         let Interface {
             task: of_task,
             subnet_id,
+            ipv6,
             group_ids,
             tags,
             region,
@@ -162,6 +164,7 @@ mod tests {
         assert_eq!(of_task.container_id.as_deref(), Some("c0ffee"));
         assert_eq!(of_task.second_container_id, None);
         assert_eq!(subnet_id.as_deref(), Some(task.eni.subnet_id.as_str()));
+        assert_eq!(*ipv6, task.eni.ipv6.map(|net| net.addr()));
         assert_eq!(*group_ids, task.eni.groups);
         assert_eq!(tags.network_interface["team"], "a b");
         assert_eq!(region.as_deref(), Some("local"));

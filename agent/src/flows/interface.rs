@@ -3,7 +3,7 @@
 //! Plain values. What is not known is left out and becomes `-` in a row.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub struct Interface {
     pub interface_id: String,
     /// Primary private IPv4 address, which stands for every IPv4 address on the ENI's own side.
     pub primary_ipv4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
     /// The VPC of its subnet.
     pub vpc_id: Option<String>,
     /// Its subnet.

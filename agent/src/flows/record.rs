@@ -10,6 +10,7 @@ use branchline_common::verdict::{self, Direction, DropReason, Service};
 use serde::{Deserialize, Serialize};
 
 use super::interface::Interface;
+use crate::provider::RouteTables;
 
 /// Whether the packets of a record passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -169,6 +170,17 @@ pub struct Report {
     pub skipped_packets: u64,
     /// Whether the ENI existed from the interval's start to its end.
     pub is_whole: bool,
+}
+
+impl Report {
+    /// Notes which way the packets that leave the ENI go, by the routes of its subnet.
+    pub fn route(&mut self, routes: &RouteTables) {
+        let subnet_id = self.interface.subnet_id.as_deref();
+        let flows = self.flows.iter_mut().map(|(tuple, _)| tuple);
+        for tuple in flows.filter(|tuple| tuple.direction == Direction::Egress) {
+            tuple.traffic_path = routes.traffic_path(subnet_id, tuple.dst);
+        }
+    }
 }
 
 /// [`Direction`] in the store.

@@ -27,6 +27,7 @@ use super::shelf::Shelf;
 use super::spool::Epoch;
 use super::sweep::{Now, is_sweepable};
 use crate::policy::{RuleBook, RuleNames};
+use crate::provider::RouteTables;
 
 /// What walks leave for the next sweep.
 #[derive(Debug, Default)]
@@ -43,6 +44,7 @@ pub(super) struct Recorder<K, S> {
     shelf: S,
     identities: Identities,
     rules: RuleBook,
+    routes: RouteTables,
     /// Held from an interval's end until it is settled.
     turn: Mutex<()>,
     /// Held while the maps are walked for counts or entries removed: what a walk misses is in files.
@@ -58,6 +60,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         shelf: S,
         identities: Identities,
         rules: RuleBook,
+        routes: RouteTables,
     ) -> Result<Self, FlowLogError> {
         let epoch = kernel.epoch()?;
         let (_, now) = kernel.now()?;
@@ -74,6 +77,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             shelf,
             identities,
             rules,
+            routes,
             turn: Mutex::new(()),
             walk: Mutex::default(),
             ledger: Mutex::new(resume.ledger),
@@ -174,6 +178,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         };
         self.shelf.put_ledger(&noted)?;
         *ledger = noted;
+        self.rules.end_epoch(epoch);
         self.kernel.set_epoch(epoch + 1)?;
         Ok(closing)
     }
@@ -200,7 +205,8 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         let mut walks = lock(&self.walk);
         let names = self.rules.names();
         let mut drain = self.walk_all(closing, &names, &mut walks)?;
-        self.rules.forget_others(&names, drain.generations());
+        let forgotten = self.rules.forget_others(&names, drain.generations());
+        self.shelf.forget_rules(&forgotten)?;
         let mut reports = self.shelf.retired(closing.epoch)?;
         let retired: HashSet<String> = reports
             .iter()
@@ -316,12 +322,14 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     ) -> Report {
         let eni_id = identity.eni_id();
         let unlogged = closing.unlogged.get(eni_id).copied();
-        Report {
+        let mut report = Report {
             interface: identity.interface.clone(),
             flows,
             skipped_packets: before.skipped(eni_id, unlogged.unwrap_or(0)),
             is_whole,
-        }
+        };
+        report.route(&self.routes);
+        report
     }
 }
 

@@ -19,6 +19,8 @@ use crate::datapath::{Clock, DatapathError, Entry};
 use crate::flows::record::Action;
 use crate::flows::shelf::OnDisk;
 use crate::flows::spool::Spool;
+use crate::policy::Forgotten;
+use crate::provider::RouteTarget;
 use crate::state::Store;
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
@@ -144,6 +146,13 @@ impl Shelf for FakeShelf {
     fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {
         self.fuse.step(|| self.disk.settle(ledger))
     }
+
+    fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError> {
+        if forgotten.is_nothing() {
+            return Ok(());
+        }
+        self.fuse.step(|| self.disk.forget_rules(forgotten))
+    }
 }
 
 /// What a test does. Slots are 1 and 2.
@@ -216,7 +225,8 @@ impl Host {
                 },
                 fuse: Arc::clone(&self.fuse),
             };
-            let agent = Recorder::resume(kernel, shelf, identities, RuleBook::default())?;
+            let (rules, routes) = (RuleBook::default(), routes());
+            let agent = Recorder::resume(kernel, shelf, identities, rules, routes)?;
             agent.catch_up()?;
             self.agent = Some(agent);
         }
@@ -332,6 +342,8 @@ impl Host {
                     let eni = &report.interface.interface_id;
                     let key = format!("{eni} {} {} {action}", tuple.src, tuple.dst);
                     assert_eq!(counts.bytes, counts.packets * 100, "{key}");
+                    let path = (tuple.direction == Direction::Egress).then_some(1);
+                    assert_eq!(tuple.traffic_path, path, "{key}");
                     let before = in_epoch.insert(key.clone(), counts.packets);
                     assert!(before.is_none(), "{key}");
                     *sums.entry(key).or_default() += counts.packets;
@@ -349,6 +361,15 @@ impl Host {
             .keys()
             .map(|number| spool.get(*number).unwrap().unwrap());
         epochs.collect()
+    }
+}
+
+/// The ENIs' own network, and no way out.
+fn routes() -> RouteTables {
+    let local = ("10.0.0.0/30".parse().unwrap(), RouteTarget::Local);
+    RouteTables {
+        main: Arc::new([local].into_iter().collect()),
+        ..RouteTables::default()
     }
 }
 

@@ -8,6 +8,7 @@ use super::FlowLogError;
 use super::ledger::Ledger;
 use super::record::Report;
 use super::spool::{Epoch, Spool};
+use crate::policy::Forgotten;
 use crate::state::Store;
 
 /// Name of the ledger among the store's facts.
@@ -27,6 +28,8 @@ pub(super) trait Shelf: Send + Sync + 'static {
     fn spool(&self, epoch: &Epoch) -> Result<(), FlowLogError>;
     /// Replaces the ledger and forgets the reports kept up to its written epoch, in one step.
     fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError>;
+    /// Forgets rules that no entry is of any more.
+    fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError>;
 }
 
 /// The agent's store and spool.
@@ -60,5 +63,13 @@ impl Shelf for OnDisk {
         Ok(self
             .store
             .settle_flows(LEDGER, ledger, ledger.written_epoch)?)
+    }
+
+    fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError> {
+        if forgotten.is_nothing() {
+            return Ok(());
+        }
+        let Forgotten { generations, rules } = forgotten;
+        Ok(self.store.forget_rule_pages(generations, rules)?)
     }
 }

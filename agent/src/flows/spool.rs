@@ -4,6 +4,8 @@
 //! A file is there whole or not at all, and writing one again writes the same. Never decides which
 //! epoch is written or may go.
 
+mod v2;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,7 +17,9 @@ use super::ledger::Window;
 use super::record::Report;
 
 /// First bytes of every file; the digit is the version of what follows.
-const MAGIC: &[u8; 8] = b"BLSPOOL2";
+const MAGIC: &[u8; 8] = b"BLSPOOL3";
+/// Those of an earlier agent, whose epochs are read still.
+const MAGIC_2: &[u8; 8] = b"BLSPOOL2";
 /// What a file's name ends with; before it is the epoch, in ten digits.
 const SUFFIX: &str = ".flows";
 /// What it ends with while it is being written.
@@ -197,7 +201,7 @@ fn parse(bytes: &[u8]) -> Result<Epoch, &'static str> {
         .split_first_chunk::<HEADER_LEN>()
         .ok_or("it is cut in its first bytes")?;
     let [magic @ .., c0, c1, c2, c3, l0, l1, l2, l3, l4, l5, l6, l7] = header;
-    if magic != MAGIC {
+    if magic != MAGIC && magic != MAGIC_2 {
         return Err("it is of another version, or no spool file");
     }
     if body.len() as u64 != u64::from_le_bytes([*l0, *l1, *l2, *l3, *l4, *l5, *l6, *l7]) {
@@ -206,7 +210,12 @@ fn parse(bytes: &[u8]) -> Result<Epoch, &'static str> {
     if crc32fast::hash(body) != u32::from_le_bytes([*c0, *c1, *c2, *c3]) {
         return Err("its checksum is wrong");
     }
-    postcard::from_bytes(body).map_err(|_| "its content is of another version")
+    let epoch = if magic == MAGIC {
+        postcard::from_bytes(body)
+    } else {
+        postcard::from_bytes::<v2::Epoch>(body).map(Epoch::from)
+    };
+    epoch.map_err(|_| "its content is of another version")
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ fn an_epoch_is_read_as_it_was_written_and_goes_when_told() {
 fn what_a_killed_agent_left_half_written_is_not_there() {
     let dir = TestDir::new();
     let spool = spool(&dir);
-    fs::write(spool.path(3).with_extension("tmp"), b"BLSPOOL2 half").unwrap();
+    fs::write(spool.path(3).with_extension("tmp"), b"BLSPOOL3 half").unwrap();
     spool.prepare().unwrap();
     assert!(spool.sizes().unwrap().is_empty());
     assert_eq!(fs::read_dir(dir.path().join("spool")).unwrap().count(), 0);
@@ -71,4 +71,23 @@ fn a_file_that_is_not_what_was_written_is_named_and_never_read() {
             "{name}: {text}"
         );
     }
+}
+
+#[test]
+fn an_epoch_of_the_version_before_is_read() {
+    let dir = TestDir::new();
+    let spool = spool(&dir);
+    let mut epoch = epoch(7, 60, 120, 3);
+    let interface = std::sync::Arc::make_mut(&mut epoch.reports[0].interface);
+    interface.vpc_id = Some("vpc-1".to_owned());
+    interface.tags.instance = [("team".to_owned(), "a".to_owned())].into();
+    spool.put(&epoch).unwrap();
+    let body = postcard::to_allocvec(&v2::of(epoch.clone())).unwrap();
+    let mut old = MAGIC_2.to_vec();
+    old.extend(crc32fast::hash(&body).to_le_bytes());
+    old.extend((body.len() as u64).to_le_bytes());
+    old.extend(body);
+    assert_ne!(old, fs::read(spool.path(7)).unwrap());
+    fs::write(spool.path(7), old).unwrap();
+    assert_eq!(spool.get(7).unwrap(), Some(epoch));
 }

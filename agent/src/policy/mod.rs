@@ -8,6 +8,7 @@
 
 pub mod affected;
 mod networks;
+mod numbered_rule;
 mod pool;
 mod prefix;
 mod rule_book;
@@ -26,8 +27,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use self::{
     networks::Networks,
+    numbered_rule::{NumberedRule, OpenTo},
     pool::NoRoom,
-    rule_book::{RuleBook, RuleNames, Rules},
+    rule_book::{Forgotten, KeptPage, Page, RuleBook, RuleNames, Rules, usable},
     trees::{Resting, Taken, Trees, Writes},
     view::still_admits,
 };
@@ -68,22 +70,16 @@ pub enum CompileError {
     },
 }
 
-/// A rule of a policy, by the number that the programs know it by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NumberedRule {
-    /// Its group.
-    pub group_id: String,
-    /// Its id.
-    pub rule_id: String,
-}
-
 /// A policy without the trees that it refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// What the programs get; its generation is given by whoever puts it into the maps.
     pub entry: policy::Policy,
     /// The rules of each scope, by number.
-    pub rules: Arc<[Vec<NumberedRule>; SCOPES]>,
+    pub rules: Rules,
+    /// Generation of the first policy that had these rules under these numbers; given by whoever
+    /// gives the generation.
+    pub numbered_at: u32,
     sources: Arc<[Sources; SCOPES]>,
 }
 
@@ -158,6 +154,7 @@ pub fn compile(
     Ok(Policy {
         entry,
         rules: Arc::new(rules),
+        numbered_at: 0,
         sources: Arc::new(sources),
     })
 }
@@ -282,6 +279,7 @@ impl Scoped<'_> {
         NumberedRule {
             group_id: self.group.group_id.clone(),
             rule_id: self.rule.rule_id.clone(),
+            opens: self.is_open.then(|| OpenTo::of(self.rule)),
         }
     }
 }

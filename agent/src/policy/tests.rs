@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use branchline_common::maps::NODES;
+use branchline_common::{
+    admission::{Question, UNTRACKED, answer, ask},
+    maps::NODES,
+};
+use proptest::prelude::*;
 
 use super::*;
 use crate::{
@@ -336,5 +340,73 @@ proptest::proptest! {
         }
         release(&mut trees, &policy.entry);
         proptest::prop_assert_eq!(trees.len(), (0, 0));
+    }
+}
+
+/// A rule of any direction, protocol and ports, open or not.
+fn any_rule() -> impl Strategy<Value = SecurityGroupRule> {
+    let direction = prop_oneof![Just(Direction::Ingress), Just(Direction::Egress)];
+    let protocol = prop_oneof![
+        Just(Protocol::Any),
+        Just(TCP),
+        Just(Protocol::Number(protocol::UDP))
+    ];
+    let ports = prop_oneof![
+        Just((0, u16::MAX)),
+        Just((1, u16::MAX)),
+        (0..4_u16, 0..4_u16).prop_map(|(first, more)| (first, first + more)),
+    ];
+    let peer = prop::sample::select(vec!["0.0.0.0/0", "::/0", "10.0.0.0/8", "0.0.0.0/1"]);
+    (direction, protocol, ports, peer).prop_map(|(direction, protocol, ports, peer)| {
+        let ports = match protocol {
+            Protocol::Any => PortRange::ALL,
+            Protocol::Number(_) => PortRange {
+                first: ports.0,
+                last: ports.1,
+            },
+        };
+        SecurityGroupRule::new("sg-a", direction, protocol, ports, net(peer), None)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// What the book makes of a row is what the programs found for its packets.
+    #[test]
+    fn a_packet_that_needs_no_connection_passes_by_the_rule_that_the_book_names(
+        rules in prop::collection::vec(any_rule(), 1..10),
+        is_ingress: bool, is_tcp: bool, is_opener: bool,
+        port in 1..9_u16, answered_port in 1..9_u16,
+        peer in prop::sample::select(vec!["10.9.9.9", "192.0.2.1"]),
+    ) {
+        let mut trees = Trees::default();
+        let mut policy = compiled(&mut trees, &numbered(rules), &Members::default());
+        policy.entry.generation = 7;
+        let direction = if is_ingress { Direction::Ingress } else { Direction::Egress };
+        let protocol = if is_tcp { protocol::TCP } else { protocol::UDP };
+        let peer = address(peer.parse().unwrap());
+        let question = Question {
+            peer,
+            port,
+            answered_port,
+            protocol,
+            direction: direction as u8,
+            ask: if is_opener { 0 } else { ask::ANSWERS },
+            ..Question::default()
+        };
+        let book = RuleBook::default();
+        let kept = KeptPage { numbered_at: 7, epoch: 1 };
+        book.enter(7, Page { rules: Arc::clone(&policy.rules), kept });
+        book.obey([3], 7);
+        let scope = scope(direction, true);
+        let named = book.names().open_rule(3, scope, protocol, port);
+        let found = policy.entry.rule(&trees, scope, &peer, protocol, Some(port));
+        if answer(&trees, &policy.entry, &question) == UNTRACKED {
+            prop_assert!(named.is_some(), "a flow without a rule");
+        }
+        if named.is_some() {
+            prop_assert_eq!(named, found.map(|number| (7, number)));
+        }
     }
 }

@@ -5,9 +5,11 @@
 mod eni;
 pub mod local;
 mod occupied;
+mod route_table;
 
 pub use eni::{Eni, MacAddress, NoMacAddress, NoVlanId, VlanId};
 pub use occupied::{Names, Occupied};
+pub use route_table::{RouteTable, RouteTables, RouteTarget};
 
 use std::pin::Pin;
 
@@ -107,6 +109,12 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// `Failed` if the provider cannot tell.
     fn describe_members<'a>(&'a self) -> Pending<'a, Members>;
+
+    /// Which way packets leave the VPC's subnets.
+    ///
+    /// # Errors
+    /// `Failed` if the provider cannot tell.
+    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables>;
 
     /// The VPC's id.
     fn vpc_id(&self) -> &str;

@@ -90,3 +90,25 @@ fn retired_flows_stay_as_first_stored_until_their_epoch_is_settled() {
     assert_eq!(store.fact("flow_log").unwrap(), Some("settled".to_owned()));
     assert_eq!([kept(4), kept(5), kept(6)].concat(), ["a6"]);
 }
+
+#[test]
+fn rules_survive_a_restart_until_they_are_forgotten() {
+    let dir = TestDir::new();
+    let store = Store::open(dir.path()).unwrap();
+    store
+        .put_rule_pages(&[(7, "page 7"), (8, "page 8")], &[(7, "rules")])
+        .unwrap();
+    store
+        .put_rule_pages::<_, &str>(&[(8, "again"), (70_000, "page")], &[])
+        .unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    let kept = || store.rule_pages::<String, String>().unwrap();
+    let owned = |number, text: &str| (number, text.to_owned());
+    let pages = vec![owned(7, "page 7"), owned(8, "again"), owned(70_000, "page")];
+    assert_eq!(kept(), (pages, vec![owned(7, "rules")]));
+    store.forget_rule_pages(&[7, 70_000, 9], &[]).unwrap();
+    assert_eq!(kept().0, [owned(8, "again")]);
+    store.forget_rule_pages(&[8], &[7]).unwrap();
+    assert_eq!(kept(), (vec![], vec![]));
+}

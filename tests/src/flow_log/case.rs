@@ -1,15 +1,18 @@
 //! A case of packets and lines, as its file writes it. It judges nothing.
 //!
 //! The field names are the format's. Beyond it there are `eni.interface` (what else is known of the
-//! ENI, as a report has it), `tag_field_specifications`, and of a packet `frag`. A field that is not
-//! known is an error.
+//! ENI, as a report has it), `tag_field_specifications`, `routes`, `peers`, `ip_ranges`, and of a
+//! packet `frag`. A field that is not known is an error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use branchline::flow_log::{TagFieldSpecification, TrafficType};
 use branchline::flows::Interface;
 use branchline_common::verdict::Direction;
+use ipnet::IpNet;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::scenario::packet_format::{Flags, Frag, Protocol};
 
@@ -47,6 +50,14 @@ pub struct Case {
     /// Starts of the windows that lost records.
     #[serde(default)]
     pub skipped_windows: Vec<u64>,
+    /// The route table of the ENI's subnet: networks, and `local` or the id of what is next.
+    #[serde(default)]
+    pub routes: Vec<(IpNet, String)>,
+    /// Other ENIs of the host, as reports have them.
+    #[serde(default)]
+    pub peers: Vec<Arc<Interface>>,
+    /// AWS's `ip-ranges.json`.
+    pub ip_ranges: Option<Value>,
     /// What the ENI saw.
     pub packets: Vec<Packet>,
     /// The log's lines, in any order.

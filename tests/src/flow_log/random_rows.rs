@@ -155,6 +155,7 @@ fn interface(random: &mut Random) -> Interface {
     Interface {
         account_id: "012345678901".to_owned(),
         interface_id: "eni-0a".to_owned(),
+        ipv6: None,
         vpc_id: text(),
         subnet_id: text(),
         instance_id: text(),

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use branchline::datapath::{Clock, Entry};
-use branchline::flow_log::{self, Aggregation, Format};
+use branchline::flow_log::{self, Aggregation, Format, IpRanges, Peers, Surroundings};
 use branchline::flows::{Closing, Drain, Interface, Reading, Report, Window};
 use branchline::policy::RuleNames;
+use branchline::provider::{RouteTable, RouteTables, RouteTarget};
 use branchline_common::account::{Segments, Traffic};
 use branchline_common::conntrack::Connection;
 use branchline_common::flow::{FlowKey, kind, mapped, ports};
@@ -71,6 +72,17 @@ fn mismatches_of(case: &Case) -> Result<Vec<Mismatch>> {
 fn lines(case: &Case, format: &Format) -> Result<Vec<String>> {
     ensure!(case.interval > 0, "interval is 0");
     let mut host = Host::new(case);
+    let routes = routes(case)?;
+    let mut peers = Peers::default();
+    case.peers.iter().for_each(|peer| peers.add(peer));
+    let ip_ranges = match &case.ip_ranges {
+        Some(file) => IpRanges::parse(file.to_string().as_bytes())?,
+        None => IpRanges::default(),
+    };
+    let surroundings = Surroundings {
+        peers: &peers,
+        ip_ranges: &ip_ranges,
+    };
     let mut text = Vec::new();
     let mut line = Vec::new();
     let mut sequence = 0;
@@ -87,18 +99,45 @@ fn lines(case: &Case, format: &Format) -> Result<Vec<String>> {
                 start: epoch_start,
                 end,
             };
-            aggregation.add_epoch(vec![host.epoch(epoch, start)?]);
+            let mut report = host.epoch(epoch, start)?;
+            report.route(&routes);
+            aggregation.add_epoch(vec![report]);
             epoch_start = end;
         }
         let reports = aggregation.finish();
         let rows = flow_log::rows(&reports, window, case.traffic_type, sequence);
         sequence += rows.len() as u64;
-        for row in &rows {
-            flow_log::write_line(row, format, &mut line, &mut text)?;
+        let rows = rows.into_iter().map(|row| surroundings.complete(row));
+        for row in rows {
+            flow_log::write_line(&row, format, &mut line, &mut text)?;
         }
     }
     let text = String::from_utf8(text)?;
     Ok(text.lines().map(str::to_owned).collect())
+}
+
+fn routes(case: &Case) -> Result<RouteTables> {
+    let routes = case.routes.iter();
+    let routes = routes.map(|(network, target)| Ok((*network, self::target(target)?)));
+    let main = routes.collect::<Result<RouteTable>>()?;
+    Ok(RouteTables {
+        main: Arc::new(main),
+        ..RouteTables::default()
+    })
+}
+
+fn target(id: &str) -> Result<RouteTarget> {
+    let kind = id.split_once('-').map_or(id, |(kind, _)| kind);
+    Ok(match kind {
+        "local" => RouteTarget::Local,
+        "nat" => RouteTarget::NatGateway,
+        "igw" => RouteTarget::InternetGateway,
+        "eigw" => RouteTarget::EgressOnlyInternetGateway,
+        "vgw" => RouteTarget::VpnGateway,
+        "pcx" => RouteTarget::VpcPeeringConnection { same_region: true },
+        "blackhole" => RouteTarget::Unknown,
+        _ => bail!("no target is called {id}"),
+    })
 }
 
 /// Starts of the windows with packets, and of those that are to be considered without.

@@ -27,7 +27,7 @@ const CLOSED_PORT: u16 = 8;
 const LONG: Duration = Duration::from_secs(30);
 
 /// Lines of every file below a folder of the host, without the first of each, sorted.
-fn lines(host: &Host, dir: &str) -> Vec<String> {
+pub(crate) fn lines(host: &Host, dir: &str) -> Vec<String> {
     fn read(folder: &Path, lines: &mut Vec<String>) {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();

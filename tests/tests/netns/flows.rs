@@ -15,6 +15,7 @@ use branchline::flows::{
     Exporter, ExporterSettings, FlowLogError, Identities, Identity, Interface,
 };
 use branchline::policy::RuleBook;
+use branchline::provider::RouteTables;
 use branchline::state::{StateError, Store};
 use branchline::upload::Environment;
 use branchline_common::account::{FlagsSeen, Traffic};
@@ -79,6 +80,8 @@ impl Host {
                 ..FlowLog::of_host()
             }],
             rules: RuleBook::default(),
+            routes: RouteTables::default(),
+            ip_ranges: Arc::default(),
             environment: Environment::default(),
         };
         let identities = Identities::default();

@@ -16,6 +16,7 @@ mod live;
 mod openapi;
 mod policies;
 mod restart;
+mod rows;
 mod security_groups;
 mod spoof;
 mod traffic;

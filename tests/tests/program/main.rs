@@ -9,6 +9,8 @@ mod golden;
 
 mod sweep;
 
+mod untracked;
+
 use std::collections::HashSet;
 
 use branchline_common::{

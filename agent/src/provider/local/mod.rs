@@ -3,18 +3,21 @@
 //! Hands out ENIs; the fabric that carries their frames is the data plane's. Keeps nothing itself.
 
 pub mod addresses;
+pub mod routes;
 pub mod vpc;
 pub mod vpc_file;
 
 use std::future::ready;
 use std::io::Read;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use self::addresses::allocate;
+use self::routes::route_table;
 use self::vpc::Vpc;
 use self::vpc_file::{CheckedVpc, VpcFileError};
-use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError};
+use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables};
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
@@ -24,6 +27,7 @@ use crate::security_groups::{Directory, Members};
 pub struct LocalProvider {
     vpc: Vpc,
     max_enis: usize,
+    routes: RouteTables,
 }
 
 impl LocalProvider {
@@ -38,12 +42,23 @@ impl LocalProvider {
             path: path.clone(),
             source,
         })?;
-        Ok((Self::new(vpc, config.max_enis as usize), warnings))
+        Ok((
+            Self::new(vpc, config.max_enis as usize, &config.local),
+            warnings,
+        ))
     }
 
-    /// A provider for `vpc` that refuses more than `max_enis` ENIs.
-    pub fn new(vpc: Vpc, max_enis: usize) -> Self {
-        Self { vpc, max_enis }
+    /// A provider for `vpc`, with the ways out of `local`, that refuses more than `max_enis` ENIs.
+    pub fn new(vpc: Vpc, max_enis: usize, local: &LocalConfig) -> Self {
+        let routes = RouteTables {
+            main: Arc::new(route_table(&vpc, local)),
+            ..RouteTables::default()
+        };
+        Self {
+            vpc,
+            max_enis,
+            routes,
+        }
     }
 
     /// The VPC.
@@ -130,6 +145,10 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(members)))
     }
 
+    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables> {
+        Box::pin(ready(Ok(self.routes.clone())))
+    }
+
     fn vpc_id(&self) -> &str {
         &self.vpc.vpc_id
     }
@@ -208,7 +227,8 @@ mod tests {
         [[security_groups]]\ngroup_id = 'sg-web'\ngroup_name = 'web'";
 
     fn provider(file: &str) -> LocalProvider {
-        LocalProvider::new(vpc_file::parse(file).unwrap().vpc, 4095)
+        let vpc = vpc_file::parse(file).unwrap().vpc;
+        LocalProvider::new(vpc, 4095, &LocalConfig::default())
     }
 
     fn request(groups: &[&str]) -> EniRequest {
