@@ -267,8 +267,9 @@ fn what_is_given_up_is_told_by_one_row_of_its_eni() {
     let host = Host::new(Fuse::default(), |log| log);
     let mut delivery = host.start();
     let lost = epoch(1, 30, 60, 7);
-    delivery.give_up(Some(&lost)).unwrap();
-    delivery.give_up(Some(&epoch(2, 60, 90, 5))).unwrap();
+    delivery.give_up(Some(&Outline::of(&lost))).unwrap();
+    let lost = epoch(2, 60, 90, 5);
+    delivery.give_up(Some(&Outline::of(&lost))).unwrap();
     drop(delivery);
     let mut delivery = host.start();
     host.deliver(&mut delivery, 5);
@@ -369,7 +370,7 @@ fn a_service_is_traffic_only_for_a_log_that_includes_it() {
         assert_eq!(said(&host), expected, "{:?}", host.log.include_services);
         // What is given up counts as much as its rows would have.
         minute.number = 2;
-        delivery.give_up(Some(&minute)).unwrap();
+        delivery.give_up(Some(&Outline::of(&minute))).unwrap();
         let lost = delivery.progress.lost.values().map(|lost| lost.packets);
         assert_eq!(lost.sum::<u64>(), packets);
     }

@@ -9,6 +9,8 @@ mod spec;
 
 mod logs;
 
+mod epochs;
+
 mod log;
 
 mod windows;

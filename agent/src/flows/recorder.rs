@@ -22,6 +22,7 @@ use super::drain::{Drain, Reading};
 use super::identity::{Identities, Identity};
 use super::kernel::{Kernel, lock};
 use super::ledger::{Closing, End, Ledger, resume};
+use super::outline::Outline;
 use super::record::{FlowCounts, FlowTuple, Report};
 use super::shelf::Shelf;
 use super::spool::Epoch;
@@ -185,9 +186,10 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             reports: self.drain(closing)?,
         };
         self.shelf.spool(&epoch)?;
+        let outline = Outline::of(&epoch);
         let settled = Ledger::settled(closing);
         let mut ledger = lock(&self.ledger);
-        self.shelf.settle(&settled)?;
+        self.shelf.settle(&settled, &outline)?;
         *ledger = settled;
         drop(ledger);
         log_audit(&audit(&epoch.reports));

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::datapath::{Clock, DatapathError, Entry};
+use crate::flows::outline::Outline;
 use crate::flows::record::Action;
 use crate::flows::shelf::OnDisk;
 use crate::flows::spool::Spool;
@@ -141,8 +142,8 @@ impl Shelf for FakeShelf {
         self.fuse.step(|| self.disk.spool(epoch))
     }
 
-    fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {
-        self.fuse.step(|| self.disk.settle(ledger))
+    fn settle(&self, ledger: &Ledger, outline: &Outline) -> Result<(), FlowLogError> {
+        self.fuse.step(|| self.disk.settle(ledger, outline))
     }
 }
 

@@ -1,14 +1,16 @@
 //! The spool: what each epoch counted, one file an epoch, from when the maps may forget it until
 //! every flow log has it.
 //!
-//! A file is there whole or not at all, and writing one again writes the same. Never decides which
-//! epoch is written or may go.
+//! A file is there whole or not at all, and writing one again writes the same. The damaged file that
+//! was found last is kept for whoever wants to look at it. Never decides which epoch is written or may
+//! go.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Window;
@@ -20,6 +22,8 @@ const MAGIC: &[u8; 8] = b"BLSPOOL2";
 const SUFFIX: &str = ".flows";
 /// What it ends with while it is being written.
 const UNFINISHED: &str = ".tmp";
+/// Name of a damaged file that was set aside.
+const DAMAGED: &str = "damaged";
 /// Magic, CRC-32 and length, both little-endian.
 const HEADER_LEN: usize = 8 + 4 + 8;
 
@@ -52,7 +56,7 @@ pub enum SpoolError {
     },
     /// A file is not what was written.
     #[error(
-        "{} is damaged: {problem}; its flow counts are lost, and every log says so by SKIPDATA",
+        "{} is damaged: {problem}; its flow records are lost, and every log says by SKIPDATA how many packets",
         path.display()
     )]
     Damaged {
@@ -115,10 +119,25 @@ impl Spool {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) if source.raw_os_error() == Some(Errno::EIO as i32) => {
+                let problem = "the disk cannot read it";
+                return Err(SpoolError::Damaged { path, problem });
+            }
             Err(source) => return Err(failed("read the flow counts in", &path)(source)),
         };
         let epoch = parse(&bytes).map_err(|problem| SpoolError::Damaged { path, problem })?;
         Ok(Some(epoch))
+    }
+
+    /// Takes the file of an epoch out of the spool, under the name `damaged`, in place of one that was
+    /// set aside before.
+    ///
+    /// # Errors
+    /// `Io`; the file is where it was.
+    pub fn set_aside(&self, number: u32) -> Result<(), SpoolError> {
+        let path = self.path(number);
+        fs::rename(&path, self.0.join(DAMAGED)).map_err(failed("set aside", &path))?;
+        self.sync()
     }
 
     /// Removes the file of an epoch; one that is not there is success.

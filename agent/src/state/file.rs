@@ -7,8 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -113,8 +113,19 @@ impl StateFile {
         attempt: impl Fn() -> String,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StateError> {
+        self.write_with(Durability::Immediate, attempt, change)
+    }
+
+    /// One transaction, on disk as `durability` says.
+    pub(super) fn write_with<T>(
+        &self,
+        durability: Durability,
+        attempt: impl Fn() -> String,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StateError> {
         let run = || {
-            let transaction = self.database.begin_write()?;
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(durability)?;
             let answer = change(&transaction)?;
             transaction.commit()?;
             Ok::<T, redb::Error>(answer)

@@ -6,6 +6,7 @@
 //! milliseconds, next to none where the file is on a tmpfs; none is on a packet's way. Never touches the host.
 
 mod file;
+mod outlines;
 mod tasks;
 mod uploads;
 
@@ -100,6 +101,7 @@ impl Store {
         let file = StateFile::open(state_dir, FILE, |write| {
             write.open_table(FACTS)?;
             write.open_table(RETIRED_FLOWS)?;
+            write.open_table(outlines::OUTLINES)?;
             write.open_table(uploads::UPLOADS)?;
             Ok(())
         })?;
@@ -217,8 +219,8 @@ impl Store {
             .collect()
     }
 
-    /// In one transaction: stores the fact named `key`, and forgets the flow counts of ENIs up to
-    /// `epoch`.
+    /// In one transaction: stores the fact named `key` and the outline of `epoch`, and forgets the
+    /// flow counts of ENIs up to it.
     ///
     /// # Errors
     /// `Database` if nothing of it may have happened.
@@ -227,6 +229,7 @@ impl Store {
         key: &str,
         value: &T,
         epoch: u32,
+        outline: &[u8],
     ) -> Result<(), StateError> {
         self.file.write(
             || format!("store fact {key}"),
@@ -234,6 +237,9 @@ impl Store {
                 write
                     .open_table(FACTS)?
                     .insert(key, json(value).as_slice())?;
+                write
+                    .open_table(outlines::OUTLINES)?
+                    .insert(epoch, outline)?;
                 write
                     .open_table(RETIRED_FLOWS)?
                     .retain(|(of, _), _| of > epoch)?;
