@@ -17,6 +17,8 @@ use crate::field_error::{FieldError, from_toml, within};
 
 /// Bytes that flow counts on their way to the flow logs may take.
 pub const SPOOL_BYTES: std::ops::RangeInclusive<u64> = 1_048_576..=1_099_511_627_776;
+/// Percent of a file system that may be asked to be left free.
+pub const MIN_FREE_SPACE_PERCENT: std::ops::RangeInclusive<u8> = 0..=50;
 /// IPv6 needs 1280 bytes (RFC 8200 §5); 9198 is what fits a jumbo frame of 9216 with one VLAN tag.
 pub const MTU: std::ops::RangeInclusive<u32> = 1280..=9198;
 /// Seconds for which a name of an ENI that has gone may be kept back.
@@ -74,6 +76,9 @@ pub struct FlowRecordConfig {
     pub host_id: Option<String>,
     /// Bytes of counts in `state_dir` that may wait for a flow log to write them.
     pub spool_max_bytes: u64,
+    /// Percent of the file systems of `state_dir` and of each log's folder that flow records leave
+    /// free, 0 to 50.
+    pub min_free_space_percent: u8,
 }
 
 /// Who hands out ENIs.
@@ -132,6 +137,7 @@ impl Default for FlowRecordConfig {
             instance_id: None,
             host_id: None,
             spool_max_bytes: 1_073_741_824,
+            min_free_space_percent: 5,
         }
     }
 }
@@ -246,6 +252,11 @@ impl FlowRecordConfig {
             &field("spool_max_bytes"),
             self.spool_max_bytes,
             &SPOOL_BYTES,
+        )?;
+        within(
+            &field("min_free_space_percent"),
+            self.min_free_space_percent,
+            &MIN_FREE_SPACE_PERCENT,
         )
     }
 }

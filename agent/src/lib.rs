@@ -82,6 +82,8 @@ pub mod live;
 
 pub mod state;
 
+pub mod free_space;
+
 pub mod config;
 
 pub mod field_error;

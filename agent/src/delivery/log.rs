@@ -206,6 +206,7 @@ impl<G: Ground> Delivery<G> {
     }
 
     fn add(&mut self, epoch: Epoch, is_lost: bool) -> Result<(), DeliveryError> {
+        self.ground.check_room(&self.log.dir)?;
         let number = epoch.number;
         let slot = epoch.window.last() / self.log.rotation;
         let open = self.batch.get_or_insert_with(|| Open {

@@ -17,6 +17,7 @@ use crate::delivery::progress::Publication;
 use crate::delivery::test_epochs::{ENI, counts, epoch, tuple};
 use crate::flow_log::TrafficType;
 use crate::flows::FlowTuple;
+use crate::free_space::MinFreeSpace;
 use crate::state::Store;
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
@@ -48,6 +49,10 @@ impl Ground for Faulty {
 
     fn put_progress(&self, flow_log_id: &str, progress: &Progress) -> Result<(), DeliveryError> {
         self.step(|| self.disk.put_progress(flow_log_id, progress))
+    }
+
+    fn check_room(&self, dir: &Path) -> Result<(), DeliveryError> {
+        self.step(|| self.disk.check_room(dir))
     }
 
     fn create(&self, path: &Path) -> Result<File, DeliveryError> {
@@ -114,6 +119,7 @@ impl Host {
         let id = self.log.flow_log_id.clone();
         let disk = OnDisk {
             store: Arc::clone(&self.store),
+            min_free: MinFreeSpace::default(),
             on_finished: Arc::new(move |file| {
                 let path = dir.join(file.relative);
                 let size = fs::metadata(&path).unwrap().len();

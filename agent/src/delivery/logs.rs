@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use branchline_common::verdict::Service;
 
 use super::epochs::{Epochs, Found, Size};
-use super::ground::{DeliveryError, OnDisk, OnFinished, PROGRESS, fact};
+use super::ground::{DeliveryError, OnDisk, PROGRESS, fact};
 use super::log::{Delivery, Owner};
 use super::progress::Totals;
 use super::spec::{FlowLog, check_all, epoch_seconds};
 use crate::field_error::FieldError;
 use crate::flows::{Spool, SpoolError};
 use crate::server::causes;
-use crate::state::{StateError, Store};
+use crate::state::StateError;
 
 /// First and longest wait of a log that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -88,27 +88,25 @@ pub struct LogState {
 
 impl FlowLogs {
     /// The logs that were applied, or those of the configuration if none ever were. Up to the epoch
-    /// `written`, all is in the spool or in files. `on_finished` is told of files as they get their
-    /// names.
+    /// `written`, all is in the spool or in files.
     ///
     /// # Errors
     /// `Delivery` or `State`.
     pub fn resume(
-        store: Arc<Store>,
+        ground: OnDisk,
         spool: Spool,
         spool_max_bytes: u64,
         owner: Owner,
         configured: Vec<FlowLog>,
         written: u32,
-        on_finished: OnFinished,
     ) -> Result<Self, FlowLogsError> {
-        let logs = store.fact(APPLIED_FACT)?.unwrap_or(configured);
+        let logs = ground.store.fact(APPLIED_FACT)?.unwrap_or(configured);
         let epochs = Epochs {
             spool,
-            store: Arc::clone(&store),
+            store: Arc::clone(&ground.store),
         };
         let flow_logs = Self {
-            ground: OnDisk { store, on_finished },
+            ground,
             epochs,
             spool_max_bytes,
             owner,

@@ -11,6 +11,8 @@ use super::*;
 use crate::delivery::test_epochs::{counts, epoch, tuple};
 use crate::flow_log::TrafficType;
 use crate::flows::{Action, Epoch, FlowTuple, Outline};
+use crate::free_space::MinFreeSpace;
+use crate::state::Store;
 use crate::test_dir::TestDir;
 
 const ONE: &str = "fl-00000001";
@@ -20,18 +22,20 @@ struct Host {
     dir: TestDir,
     store: Arc<Store>,
     spool: Spool,
+    min_free: MinFreeSpace,
     now: Instant,
 }
 
 impl Host {
     fn new() -> Self {
         let dir = TestDir::new();
-        let spool = Spool::new(dir.path().join("spool"));
+        let spool = Spool::new(dir.path().join("spool"), MinFreeSpace::default());
         spool.prepare().unwrap();
         Self {
             store: Arc::new(Store::open(&dir.path().join("state")).unwrap()),
             dir,
             spool,
+            min_free: MinFreeSpace::default(),
             now: Instant::now(),
         }
     }
@@ -52,13 +56,16 @@ impl Host {
             region: "local".to_owned(),
         };
         FlowLogs::resume(
-            Arc::clone(&self.store),
+            OnDisk {
+                store: Arc::clone(&self.store),
+                min_free: self.min_free,
+                on_finished: Arc::new(|_| {}),
+            },
             self.spool.clone(),
             spool_max_bytes,
             owner,
             logs.to_vec(),
             written,
-            Arc::new(|_| {}),
         )
         .unwrap()
     }
@@ -382,6 +389,28 @@ fn an_epoch_of_which_nothing_is_known_holds_nobody_up() {
     assert_eq!(records(&logs), [(2, 0)]);
     assert_eq!(logs.describe()[0].totals.lost_epochs, 1);
     assert!(host.spooled().is_empty());
+}
+
+#[test]
+fn below_the_floor_a_log_waits_and_catches_up_when_there_is_room() {
+    let mut host = Host::new();
+    // No file system is 101 % free.
+    host.min_free = MinFreeSpace::percent(101);
+    let one = host.log(ONE);
+    let logs = host.start(std::slice::from_ref(&one), u64::MAX, 0);
+    host.count(1);
+    host.outline(&epoch(2, 120, 180, 7));
+    logs.flush(2, host.now).unwrap();
+    let state = &logs.describe()[0];
+    let error = state.error.as_ref().unwrap();
+    assert!(error.contains("min_free_space_percent is 101"), "{error}");
+    assert_eq!((state.waiting_epochs, records(&logs)[0]), (2, (0, 0)));
+    assert!(!one.dir.exists());
+    drop(logs);
+    host.min_free = MinFreeSpace::default();
+    let logs = host.start(std::slice::from_ref(&one), u64::MAX, 2);
+    logs.flush(2, host.now).unwrap();
+    assert_eq!(records(&logs), [(1, 7)]);
 }
 
 #[test]

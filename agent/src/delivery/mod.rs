@@ -21,7 +21,7 @@ mod progress;
 
 mod ground;
 
-pub use ground::{DeliveryError, FinishedFile, OnFinished};
+pub use ground::{DeliveryError, FinishedFile, OnDisk, OnFinished};
 pub use log::Owner;
 pub use logs::{FlowLogs, FlowLogsError, LogState};
 pub use progress::Totals;

@@ -22,8 +22,10 @@ use super::{FlowLogError, sweep};
 use crate::config::FlowRecordConfig;
 use crate::datapath::{self, Datapath};
 use crate::delivery::{
-    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Owner, check_all,
+    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnDisk as LogGround, OnFinished,
+    Owner, check_all,
 };
+use crate::free_space::MinFreeSpace;
 use crate::policy::RuleBook;
 use crate::server::causes;
 use crate::state::Store;
@@ -198,7 +200,8 @@ impl Work {
         identities: Identities,
         on_finished: OnFinished,
     ) -> Result<Self, FlowLogError> {
-        let spool = Spool::new(settings.spool);
+        let min_free = MinFreeSpace::percent(settings.records.min_free_space_percent);
+        let spool = Spool::new(settings.spool, min_free);
         let prepared = spool.prepare();
         let shelf = OnDisk {
             store: Arc::clone(&store),
@@ -216,8 +219,13 @@ impl Work {
             region: settings.records.region,
         };
         let bytes = settings.records.spool_max_bytes;
+        let ground = LogGround {
+            store,
+            min_free,
+            on_finished,
+        };
         let configured = settings.logs;
-        let logs = FlowLogs::resume(store, spool, bytes, owner, configured, written, on_finished)?;
+        let logs = FlowLogs::resume(ground, spool, bytes, owner, configured, written)?;
         let work = Self {
             datapath,
             recorder,

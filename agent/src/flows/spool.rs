@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Window;
 use super::record::Report;
+use crate::free_space::{MinFreeSpace, is_want_of_room};
 
 /// First bytes of every file; the digit is the version of what follows.
 const MAGIC: &[u8; 8] = b"BLSPOOL2";
@@ -54,6 +55,17 @@ pub enum SpoolError {
         /// Why.
         source: io::Error,
     },
+    /// A file cannot be written for want of room.
+    #[error(
+        "write the flow counts to {} (in state_dir); make room: until then flow records are lost, and every log says by SKIPDATA how many packets",
+        path.display()
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file is not what was written.
     #[error(
         "{} is damaged: {problem}; its flow records are lost, and every log says by SKIPDATA how many packets",
@@ -67,15 +79,29 @@ pub enum SpoolError {
     },
 }
 
+impl SpoolError {
+    fn or_no_room(self) -> Self {
+        match self {
+            Self::Io { path, source, .. } if is_want_of_room(&source) => {
+                Self::NoRoom { path, source }
+            }
+            other @ (Self::Io { .. } | Self::NoRoom { .. } | Self::Damaged { .. }) => other,
+        }
+    }
+}
+
 /// The folder of the files.
 #[derive(Debug, Clone)]
-pub struct Spool(PathBuf);
+pub struct Spool {
+    dir: PathBuf,
+    min_free: MinFreeSpace,
+}
 
 impl Spool {
-    /// The spool in the folder `dir`.
+    /// The spool in the folder `dir`, which leaves `min_free` of its file system free.
     #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
-        Self(dir)
+    pub fn new(dir: PathBuf, min_free: MinFreeSpace) -> Self {
+        Self { dir, min_free }
     }
 
     /// Makes the folder, and removes what a killed agent has left half written.
@@ -83,10 +109,10 @@ impl Spool {
     /// # Errors
     /// `Io`.
     pub fn prepare(&self) -> Result<(), SpoolError> {
-        fs::create_dir_all(&self.0).map_err(failed("make the folder", &self.0))?;
+        fs::create_dir_all(&self.dir).map_err(failed("make the folder", &self.dir))?;
         for name in self.names()? {
             if name.ends_with(UNFINISHED) {
-                let path = self.0.join(name);
+                let path = self.dir.join(name);
                 fs::remove_file(&path).map_err(failed("remove the unfinished file", &path))?;
             }
         }
@@ -96,9 +122,18 @@ impl Spool {
     /// Writes an epoch, replacing its file. When this returns, content and name are on disk.
     ///
     /// # Errors
-    /// `Io`; what was there before is there still.
+    /// `NoRoom` or `Io`; what was there before is there still.
     pub fn put(&self, epoch: &Epoch) -> Result<(), SpoolError> {
-        fs::create_dir_all(&self.0).map_err(failed("make the folder", &self.0))?;
+        let path = self.path(epoch.number);
+        match self.min_free.check(&path) {
+            Err(source) if is_want_of_room(&source) => Err(SpoolError::NoRoom { path, source }),
+            Err(source) => Err(failed("look for room for", &path)(source)),
+            Ok(()) => self.try_put(epoch).map_err(SpoolError::or_no_room),
+        }
+    }
+
+    fn try_put(&self, epoch: &Epoch) -> Result<(), SpoolError> {
+        fs::create_dir_all(&self.dir).map_err(failed("make the folder", &self.dir))?;
         let path = self.path(epoch.number);
         let unfinished = path.with_extension("tmp");
         if let Err(source) = write(&unfinished, epoch) {
@@ -136,7 +171,7 @@ impl Spool {
     /// `Io`; the file is where it was.
     pub fn set_aside(&self, number: u32) -> Result<(), SpoolError> {
         let path = self.path(number);
-        fs::rename(&path, self.0.join(DAMAGED)).map_err(failed("set aside", &path))?;
+        fs::rename(&path, self.dir.join(DAMAGED)).map_err(failed("set aside", &path))?;
         self.sync()
     }
 
@@ -164,32 +199,34 @@ impl Spool {
             let Some(number) = name.strip_suffix(SUFFIX).and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            match fs::metadata(self.0.join(&name)) {
+            match fs::metadata(self.dir.join(&name)) {
                 Ok(metadata) => sizes.insert(number, metadata.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(source) => return Err(failed("read the size of", &self.0.join(name))(source)),
+                Err(source) => {
+                    return Err(failed("read the size of", &self.dir.join(name))(source));
+                }
             };
         }
         Ok(sizes)
     }
 
     fn path(&self, number: u32) -> PathBuf {
-        self.0.join(format!("{number:010}{SUFFIX}"))
+        self.dir.join(format!("{number:010}{SUFFIX}"))
     }
 
     fn names(&self) -> Result<Vec<String>, SpoolError> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0).map_err(failed("read the folder", &self.0))? {
-            let entry = entry.map_err(failed("read the folder", &self.0))?;
+        for entry in fs::read_dir(&self.dir).map_err(failed("read the folder", &self.dir))? {
+            let entry = entry.map_err(failed("read the folder", &self.dir))?;
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }
 
     fn sync(&self) -> Result<(), SpoolError> {
-        File::open(&self.0)
+        File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
-            .map_err(failed("write to disk the folder", &self.0))
+            .map_err(failed("write to disk the folder", &self.dir))
     }
 }
 

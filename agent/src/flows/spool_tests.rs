@@ -6,7 +6,7 @@ use crate::delivery::test_epochs::epoch;
 use crate::test_dir::TestDir;
 
 fn spool(dir: &TestDir) -> Spool {
-    let spool = Spool::new(dir.path().join("spool"));
+    let spool = Spool::new(dir.path().join("spool"), MinFreeSpace::default());
     spool.prepare().unwrap();
     spool
 }
@@ -71,4 +71,17 @@ fn a_file_that_is_not_what_was_written_is_named_and_never_read() {
             "{name}: {text}"
         );
     }
+}
+
+#[test]
+fn where_there_is_no_room_nothing_is_written_and_the_error_says_so() {
+    let dir = TestDir::new();
+    // No file system is 101 % free.
+    let spool = Spool::new(dir.path().join("spool"), MinFreeSpace::percent(101));
+    let error = spool.put(&epoch(1, 0, 60, 1)).unwrap_err();
+    assert!(matches!(error, SpoolError::NoRoom { .. }), "{error:?}");
+    assert!(!dir.path().join("spool").exists());
+    let full = io::Error::from_raw_os_error(Errno::ENOSPC as i32);
+    let error = failed("write", dir.path())(full).or_no_room();
+    assert!(matches!(error, SpoolError::NoRoom { .. }), "{error:?}");
 }

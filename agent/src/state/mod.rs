@@ -5,6 +5,7 @@
 //! Every write is one transaction on disk (fsync) before it returns. Calls block for the length of a write, some
 //! milliseconds, next to none where the file is on a tmpfs; none is on a packet's way. Never touches the host.
 
+mod database;
 mod file;
 mod outlines;
 mod tasks;
@@ -26,6 +27,8 @@ pub const FORMAT_VERSION: u64 = 3;
 
 /// Name of the file in `state_dir`.
 const FILE: &str = "state.redb";
+/// Bytes that are set aside for its growth.
+const ROOM: u64 = 8 << 20;
 /// Name of a fact to its value as JSON.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 /// Epoch and ENI id to the flow counts of an ENI that is gone, as JSON, until their file is written.
@@ -98,7 +101,7 @@ impl Store {
     /// # Errors
     /// `InUse` while another agent runs, `Format` for another version's store, `Folder` or `Database` otherwise.
     pub fn open(state_dir: &Path) -> Result<Self, StateError> {
-        let file = StateFile::open(state_dir, FILE, |write| {
+        let file = StateFile::open(state_dir, FILE, ROOM, |write| {
             write.open_table(FACTS)?;
             write.open_table(RETIRED_FLOWS)?;
             write.open_table(outlines::OUTLINES)?;

@@ -13,6 +13,7 @@ mod ground;
 mod kills;
 mod lifecycle;
 mod live;
+mod loss;
 mod policies;
 mod restart;
 mod security_groups;
