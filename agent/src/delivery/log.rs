@@ -142,11 +142,11 @@ impl<G: Ground> Delivery<G> {
         self.or_again(finished)
     }
 
-    /// Whether files are to be finished behind an epoch that ended at `end`: the slot is over, or
-    /// one is full. A window lies in one batch.
+    /// Whether files are to be finished behind an epoch that ended at `end`: the slot is over, or the
+    /// clock was set to before it, or a file is full. A window lies in one batch.
     fn is_due(&self, end: u64) -> bool {
         let is_due =
-            |open: &Open| end / self.log.rotation > open.slot || open.batch.has_full_file();
+            |open: &Open| end / self.log.rotation != open.slot || open.batch.has_full_file();
         !self.windows.is_open() && self.batch.as_ref().is_some_and(is_due)
     }
 

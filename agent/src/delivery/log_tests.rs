@@ -264,6 +264,21 @@ fn a_file_is_finished_when_its_slot_is_over_or_it_is_full() {
     assert_eq!(delivery.totals().files, 3);
 }
 
+#[test]
+fn a_clock_that_is_set_back_ends_the_slot() {
+    let host = Host::new(Fuse::default(), |log| log);
+    let mut delivery = host.start();
+    let hour = 3_600;
+    delivery.take(epoch(1, hour, hour + 60, 1)).unwrap();
+    assert_eq!(delivery.totals().files, 0);
+    // As the recorder has it: the interval that is open then is of a second.
+    delivery.take(epoch(2, hour + 60, hour + 61, 2)).unwrap();
+    delivery.take(epoch(3, 60, 120, 4)).unwrap();
+    assert_eq!(delivery.totals().files, 2);
+    let rows = BTreeMap::from([(hour, 1), (hour + 60, 2), (60, 4)]);
+    assert_eq!(host.rows(), rows);
+}
+
 fn is_named(path: &Path) -> bool {
     !path.to_string_lossy().contains(".tmp-")
 }
