@@ -19,6 +19,8 @@ use crate::field_error::{FieldError, from_toml, within};
 
 /// Bytes that flow counts on their way to the flow logs may take.
 pub const SPOOL_BYTES: std::ops::RangeInclusive<u64> = 1_048_576..=1_099_511_627_776;
+/// Percent of a file system that may be asked to be left free.
+pub const MIN_FREE_SPACE_PERCENT: std::ops::RangeInclusive<u8> = 0..=50;
 /// IPv6 needs 1280 bytes (RFC 8200 §5); 9198 is what fits a jumbo frame of 9216 with one VLAN tag.
 pub const MTU: std::ops::RangeInclusive<u32> = 1280..=9198;
 /// Seconds for which a name of an ENI that has gone may be kept back.
@@ -81,6 +83,9 @@ pub struct FlowRecordConfig {
     pub ip_ranges: Option<PathBuf>,
     /// Bytes of counts in `state_dir` that may wait for a flow log to write them.
     pub spool_max_bytes: u64,
+    /// Percent of the file systems of `state_dir` and of each log's folder that flow records leave
+    /// free, 0 to 50.
+    pub min_free_space_percent: u8,
 }
 
 /// Who hands out ENIs.
@@ -141,6 +146,7 @@ impl Default for FlowRecordConfig {
             host_id: None,
             ip_ranges: None,
             spool_max_bytes: 1_073_741_824,
+            min_free_space_percent: 5,
         }
     }
 }
@@ -258,6 +264,11 @@ impl FlowRecordConfig {
             &field("spool_max_bytes"),
             self.spool_max_bytes,
             &SPOOL_BYTES,
+        )?;
+        within(
+            &field("min_free_space_percent"),
+            self.min_free_space_percent,
+            &MIN_FREE_SPACE_PERCENT,
         )
     }
 }

@@ -42,6 +42,7 @@ fn every_field_is_read_and_printed_back() {
             host_id: Some("host-1".into()),
             ip_ranges: Some("/etc/ip-ranges.json".into()),
             spool_max_bytes: 1 << 30,
+            min_free_space_percent: 7,
         },
         flow_logs: vec![FlowLog {
             dir: "/f".into(),
@@ -111,6 +112,11 @@ fn bad_values_name_field_and_fix() {
             "flow_records.spool_max_bytes = 1",
             "flow_records.spool_max_bytes",
             "from 1048576",
+        ),
+        (
+            "flow_records.min_free_space_percent = 51",
+            "flow_records.min_free_space_percent",
+            "from 0 to 50",
         ),
         ("mtu = 1279", "mtu", "from 1280 to 9198"),
         ("mtu = 9199", "mtu", "from 1280 to 9198"),

@@ -84,6 +84,8 @@ pub mod live;
 
 pub mod state;
 
+pub mod free_space;
+
 pub mod config;
 
 pub mod field_error;

@@ -18,7 +18,7 @@ use crate::vm::script;
 use crate::workspace;
 
 /// The tests' tiers in a guest, in the order of `xtask/vm/init`.
-pub(crate) const TIERS: [&str; 2] = ["program", "netns"];
+pub(crate) const TIERS: [&str; 3] = ["program", "netns", "guest"];
 
 /// A guest that takes longer hangs: it boots in 5 s, and on a busy machine 5.10's verifier needs minutes
 /// for the programs that each test loads.
@@ -27,8 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(1500);
 /// QEMU's arguments that do not depend on the kernel.
 const MACHINE: &str = "-machine pc -accel tcg -cpu max,la57=off -smp 1 -m 1024 -nodefaults -display none -no-reboot \
                        -nic none -serial stdio";
-const COMMAND_LINE: &str =
-    "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check random.trust_cpu=1";
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check random.trust_cpu=1 branchline.guest";
 
 /// What a guest did.
 #[derive(Debug, Default)]
@@ -217,20 +216,22 @@ mod tests {
     fn counts_tests_by_tier() {
         let output = lines(
             "VM-UP 6.1.0\nVM-TIER program\ntest result: ok. 3 passed; 0 failed; 0 ignored\n\
-             VM-TIER netns\ntest result: ok. 2 passed; 0 failed; 7 filtered out",
+             VM-TIER netns\ntest result: ok. 2 passed; 0 failed; 7 filtered out\n\
+             VM-TIER guest\ntest result: ok. 1 passed; 0 failed",
         );
         let report = judge(Report::default(), &output, "0");
-        assert_eq!((report.passed, report.failure), ([3, 2], None));
+        assert_eq!((report.passed, report.failure), ([3, 2, 1], None));
     }
 
     #[test]
     fn a_guest_passes_only_if_it_says_so_and_ran_something() {
         let passed = "test result: ok. 1 passed; 0 failed";
         let both = lines(&format!(
-            "VM-TIER program\n{passed}\nVM-TIER netns\n{passed}"
+            "VM-TIER program\n{passed}\nVM-TIER netns\n{passed}\nVM-TIER guest\n{passed}"
         ));
         let one = lines(&format!(
-            "VM-TIER program\n{passed}\nVM-TIER netns\ntest result: ok. 0 passed; 0 failed"
+            "VM-TIER program\n{passed}\nVM-TIER netns\ntest result: ok. 0 passed; 0 failed\n\
+             VM-TIER guest\n{passed}"
         ));
         let rows = [
             ("all passed", &both, "0", None),

@@ -23,6 +23,7 @@ mod setup;
 mod test;
 mod toolchain;
 mod vm;
+mod vrl;
 mod workspace;
 
 use std::process::ExitCode;

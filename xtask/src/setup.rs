@@ -14,6 +14,7 @@ use crate::process::{self, find, output, say};
 use crate::python;
 use crate::toolchain::{self, Compiler, LINKER_VERSION, LLVM_MAJOR, NIGHTLY};
 use crate::vm;
+use crate::vrl;
 use crate::workspace;
 
 /// Find or install what the other commands need
@@ -32,8 +33,10 @@ pub(crate) enum Group {
     Check,
     /// Running the agent in namespaces: tests, demo, bench
     Run,
-    /// Servers and readers written by others, which tests talk to
+    /// Servers and readers written by others in Python, which tests talk to
     Interop,
+    /// A reader written by others in Rust
+    Readers,
     /// Booting other kernels
     Vm,
 }
@@ -42,7 +45,7 @@ pub(crate) enum Group {
 type Program = (&'static str, &'static str, &'static [Group]);
 
 const PROGRAMS: [Program; 13] = [
-    ("cc", "gcc", &[Group::Build]),
+    ("cc", "gcc", &[Group::Build, Group::Readers]),
     ("ip", "iproute2", &[Group::Run, Group::Vm]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
     ("nft", "nftables", &[Group::Run, Group::Vm]),
@@ -119,6 +122,10 @@ fn prepare(groups: &[Group], report: bool) -> Result<()> {
             "Python: {} (target/venv)",
             python::PACKAGES.join(" ")
         ));
+    }
+    if groups.contains(&Group::Readers) {
+        vrl::install()?;
+        report(&format!("vrl {} (target/tools)", vrl::VERSION));
     }
     Ok(())
 }

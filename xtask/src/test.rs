@@ -13,6 +13,7 @@ use crate::process::{self, say};
 use crate::python;
 use crate::sandbox;
 use crate::setup::{self, Group};
+use crate::vrl;
 use crate::workspace;
 
 /// Random cases of each property under `--long`; proptest's own default is 256.
@@ -130,15 +131,16 @@ fn query(args: &Args) -> Result<()> {
     run_tier(Tier::Query, with_options(&mut cargo, args))
 }
 
-/// The tests find Python's programs in the folder `BRANCHLINE_VENV`.
+/// The tests find Python's programs in the folder `BRANCHLINE_VENV`, and VRL's as `BRANCHLINE_VRL`.
 fn interop(args: &Args) -> Result<()> {
-    setup::ensure(&[Group::Interop])?;
+    setup::ensure(&[Group::Interop, Group::Readers])?;
     build::object()?;
     let mut cargo = process::cargo("test");
     cargo
         .args(["--quiet", "-p", "branchline-tests"])
         .args(["--test", "interop", "--test", "readers", "--"])
-        .env("BRANCHLINE_VENV", python::venv());
+        .env("BRANCHLINE_VENV", python::venv())
+        .env("BRANCHLINE_VRL", vrl::program());
     run_tier(Tier::Interop, with_options(&mut cargo, args))
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: boots the supported kernels under QEMU and runs the program and netns tests in each.
+//! `cargo xtask vm`: boots the supported kernels under QEMU and runs the program, netns and guest tests in each.
 //!
 //! Everything lies in `target/vm`; the guests have no network and no disk. QEMU emulates the processor (no KVM), so
 //! this shows function and says nothing about speed. The guest's side is `xtask/vm/init`.
@@ -19,7 +19,7 @@ use crate::workspace;
 /// The supported kernels: the oldest and newest, and the long-term ones between.
 pub(crate) const RELEASES: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
 
-/// Run the program and netns tests on other kernels, under QEMU
+/// Run the program, netns and guest tests on other kernels, under QEMU
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Kernels to boot, such as 6.12; all supported ones if none is named
@@ -160,15 +160,15 @@ fn summary(release: &str, report: &Report) -> String {
 
 fn table(reports: &[(&str, Report)]) -> String {
     let head = format!(
-        "{:<8} {:<32} {:>7} {:>8} {:>6} {:>8}  {}",
-        "kernel", "release", "boot", "program", "netns", "total", "verdict"
+        "{:<8} {:<32} {:>7} {:>8} {:>6} {:>6} {:>8}  {}",
+        "kernel", "release", "boot", "program", "netns", "guest", "total", "verdict"
     );
     let rows = reports.iter().map(|(kernel, report)| {
-        let [program, netns] = report.passed;
+        let [program, netns, guest] = report.passed;
         let (boot, total) = (report.boot.as_secs_f64(), report.total.as_secs_f64());
         let verdict = report.failure.as_deref().unwrap_or("passed");
         format!(
-            "{kernel:<8} {:<32} {boot:>5.1} s {program:>8} {netns:>6} {total:>6.1} s  {verdict}",
+            "{kernel:<8} {:<32} {boot:>5.1} s {program:>8} {netns:>6} {guest:>6} {total:>6.1} s  {verdict}",
             report.release
         )
     });

@@ -36,6 +36,9 @@ pub struct FlowLogDescription {
     pub records: u64,
     /// Packets that are in no record, of which `SKIPDATA` rows tell.
     pub skipped_packets: u64,
+    /// Intervals whose records are in none of its files: damaged, without room, or given up.
+    #[serde(default)]
+    pub lost_epochs: u64,
     /// Intervals whose counts wait in the spool for its next file.
     pub waiting_epochs: u32,
     /// Why it does not get on, if it does not.
@@ -54,6 +57,7 @@ impl From<LogState> for FlowLogDescription {
             bytes: state.totals.bytes,
             records: state.totals.records,
             skipped_packets: state.totals.skipped_packets,
+            lost_epochs: state.totals.lost_epochs,
             waiting_epochs: state.waiting_epochs,
             error: state.error,
             upload: None,

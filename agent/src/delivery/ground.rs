@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::batch::UNFINISHED;
 use super::progress::{Progress, Publication};
 use super::spec::FlowLog;
+use crate::free_space::MinFreeSpace;
 use crate::state::{StateError, Store};
 
 /// Why rows cannot be written now. They stay in the spool, and are tried again.
@@ -63,6 +64,12 @@ pub(super) trait Ground: Send + 'static {
     /// `State`.
     fn put_progress(&self, flow_log_id: &str, progress: &Progress) -> Result<(), DeliveryError>;
 
+    /// Whether `dir` has room for more files.
+    ///
+    /// # Errors
+    /// `File`.
+    fn check_room(&self, dir: &Path) -> Result<(), DeliveryError>;
+
     /// Makes an empty file and the folders above it.
     ///
     /// # Errors
@@ -96,9 +103,13 @@ pub(super) trait Ground: Send + 'static {
 
 /// The host's own.
 #[derive(Clone)]
-pub(super) struct OnDisk {
-    pub(super) store: Arc<Store>,
-    pub(super) on_finished: OnFinished,
+pub struct OnDisk {
+    /// The store.
+    pub store: Arc<Store>,
+    /// What is left free where files are written.
+    pub min_free: MinFreeSpace,
+    /// Who is told of finished files.
+    pub on_finished: OnFinished,
 }
 
 impl Ground for OnDisk {
@@ -108,6 +119,11 @@ impl Ground for OnDisk {
 
     fn put_progress(&self, flow_log_id: &str, progress: &Progress) -> Result<(), DeliveryError> {
         Ok(self.store.put_fact(&fact(flow_log_id), progress)?)
+    }
+
+    fn check_room(&self, dir: &Path) -> Result<(), DeliveryError> {
+        let checked = self.min_free.check(dir);
+        checked.map_err(failed("write flow-log files below", dir))
     }
 
     fn create(&self, path: &Path) -> Result<File, DeliveryError> {

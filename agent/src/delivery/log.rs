@@ -11,7 +11,7 @@ use super::progress::{Progress, Publication, Totals};
 use super::spec::FlowLog;
 use super::windows::{Closed, Windows};
 use crate::flow_log::{Format, IpRanges, Layout, Surroundings, rows};
-use crate::flows::{Epoch, Report};
+use crate::flows::{Choice, Epoch, Outline, Report};
 use crate::server::causes;
 
 /// What is the same in every log of a host.
@@ -45,6 +45,7 @@ struct Open {
     slot: u64,
     next_sequence: u64,
     told: Vec<(String, u64)>,
+    lost_epochs: u64,
 }
 
 impl<G: Ground> Delivery<G> {
@@ -117,8 +118,29 @@ impl<G: Ground> Delivery<G> {
     /// # Errors
     /// `File` or `State`; everything since the last files is to be taken in again then.
     pub(super) fn take(&mut self, epoch: Epoch) -> Result<(), DeliveryError> {
+        self.take_in(epoch, false)
+    }
+
+    /// As [`Delivery::take`], of an epoch whose records are lost: rows say how many packets.
+    ///
+    /// # Errors
+    /// As [`Delivery::take`].
+    pub(super) fn take_outline(
+        &mut self,
+        number: u32,
+        outline: &Outline,
+    ) -> Result<(), DeliveryError> {
+        let epoch = Epoch {
+            number,
+            window: outline.window,
+            reports: self.losses(outline),
+        };
+        self.take_in(epoch, true)
+    }
+
+    fn take_in(&mut self, epoch: Epoch, is_lost: bool) -> Result<(), DeliveryError> {
         let end = epoch.window.end;
-        let taken = self.name_files().and_then(|()| self.add(epoch));
+        let taken = self.name_files().and_then(|()| self.add(epoch, is_lost));
         let finished = taken.and_then(|()| {
             if self.is_due(end) {
                 self.publish()
@@ -129,11 +151,11 @@ impl<G: Ground> Delivery<G> {
         self.or_again(finished)
     }
 
-    /// Whether files are to be finished behind an epoch that ended at `end`: the slot is over, or
-    /// one is full. A window lies in one batch.
+    /// Whether files are to be finished behind an epoch that ended at `end`: the slot is over, or the
+    /// clock was set to before it, or a file is full. A window lies in one batch.
     fn is_due(&self, end: u64) -> bool {
         let is_due =
-            |open: &Open| end / self.log.rotation > open.slot || open.batch.has_full_file();
+            |open: &Open| end / self.log.rotation != open.slot || open.batch.has_full_file();
         !self.windows.is_open() && self.batch.as_ref().is_some_and(is_due)
     }
 
@@ -156,18 +178,13 @@ impl<G: Ground> Delivery<G> {
     ///
     /// # Errors
     /// `State`; nothing is given up then.
-    pub(super) fn give_up(&mut self, epoch: Option<&Epoch>) -> Result<(), DeliveryError> {
+    pub(super) fn give_up(&mut self, outline: Option<&Outline>) -> Result<(), DeliveryError> {
         let mut progress = self.progress.clone();
         progress.next_epoch += 1;
-        for report in epoch.into_iter().flat_map(|epoch| &epoch.reports) {
-            let traffic_type = self.log.traffic_type;
-            let flows = report.flows.iter();
-            let shown = flows
-                .filter(|(tuple, _)| self.log.includes(tuple) && traffic_type.shows(tuple.action));
-            let packets =
-                report.skipped_packets + shown.map(|(_, counts)| counts.packets).sum::<u64>();
-            if self.log.covers(&report.interface) && packets > 0 {
-                progress.lose(&report.interface, packets);
+        progress.totals.lost_epochs += 1;
+        for report in outline.map_or_else(Vec::new, |outline| self.losses(outline)) {
+            if self.log.covers(&report.interface) && report.skipped_packets > 0 {
+                progress.lose(&report.interface, report.skipped_packets);
             }
         }
         self.ground.put_progress(&self.log.flow_log_id, &progress)?;
@@ -176,15 +193,39 @@ impl<G: Ground> Delivery<G> {
         Ok(())
     }
 
-    fn add(&mut self, epoch: Epoch) -> Result<(), DeliveryError> {
+    /// Reports in which all that the log shows is lost.
+    fn losses(&self, outline: &Outline) -> Vec<Report> {
+        let is_shown = |choice: &Choice| self.log.traffic_type.shows(choice.action);
+        let reports = outline.sums.iter().map(|sum| {
+            let of_log = || {
+                let packets = sum.packets.iter();
+                packets.filter(|(choice, _)| self.log.includes_service(choice.service))
+            };
+            let shown = of_log().filter(|(choice, _)| is_shown(choice));
+            Report {
+                interface: Arc::clone(&sum.interface),
+                flows: Vec::new(),
+                skipped_packets: sum.skipped_packets
+                    + shown.map(|(_, packets)| packets).sum::<u64>(),
+                // What is hidden was traffic nevertheless.
+                is_whole: sum.is_whole && of_log().next().is_none(),
+            }
+        });
+        reports.collect()
+    }
+
+    fn add(&mut self, epoch: Epoch, is_lost: bool) -> Result<(), DeliveryError> {
+        self.ground.check_room(&self.log.dir)?;
         let number = epoch.number;
         let slot = epoch.window.last() / self.log.rotation;
-        self.batch.get_or_insert_with(|| Open {
+        let open = self.batch.get_or_insert_with(|| Open {
             batch: Batch::new(),
             slot,
             next_sequence: self.progress.next_sequence,
             told: Vec::new(),
+            lost_epochs: 0,
         });
+        open.lost_epochs += u64::from(is_lost);
         let mut own = epoch;
         // Also those that are none of its own: they are at the other end.
         let peers: Vec<_> = if self.shape.format.tells_next_hops() {
@@ -256,7 +297,10 @@ impl<G: Ground> Delivery<G> {
         progress.next_epoch = self.taken + 1;
         progress.next_sequence = open.next_sequence;
         progress.publishing = publishing;
-        progress.totals.add(totals);
+        progress.totals.add(Totals {
+            lost_epochs: open.lost_epochs,
+            ..totals
+        });
         progress.tell(&open.told);
         self.ground.put_progress(&self.log.flow_log_id, &progress)?;
         self.progress = progress;

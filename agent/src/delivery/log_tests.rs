@@ -17,6 +17,7 @@ use crate::delivery::progress::Publication;
 use crate::delivery::test_epochs::{ENI, counts, epoch, tuple};
 use crate::flow_log::TrafficType;
 use crate::flows::{FlowTuple, Interface};
+use crate::free_space::MinFreeSpace;
 use crate::state::Store;
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
@@ -48,6 +49,10 @@ impl Ground for Faulty {
 
     fn put_progress(&self, flow_log_id: &str, progress: &Progress) -> Result<(), DeliveryError> {
         self.step(|| self.disk.put_progress(flow_log_id, progress))
+    }
+
+    fn check_room(&self, dir: &Path) -> Result<(), DeliveryError> {
+        self.step(|| self.disk.check_room(dir))
     }
 
     fn create(&self, path: &Path) -> Result<File, DeliveryError> {
@@ -114,6 +119,7 @@ impl Host {
         let id = self.log.flow_log_id.clone();
         let disk = OnDisk {
             store: Arc::clone(&self.store),
+            min_free: MinFreeSpace::default(),
             on_finished: Arc::new(move |file| {
                 let path = dir.join(file.relative);
                 let size = fs::metadata(&path).unwrap().len();
@@ -262,6 +268,21 @@ fn a_file_is_finished_when_its_slot_is_over_or_it_is_full() {
     assert_eq!(delivery.totals().files, 3);
 }
 
+#[test]
+fn a_clock_that_is_set_back_ends_the_slot() {
+    let host = Host::new(Fuse::default(), |log| log);
+    let mut delivery = host.start();
+    let hour = 3_600;
+    delivery.take(epoch(1, hour, hour + 60, 1)).unwrap();
+    assert_eq!(delivery.totals().files, 0);
+    // As the recorder has it: the interval that is open then is of a second.
+    delivery.take(epoch(2, hour + 60, hour + 61, 2)).unwrap();
+    delivery.take(epoch(3, 60, 120, 4)).unwrap();
+    assert_eq!(delivery.totals().files, 2);
+    let rows = BTreeMap::from([(hour, 1), (hour + 60, 2), (60, 4)]);
+    assert_eq!(host.rows(), rows);
+}
+
 fn is_named(path: &Path) -> bool {
     !path.to_string_lossy().contains(".tmp-")
 }
@@ -271,8 +292,9 @@ fn what_is_given_up_is_told_by_one_row_of_its_eni() {
     let host = Host::new(Fuse::default(), |log| log);
     let mut delivery = host.start();
     let lost = epoch(1, 30, 60, 7);
-    delivery.give_up(Some(&lost)).unwrap();
-    delivery.give_up(Some(&epoch(2, 60, 90, 5))).unwrap();
+    delivery.give_up(Some(&Outline::of(&lost))).unwrap();
+    let lost = epoch(2, 60, 90, 5);
+    delivery.give_up(Some(&Outline::of(&lost))).unwrap();
     drop(delivery);
     let mut delivery = host.start();
     host.deliver(&mut delivery, 5);
@@ -373,7 +395,7 @@ fn a_service_is_traffic_only_for_a_log_that_includes_it() {
         assert_eq!(said(&host), expected, "{:?}", host.log.include_services);
         // What is given up counts as much as its rows would have.
         minute.number = 2;
-        delivery.give_up(Some(&minute)).unwrap();
+        delivery.give_up(Some(&Outline::of(&minute))).unwrap();
         let lost = delivery.progress.lost.values().map(|lost| lost.packets);
         assert_eq!(lost.sum::<u64>(), packets);
     }

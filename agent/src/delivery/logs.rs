@@ -2,7 +2,8 @@
 //! goes once every log has it in its files.
 //!
 //! A log that fails waits and leaves the others alone. The spool is bounded: past it, what the
-//! slowest log has not written is given up, and its rows say how much.
+//! slowest log has not written is given up, and its rows say how much. An epoch whose file is damaged
+//! or never was is taken in by its outline, which says as much.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,18 +11,21 @@ use std::time::{Duration, Instant};
 
 use branchline_common::verdict::Service;
 
-use super::ground::{DeliveryError, OnDisk, OnFinished, PROGRESS, fact};
+use super::epochs::{Epochs, Found, Size};
+use super::ground::{DeliveryError, OnDisk, PROGRESS, fact};
 use super::log::{Delivery, Site};
 use super::progress::Totals;
 use super::spec::{FlowLog, check_all, epoch_seconds};
 use crate::field_error::FieldError;
-use crate::flows::{Epoch, Spool, SpoolError};
+use crate::flows::{Spool, SpoolError};
 use crate::server::causes;
-use crate::state::{StateError, Store};
+use crate::state::StateError;
 
 /// First and longest wait of a log that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Bytes that outlines without a file may take in the store, which is on a full disk then.
+const LONE_OUTLINES_MAX: u64 = 1 << 20;
 /// The store's fact: the logs that were applied.
 const APPLIED_FACT: &str = "flow_logs";
 
@@ -45,7 +49,7 @@ pub enum FlowLogsError {
 /// The flow logs of one host.
 pub struct FlowLogs {
     ground: OnDisk,
-    spool: Spool,
+    epochs: Epochs,
     spool_max_bytes: u64,
     site: Site,
     state: Mutex<State>,
@@ -84,24 +88,26 @@ pub struct LogState {
 
 impl FlowLogs {
     /// The logs that were applied, or those of the configuration if none ever were. Up to the epoch
-    /// `written`, all is in the spool or in files. `on_finished` is told of files as they get their
-    /// names.
+    /// `written`, all is in the spool or in files.
     ///
     /// # Errors
     /// `Delivery` or `State`.
     pub fn resume(
-        store: Arc<Store>,
+        ground: OnDisk,
         spool: Spool,
         spool_max_bytes: u64,
         site: Site,
         configured: Vec<FlowLog>,
         written: u32,
-        on_finished: OnFinished,
     ) -> Result<Self, FlowLogsError> {
-        let logs = store.fact(APPLIED_FACT)?.unwrap_or(configured);
-        let flow_logs = Self {
-            ground: OnDisk { store, on_finished },
+        let logs = ground.store.fact(APPLIED_FACT)?.unwrap_or(configured);
+        let epochs = Epochs {
             spool,
+            store: Arc::clone(&ground.store),
+        };
+        let flow_logs = Self {
+            ground,
+            epochs,
             spool_max_bytes,
             site,
             state: Mutex::new(State {
@@ -155,23 +161,17 @@ impl FlowLogs {
     /// come. A log that fails is tried again later.
     ///
     /// # Errors
-    /// `Spool`; nothing is lost.
+    /// `Spool` or `State`; nothing is lost.
     pub fn deliver(&self, written: u32, now: Instant) -> Result<(), FlowLogsError> {
         let mut state = self.state();
         state.written = written;
         while let Some(number) = state.next(now) {
-            let epoch = match self.spool.get(number) {
-                Ok(epoch) => epoch,
-                Err(error @ SpoolError::Damaged { .. }) => {
-                    tracing::error!(error = causes(&error), "flow counts are lost");
-                    None
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let found = self.epochs.find(number)?;
             for working in state.ready(now).filter(|log| log.delivery.next() == number) {
-                working.attempt(now, |delivery| match &epoch {
-                    Some(epoch) => delivery.take(epoch.clone()),
-                    None => delivery.flush().and_then(|()| delivery.give_up(None)),
+                working.attempt(now, |delivery| match &found {
+                    Found::Whole(epoch) => delivery.take(epoch.clone()),
+                    Found::Outline(outline) => delivery.take_outline(number, outline),
+                    Found::Nothing => delivery.flush().and_then(|()| delivery.give_up(None)),
                 });
             }
         }
@@ -262,43 +262,53 @@ impl FlowLogs {
 
     /// Removes epochs that every log has in its files, and keeps the spool within its bound.
     fn trim(&self, state: &mut State, now: Instant) -> Result<(), FlowLogsError> {
-        let mut sizes = self.spool.sizes()?;
-        let mut bytes: u64 = sizes.values().sum();
-        if bytes > self.spool_max_bytes {
+        let mut sizes = self.epochs.sizes()?;
+        let mut all = Size::default();
+        for size in sizes.values() {
+            all += *size;
+        }
+        if self.is_too_much(all) {
             // Those that can finish what they hold back for the end of a window or a slot.
             for working in state.ready(now) {
                 working.attempt(now, Delivery::flush);
             }
         }
+        let mut removed = None;
         while let Some((number, size)) = sizes.pop_first() {
             let is_wanted = |working: &Working| working.delivery.first_unpublished() <= number;
             if number > state.written {
                 break;
             }
             if state.logs.iter().any(is_wanted) {
-                if bytes <= self.spool_max_bytes {
+                if !self.is_too_much(all) {
                     break;
                 }
                 self.give_up(state, number)?;
             }
-            self.spool.remove(number)?;
-            bytes -= size;
+            self.epochs.spool.remove(number)?;
+            removed = Some(number);
+            all -= size;
+        }
+        if let Some(number) = removed {
+            self.epochs.store.forget_outlines(number + 1)?;
         }
         Ok(())
     }
 
-    /// Gives up an epoch in every log that lacks it.
-    fn give_up(&self, state: &mut State, number: u32) -> Result<(), FlowLogsError> {
-        let epoch: Option<Epoch> = self.spool.get(number).unwrap_or_default();
-        let lacking = state.logs.iter_mut();
-        for working in lacking.filter(|log| log.delivery.first_unpublished() == number) {
-            let flow_log = &working.delivery.log().flow_log_id;
-            tracing::error!(
-                flow_log,
-                epoch = number,
-                "the spool is full: counts are given up"
-            );
-            working.delivery.give_up(epoch.as_ref())?;
+    fn is_too_much(&self, size: Size) -> bool {
+        size.bytes > self.spool_max_bytes || size.lone_outlines > LONE_OUTLINES_MAX
+    }
+
+    /// Gives up the epochs up to `last` in every log that lacks them.
+    fn give_up(&self, state: &mut State, last: u32) -> Result<(), FlowLogsError> {
+        for working in &mut state.logs {
+            while working.delivery.first_unpublished() <= last {
+                let epoch = working.delivery.first_unpublished();
+                let flow_log = &working.delivery.log().flow_log_id;
+                tracing::error!(flow_log, epoch, "the spool is full: records are given up");
+                let outline = self.epochs.outline(epoch)?;
+                working.delivery.give_up(outline.as_ref())?;
+            }
         }
         Ok(())
     }

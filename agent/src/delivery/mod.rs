@@ -9,6 +9,8 @@ mod spec;
 
 mod logs;
 
+mod epochs;
+
 mod log;
 
 mod windows;
@@ -19,7 +21,7 @@ mod progress;
 
 mod ground;
 
-pub use ground::{DeliveryError, FinishedFile, OnFinished};
+pub use ground::{DeliveryError, FinishedFile, OnDisk, OnFinished};
 pub use log::Site;
 pub use logs::{FlowLogs, FlowLogsError, LogState};
 pub use progress::Totals;

@@ -50,6 +50,7 @@ pub(super) struct Lost {
 
 /// What a log has written since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// Files.
     pub files: u64,
@@ -59,6 +60,8 @@ pub struct Totals {
     pub records: u64,
     /// Packets of which `SKIPDATA` rows tell.
     pub skipped_packets: u64,
+    /// Epochs whose records are in no file: damaged or without room in the spool, or given up.
+    pub lost_epochs: u64,
 }
 
 impl Progress {
@@ -103,5 +106,6 @@ impl Totals {
         self.bytes += other.bytes;
         self.records += other.records;
         self.skipped_packets += other.skipped_packets;
+        self.lost_epochs += other.lost_epochs;
     }
 }

@@ -119,9 +119,13 @@ impl FlowLog {
     /// traffic at all for it; what its traffic type hides is.
     #[must_use]
     pub fn includes(&self, tuple: &FlowTuple) -> bool {
-        tuple
-            .service
-            .is_none_or(|service| self.include_services.contains(&service))
+        self.includes_service(tuple.service)
+    }
+
+    /// As [`FlowLog::includes`], of packets that passed unfiltered for `service`, or were filtered.
+    #[must_use]
+    pub fn includes_service(&self, service: Option<Service>) -> bool {
+        service.is_none_or(|service| self.include_services.contains(&service))
     }
 
     /// Its format.

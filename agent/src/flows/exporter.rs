@@ -22,9 +22,11 @@ use super::{FlowLogError, sweep};
 use crate::config::FlowRecordConfig;
 use crate::datapath::{self, Datapath};
 use crate::delivery::{
-    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnFinished, Site, check_all,
+    FinishedFile, FlowLog, FlowLogs, FlowLogsError, LogState, OnDisk as LogGround, OnFinished,
+    Site, check_all,
 };
 use crate::flow_log::IpRanges;
+use crate::free_space::MinFreeSpace;
 use crate::policy::RuleBook;
 use crate::provider::RouteTables;
 use crate::server::causes;
@@ -204,7 +206,8 @@ impl Work {
         identities: Identities,
         on_finished: OnFinished,
     ) -> Result<Self, FlowLogError> {
-        let spool = Spool::new(settings.spool);
+        let min_free = MinFreeSpace::percent(settings.records.min_free_space_percent);
+        let spool = Spool::new(settings.spool, min_free);
         let prepared = spool.prepare();
         let shelf = OnDisk {
             store: Arc::clone(&store),
@@ -224,8 +227,13 @@ impl Work {
             ip_ranges: settings.ip_ranges,
         };
         let bytes = settings.records.spool_max_bytes;
+        let ground = LogGround {
+            store,
+            min_free,
+            on_finished,
+        };
         let configured = settings.logs;
-        let logs = FlowLogs::resume(store, spool, bytes, site, configured, written, on_finished)?;
+        let logs = FlowLogs::resume(ground, spool, bytes, site, configured, written)?;
         let work = Self {
             datapath,
             recorder,

@@ -25,6 +25,8 @@ mod kernel;
 
 mod spool;
 
+mod outline;
+
 mod shelf;
 
 mod identity;
@@ -38,6 +40,7 @@ pub use exporter::{Exporter, ExporterSettings};
 pub use identity::{Identities, Identity};
 pub use interface::{Interface, Sublocation, Tags, TaskIdentity};
 pub use ledger::{Closing, Window};
+pub use outline::{Choice, Outline, Sum};
 pub use record::{Action, FlowCounts, FlowTuple, Report, Rule};
 pub use spool::{Epoch, Spool, SpoolError};
 pub use sweep::pause;

@@ -4,11 +4,12 @@
 //! spool what they counted, settle the ledger. A stop before the second leaves the interval open. A
 //! stop after it leaves maps and ledger as they were, and the last three are done again. The
 //! kernel counts into the same slots only two epochs on, which does not come before the ledger is
-//! settled. An ENI that goes takes its counts out of the maps into the store first, and from then on
+//! settled. Where the spool has no room, the ledger's outline of the epoch is all that is kept. An ENI that goes takes its counts out of the maps into the store first, and from then on
 //! those in the store are the ones that count. Never decides when; see `exporter`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use branchline_common::conntrack::SWEEP_GRACE_SECONDS;
@@ -22,12 +23,14 @@ use super::drain::{Drain, Reading};
 use super::identity::{Identities, Identity};
 use super::kernel::{Kernel, lock};
 use super::ledger::{Closing, End, Ledger, resume};
+use super::outline::Outline;
 use super::record::{FlowCounts, FlowTuple, Report};
 use super::shelf::Shelf;
-use super::spool::Epoch;
+use super::spool::{Epoch, SpoolError};
 use super::sweep::{Now, is_sweepable};
 use crate::policy::{RuleBook, RuleNames};
 use crate::provider::RouteTables;
+use crate::server::causes;
 
 /// What walks leave for the next sweep.
 #[derive(Debug, Default)]
@@ -50,6 +53,7 @@ pub(super) struct Recorder<K, S> {
     /// Held while the maps are walked for counts or entries removed: what a walk misses is in files.
     walk: Mutex<Walks>,
     ledger: Mutex<Ledger>,
+    has_no_room: AtomicBool,
 }
 
 impl<K: Kernel, S: Shelf> Recorder<K, S> {
@@ -81,6 +85,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             turn: Mutex::new(()),
             walk: Mutex::default(),
             ledger: Mutex::new(resume.ledger),
+            has_no_room: AtomicBool::new(false),
         })
     }
 
@@ -189,14 +194,33 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             window: closing.window,
             reports: self.drain(closing)?,
         };
-        self.shelf.spool(&epoch)?;
+        self.spool(&epoch)?;
+        let outline = Outline::of(&epoch);
         let settled = Ledger::settled(closing);
         let mut ledger = lock(&self.ledger);
-        self.shelf.settle(&settled)?;
+        self.shelf.settle(&settled, &outline)?;
         *ledger = settled;
         drop(ledger);
         log_audit(&audit(&epoch.reports));
         Ok(())
+    }
+
+    /// Without room the records go, so that the maps do not fill up; the outline stays.
+    fn spool(&self, epoch: &Epoch) -> Result<(), FlowLogError> {
+        let had_no_room = self.has_no_room.load(Ordering::Relaxed);
+        let spooled = self.shelf.spool(epoch);
+        if let Err(FlowLogError::Spool(error @ SpoolError::NoRoom { .. })) = &spooled {
+            if !had_no_room {
+                tracing::error!(error = causes(error), "flow records are lost");
+            }
+            self.has_no_room.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if had_no_room && spooled.is_ok() {
+            tracing::info!("there is room for flow records again");
+            self.has_no_room.store(false, Ordering::Relaxed);
+        }
+        spooled
     }
 
     /// What an ended epoch counted. Of an ENI that was retired, the maps may still hold counts, all

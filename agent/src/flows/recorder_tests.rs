@@ -16,9 +16,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::datapath::{Clock, DatapathError, Entry};
+use crate::flows::outline::Outline;
 use crate::flows::record::Action;
 use crate::flows::shelf::OnDisk;
 use crate::flows::spool::Spool;
+use crate::free_space::MinFreeSpace;
 use crate::policy::Forgotten;
 use crate::provider::RouteTarget;
 use crate::state::Store;
@@ -143,8 +145,8 @@ impl Shelf for FakeShelf {
         self.fuse.step(|| self.disk.spool(epoch))
     }
 
-    fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {
-        self.fuse.step(|| self.disk.settle(ledger))
+    fn settle(&self, ledger: &Ledger, outline: &Outline) -> Result<(), FlowLogError> {
+        self.fuse.step(|| self.disk.settle(ledger, outline))
     }
 
     fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError> {
@@ -178,6 +180,7 @@ struct Host {
     /// From when slot 2's link is taken away until another one is there.
     is_unplugged: bool,
     sent: HashMap<String, u64>,
+    min_free: MinFreeSpace,
     agent: Option<Recorder<FakeKernel, FakeShelf>>,
 }
 
@@ -199,6 +202,7 @@ impl Host {
             tasks: BTreeMap::from([(1, 1), (2, 2)]),
             is_unplugged: false,
             sent: HashMap::new(),
+            min_free: MinFreeSpace::default(),
             agent: None,
         }
     }
@@ -221,7 +225,7 @@ impl Host {
             let shelf = FakeShelf {
                 disk: OnDisk {
                     store: Arc::clone(&self.store),
-                    spool: Spool::new(self.files()),
+                    spool: Spool::new(self.files(), self.min_free),
                 },
                 fuse: Arc::clone(&self.fuse),
             };
@@ -355,7 +359,7 @@ impl Host {
 
     /// What is in the spool, in order.
     fn epochs(&self) -> Vec<Epoch> {
-        let spool = Spool::new(self.files());
+        let spool = Spool::new(self.files(), MinFreeSpace::default());
         let numbers = spool.sizes().unwrap_or_default();
         let epochs = numbers
             .keys()
@@ -461,6 +465,35 @@ fn while_the_disk_is_full_no_second_interval_ends_and_nothing_is_lost() {
     let flows = |epoch: &Epoch| epoch.reports.iter().map(|report| report.flows.len()).sum();
     let flows: Vec<usize> = host.epochs().iter().map(flows).collect();
     assert_eq!(flows, [3 * 2, 3 * 4]);
+}
+
+#[test]
+fn without_room_intervals_end_and_every_packet_is_in_an_outline() {
+    let mut host = Host::new(None);
+    // No file system is 101 % free.
+    host.min_free = MinFreeSpace::percent(101);
+    for packets in [1, 10, 100] {
+        host.act(Act::Traffic(packets));
+        host.try_act(Act::EndMinute).unwrap();
+        host.try_act(Act::Replace).unwrap();
+    }
+    // Killed, and there is room again.
+    host.agent = None;
+    host.min_free = MinFreeSpace::default();
+    host.act(Act::Traffic(1_000));
+    host.act(Act::EndMinute);
+    let numbers: Vec<u32> = host.epochs().iter().map(|epoch| epoch.number).collect();
+    assert_eq!(numbers, [4]);
+    let mut lost = 0;
+    for number in 1..=3 {
+        let outline = host.store.outline(number).unwrap().unwrap();
+        let outline = Outline::from_bytes(&outline).unwrap();
+        let packets = outline.sums.iter().flat_map(|sum| &sum.packets);
+        lost += packets.map(|(_, packets)| packets).sum::<u64>();
+    }
+    let recorded: u64 = host.recorded().values().sum();
+    assert_eq!((lost, recorded), (6 * 111, 6 * 1_000));
+    assert_eq!(lost + recorded, host.sent.values().sum::<u64>());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::FlowLogError;
 use super::ledger::Ledger;
+use super::outline::Outline;
 use super::record::Report;
 use super::spool::{Epoch, Spool};
 use crate::policy::Forgotten;
@@ -26,8 +27,9 @@ pub(super) trait Shelf: Send + Sync + 'static {
     fn retired(&self, epoch: u32) -> Result<Vec<Report>, FlowLogError>;
     /// Puts an epoch into the spool, replacing it.
     fn spool(&self, epoch: &Epoch) -> Result<(), FlowLogError>;
-    /// Replaces the ledger and forgets the reports kept up to its written epoch, in one step.
-    fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError>;
+    /// Replaces the ledger, keeps the outline of its written epoch, and forgets the reports kept up
+    /// to it, in one step.
+    fn settle(&self, ledger: &Ledger, outline: &Outline) -> Result<(), FlowLogError>;
     /// Forgets rules that no entry is of any more.
     fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError>;
 }
@@ -59,10 +61,11 @@ impl Shelf for OnDisk {
         Ok(self.spool.put(epoch)?)
     }
 
-    fn settle(&self, ledger: &Ledger) -> Result<(), FlowLogError> {
+    fn settle(&self, ledger: &Ledger, outline: &Outline) -> Result<(), FlowLogError> {
+        let outline = outline.to_bytes();
         Ok(self
             .store
-            .settle_flows(LEDGER, ledger, ledger.written_epoch)?)
+            .settle_flows(LEDGER, ledger, ledger.written_epoch, &outline)?)
     }
 
     fn forget_rules(&self, forgotten: &Forgotten) -> Result<(), FlowLogError> {

@@ -1,8 +1,9 @@
 //! The spool: what each epoch counted, one file an epoch, from when the maps may forget it until
 //! every flow log has it.
 //!
-//! A file is there whole or not at all, and writing one again writes the same. Never decides which
-//! epoch is written or may go.
+//! A file is there whole or not at all, and writing one again writes the same. The damaged file that
+//! was found last is kept for whoever wants to look at it. Never decides which epoch is written or may
+//! go.
 
 mod v2;
 
@@ -11,10 +12,12 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Window;
 use super::record::Report;
+use crate::free_space::{MinFreeSpace, is_want_of_room};
 
 /// First bytes of every file; the digit is the version of what follows.
 const MAGIC: &[u8; 8] = b"BLSPOOL3";
@@ -24,6 +27,8 @@ const MAGIC_2: &[u8; 8] = b"BLSPOOL2";
 const SUFFIX: &str = ".flows";
 /// What it ends with while it is being written.
 const UNFINISHED: &str = ".tmp";
+/// Name of a damaged file that was set aside.
+const DAMAGED: &str = "damaged";
 /// Magic, CRC-32 and length, both little-endian.
 const HEADER_LEN: usize = 8 + 4 + 8;
 
@@ -54,9 +59,20 @@ pub enum SpoolError {
         /// Why.
         source: io::Error,
     },
+    /// A file cannot be written for want of room.
+    #[error(
+        "write the flow counts to {} (in state_dir); make room: until then flow records are lost, and every log says by SKIPDATA how many packets",
+        path.display()
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file is not what was written.
     #[error(
-        "{} is damaged: {problem}; its flow counts are lost, and every log says so by SKIPDATA",
+        "{} is damaged: {problem}; its flow records are lost, and every log says by SKIPDATA how many packets",
         path.display()
     )]
     Damaged {
@@ -67,15 +83,29 @@ pub enum SpoolError {
     },
 }
 
+impl SpoolError {
+    fn or_no_room(self) -> Self {
+        match self {
+            Self::Io { path, source, .. } if is_want_of_room(&source) => {
+                Self::NoRoom { path, source }
+            }
+            other @ (Self::Io { .. } | Self::NoRoom { .. } | Self::Damaged { .. }) => other,
+        }
+    }
+}
+
 /// The folder of the files.
 #[derive(Debug, Clone)]
-pub struct Spool(PathBuf);
+pub struct Spool {
+    dir: PathBuf,
+    min_free: MinFreeSpace,
+}
 
 impl Spool {
-    /// The spool in the folder `dir`.
+    /// The spool in the folder `dir`, which leaves `min_free` of its file system free.
     #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
-        Self(dir)
+    pub fn new(dir: PathBuf, min_free: MinFreeSpace) -> Self {
+        Self { dir, min_free }
     }
 
     /// Makes the folder, and removes what a killed agent has left half written.
@@ -83,10 +113,10 @@ impl Spool {
     /// # Errors
     /// `Io`.
     pub fn prepare(&self) -> Result<(), SpoolError> {
-        fs::create_dir_all(&self.0).map_err(failed("make the folder", &self.0))?;
+        fs::create_dir_all(&self.dir).map_err(failed("make the folder", &self.dir))?;
         for name in self.names()? {
             if name.ends_with(UNFINISHED) {
-                let path = self.0.join(name);
+                let path = self.dir.join(name);
                 fs::remove_file(&path).map_err(failed("remove the unfinished file", &path))?;
             }
         }
@@ -96,9 +126,18 @@ impl Spool {
     /// Writes an epoch, replacing its file. When this returns, content and name are on disk.
     ///
     /// # Errors
-    /// `Io`; what was there before is there still.
+    /// `NoRoom` or `Io`; what was there before is there still.
     pub fn put(&self, epoch: &Epoch) -> Result<(), SpoolError> {
-        fs::create_dir_all(&self.0).map_err(failed("make the folder", &self.0))?;
+        let path = self.path(epoch.number);
+        match self.min_free.check(&path) {
+            Err(source) if is_want_of_room(&source) => Err(SpoolError::NoRoom { path, source }),
+            Err(source) => Err(failed("look for room for", &path)(source)),
+            Ok(()) => self.try_put(epoch).map_err(SpoolError::or_no_room),
+        }
+    }
+
+    fn try_put(&self, epoch: &Epoch) -> Result<(), SpoolError> {
+        fs::create_dir_all(&self.dir).map_err(failed("make the folder", &self.dir))?;
         let path = self.path(epoch.number);
         let unfinished = path.with_extension("tmp");
         if let Err(source) = write(&unfinished, epoch) {
@@ -119,10 +158,25 @@ impl Spool {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) if source.raw_os_error() == Some(Errno::EIO as i32) => {
+                let problem = "the disk cannot read it";
+                return Err(SpoolError::Damaged { path, problem });
+            }
             Err(source) => return Err(failed("read the flow counts in", &path)(source)),
         };
         let epoch = parse(&bytes).map_err(|problem| SpoolError::Damaged { path, problem })?;
         Ok(Some(epoch))
+    }
+
+    /// Takes the file of an epoch out of the spool, under the name `damaged`, in place of one that was
+    /// set aside before.
+    ///
+    /// # Errors
+    /// `Io`; the file is where it was.
+    pub fn set_aside(&self, number: u32) -> Result<(), SpoolError> {
+        let path = self.path(number);
+        fs::rename(&path, self.dir.join(DAMAGED)).map_err(failed("set aside", &path))?;
+        self.sync()
     }
 
     /// Removes the file of an epoch; one that is not there is success.
@@ -149,32 +203,34 @@ impl Spool {
             let Some(number) = name.strip_suffix(SUFFIX).and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            match fs::metadata(self.0.join(&name)) {
+            match fs::metadata(self.dir.join(&name)) {
                 Ok(metadata) => sizes.insert(number, metadata.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(source) => return Err(failed("read the size of", &self.0.join(name))(source)),
+                Err(source) => {
+                    return Err(failed("read the size of", &self.dir.join(name))(source));
+                }
             };
         }
         Ok(sizes)
     }
 
     fn path(&self, number: u32) -> PathBuf {
-        self.0.join(format!("{number:010}{SUFFIX}"))
+        self.dir.join(format!("{number:010}{SUFFIX}"))
     }
 
     fn names(&self) -> Result<Vec<String>, SpoolError> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0).map_err(failed("read the folder", &self.0))? {
-            let entry = entry.map_err(failed("read the folder", &self.0))?;
+        for entry in fs::read_dir(&self.dir).map_err(failed("read the folder", &self.dir))? {
+            let entry = entry.map_err(failed("read the folder", &self.dir))?;
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }
 
     fn sync(&self) -> Result<(), SpoolError> {
-        File::open(&self.0)
+        File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
-            .map_err(failed("write to disk the folder", &self.0))
+            .map_err(failed("write to disk the folder", &self.dir))
     }
 }
 

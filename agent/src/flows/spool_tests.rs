@@ -6,7 +6,7 @@ use crate::delivery::test_epochs::epoch;
 use crate::test_dir::TestDir;
 
 fn spool(dir: &TestDir) -> Spool {
-    let spool = Spool::new(dir.path().join("spool"));
+    let spool = Spool::new(dir.path().join("spool"), MinFreeSpace::default());
     spool.prepare().unwrap();
     spool
 }
@@ -90,4 +90,17 @@ fn an_epoch_of_the_version_before_is_read() {
     assert_ne!(old, fs::read(spool.path(7)).unwrap());
     fs::write(spool.path(7), old).unwrap();
     assert_eq!(spool.get(7).unwrap(), Some(epoch));
+}
+
+#[test]
+fn where_there_is_no_room_nothing_is_written_and_the_error_says_so() {
+    let dir = TestDir::new();
+    // No file system is 101 % free.
+    let spool = Spool::new(dir.path().join("spool"), MinFreeSpace::percent(101));
+    let error = spool.put(&epoch(1, 0, 60, 1)).unwrap_err();
+    assert!(matches!(error, SpoolError::NoRoom { .. }), "{error:?}");
+    assert!(!dir.path().join("spool").exists());
+    let full = io::Error::from_raw_os_error(Errno::ENOSPC as i32);
+    let error = failed("write", dir.path())(full).or_no_room();
+    assert!(matches!(error, SpoolError::NoRoom { .. }), "{error:?}");
 }

@@ -7,12 +7,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::database::Reopening;
 use super::{FORMAT_VERSION, StateError};
 
 /// The file's own numbers: `format_version`, and those of its owner.
@@ -21,14 +22,16 @@ pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new(
 /// An open file; one process at a time has it.
 #[derive(Debug)]
 pub(super) struct StateFile {
-    database: Database,
+    database: Reopening,
 }
 
 impl StateFile {
     /// Opens the file `name` in `folder`, making folder (mode 0700; those above as usual), file and tables if they are missing.
+    /// Behind the file `room` bytes are set aside for its growth.
     pub(super) fn open(
         folder: &Path,
         name: &str,
+        room: u64,
         make_tables: impl Fn(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<Self, StateError> {
         let folder_error = |source| StateError::Folder {
@@ -44,7 +47,7 @@ impl StateFile {
             .create(folder)
             .map_err(folder_error)?;
         let path = folder.join(name);
-        let database = match Database::create(&path) {
+        let database = match Reopening::open(&path, room) {
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StateError::InUse { path }),
             other => other
                 .map_err(|source| database_error(format!("open {}", path.display()), source))?,
@@ -113,13 +116,25 @@ impl StateFile {
         attempt: impl Fn() -> String,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StateError> {
-        let run = || {
-            let transaction = self.database.begin_write()?;
+        self.write_with(Durability::Immediate, attempt, change)
+    }
+
+    /// One transaction, on disk as `durability` says.
+    pub(super) fn write_with<T>(
+        &self,
+        durability: Durability,
+        attempt: impl Fn() -> String,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StateError> {
+        let run = |database: &Database| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(durability)?;
             let answer = change(&transaction)?;
             transaction.commit()?;
-            Ok::<T, redb::Error>(answer)
+            Ok(answer)
         };
-        run().map_err(|source| database_error(attempt(), source))
+        let written = self.database.with(run);
+        written.map_err(|source| database_error(attempt(), source))
     }
 
     pub(super) fn read<T>(
@@ -127,8 +142,10 @@ impl StateFile {
         attempt: impl Fn() -> String,
         query: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StateError> {
-        let run = || query(&self.database.begin_read()?);
-        run().map_err(|source| database_error(attempt(), source))
+        let read = self
+            .database
+            .with(|database| query(&database.begin_read()?));
+        read.map_err(|source| database_error(attempt(), source))
     }
 }
 

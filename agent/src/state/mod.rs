@@ -5,7 +5,9 @@
 //! Every write is one transaction on disk (fsync) before it returns. Calls block for the length of a write, some
 //! milliseconds, next to none where the file is on a tmpfs; none is on a packet's way. Never touches the host.
 
+mod database;
 mod file;
+mod outlines;
 mod rules;
 mod tasks;
 mod uploads;
@@ -26,6 +28,8 @@ pub const FORMAT_VERSION: u64 = 3;
 
 /// Name of the file in `state_dir`.
 const FILE: &str = "state.redb";
+/// Bytes that are set aside for its growth.
+const ROOM: u64 = 8 << 20;
 /// Name of a fact to its value as JSON.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 /// Epoch and ENI id to the flow counts of an ENI that is gone, as JSON, until their file is written.
@@ -98,9 +102,10 @@ impl Store {
     /// # Errors
     /// `InUse` while another agent runs, `Format` for another version's store, `Folder` or `Database` otherwise.
     pub fn open(state_dir: &Path) -> Result<Self, StateError> {
-        let file = StateFile::open(state_dir, FILE, |write| {
+        let file = StateFile::open(state_dir, FILE, ROOM, |write| {
             write.open_table(FACTS)?;
             write.open_table(RETIRED_FLOWS)?;
+            write.open_table(outlines::OUTLINES)?;
             write.open_table(uploads::UPLOADS)?;
             write.open_table(rules::RULE_PAGES)?;
             write.open_table(rules::RULES)?;
@@ -220,8 +225,8 @@ impl Store {
             .collect()
     }
 
-    /// In one transaction: stores the fact named `key`, and forgets the flow counts of ENIs up to
-    /// `epoch`.
+    /// In one transaction: stores the fact named `key` and the outline of `epoch`, and forgets the
+    /// flow counts of ENIs up to it.
     ///
     /// # Errors
     /// `Database` if nothing of it may have happened.
@@ -230,6 +235,7 @@ impl Store {
         key: &str,
         value: &T,
         epoch: u32,
+        outline: &[u8],
     ) -> Result<(), StateError> {
         self.file.write(
             || format!("store fact {key}"),
@@ -237,6 +243,9 @@ impl Store {
                 write
                     .open_table(FACTS)?
                     .insert(key, json(value).as_slice())?;
+                write
+                    .open_table(outlines::OUTLINES)?
+                    .insert(epoch, outline)?;
                 write
                     .open_table(RETIRED_FLOWS)?
                     .retain(|(of, _), _| of > epoch)?;

@@ -86,7 +86,9 @@ fn retired_flows_stay_as_first_stored_until_their_epoch_is_settled() {
     keep("eni-b", &[(5, "b5")]);
     keep("eni-a", &[(5, "again"), (6, "a6")]);
     assert_eq!(kept(5), ["a5", "b5"]);
-    store.settle_flows("flow_log", &"settled", 5).unwrap();
+    store
+        .settle_flows("flow_log", &"settled", 5, b"outline")
+        .unwrap();
     assert_eq!(store.fact("flow_log").unwrap(), Some("settled".to_owned()));
     assert_eq!([kept(4), kept(5), kept(6)].concat(), ["a6"]);
 }

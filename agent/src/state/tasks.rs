@@ -31,7 +31,7 @@ impl TaskStore {
     /// # Errors
     /// As [`Store::open`](super::Store::open); `Damaged` if a record cannot be read.
     pub fn open(run_dir: &Path) -> Result<Self, StateError> {
-        let file = StateFile::open(run_dir, FILE, |write| {
+        let file = StateFile::open(run_dir, FILE, 0, |write| {
             write.open_table(TASKS)?;
             Ok(())
         })?;

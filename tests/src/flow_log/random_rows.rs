@@ -76,7 +76,13 @@ impl OwnedRow {
 /// A format of some fields or of all, in any order.
 #[must_use]
 pub fn format(random: &mut Random) -> Format {
-    let mut fields = Field::ALL.to_vec();
+    format_of(random, Field::ALL)
+}
+
+/// As [`format`], of the fields `all`.
+#[must_use]
+pub fn format_of(random: &mut Random, all: &[Field]) -> Format {
+    let mut fields = all.to_vec();
     for last in (1..fields.len()).rev() {
         fields.swap(last, random.below(last + 1));
     }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
 use branchline::link::{LinkChange, Mac};
+use branchline::neighbour::Neighbour;
 use branchline::netlink::{Netlink, NetlinkError};
 use branchline::netns::{Netns, NetnsError, Origin};
-use branchline::neighbour::Neighbour;
 use branchline::route::Address;
 use branchline::task_network::{self, TaskNetwork};
 use branchline::tc::{Filter, FilterAt};

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::restart::{UDP, sum};
 
-const CLOSED_PORT: u16 = 8;
+pub(crate) const CLOSED_PORT: u16 = 8;
 /// How long rows of a second may take to be in a file.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -51,7 +51,7 @@ pub(crate) fn lines(host: &Host, dir: &str) -> Vec<String> {
 }
 
 /// Sends datagrams from port 4000 of one task to a port of another, for nobody.
-fn send(from: &Task, to: IpAddr, port: u16, count: u64) {
+pub(crate) fn send(from: &Task, to: IpAddr, port: u16, count: u64) {
     let local = SocketAddr::new(talk::unspecified(to).ip(), 4000);
     let socket = from.run(|| UdpSocket::bind(local)).unwrap();
     for _ in 0..count {
@@ -61,7 +61,7 @@ fn send(from: &Task, to: IpAddr, port: u16, count: u64) {
     }
 }
 
-fn until(what: &str, reached: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, reached: impl Fn() -> bool) {
     let began = Instant::now();
     while !reached() {
         assert!(began.elapsed() < LONG, "{what}");
@@ -69,7 +69,7 @@ fn until(what: &str, reached: impl Fn() -> bool) {
     }
 }
 
-fn logs(host: &Host) -> FlowLogList {
+pub(crate) fn logs(host: &Host) -> FlowLogList {
     let listed = host.branchline_ok(&["flow-log", "ls", "--json"]).unwrap();
     serde_json::from_str(&listed).unwrap()
 }

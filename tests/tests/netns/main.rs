@@ -13,6 +13,7 @@ mod ground;
 mod kills;
 mod lifecycle;
 mod live;
+mod loss;
 mod openapi;
 mod policies;
 mod restart;

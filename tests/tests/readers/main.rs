@@ -1,8 +1,10 @@
 //! Tier `readers`: files of rows, read by programs that others wrote. Needs no privilege.
 //!
 //! Rows, text and Parquet files are made here; `read.py` reads them by DuckDB, PyArrow and
-//! flowlogs-reader, and compares each value with what the rows say.
+//! flowlogs-reader, and compares each value with what the rows say; `vrl` does so by VRL.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod vrl;
 
 use std::{
     env,

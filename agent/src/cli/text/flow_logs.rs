@@ -39,6 +39,13 @@ pub(crate) fn logs(list: &FlowLogList) -> String {
     };
     let mut text = table(Some(&header), list.flow_logs.iter().map(row));
     for description in &list.flow_logs {
+        if description.lost_epochs > 0 {
+            text += &format!(
+                "{} {}\n",
+                description.log.flow_log_id,
+                lost(description.lost_epochs)
+            );
+        }
         if let Some(error) = &description.error {
             text += &format!("{} waits: {error}\n", description.log.flow_log_id);
         }
@@ -63,6 +70,9 @@ pub(crate) fn line(description: &FlowLogDescription) -> String {
     if description.skipped_packets > 0 {
         line += &format!(", {} packets skipped", description.skipped_packets);
     }
+    if description.lost_epochs > 0 {
+        line += &format!("; {}", lost(description.lost_epochs));
+    }
     if let Some(error) = &description.error {
         line += &format!("; waits: {error}");
     }
@@ -79,6 +89,11 @@ pub(crate) fn line(description: &FlowLogDescription) -> String {
         line += &format!("; uploads: {error}");
     }
     line
+}
+
+/// SKIPDATA rows say how many packets it were.
+fn lost(epochs: u64) -> String {
+    format!("lacks the records of {epochs} intervals: damaged, no room for them, or given up")
 }
 
 /// What was uploaded, of a log that has a destination.
@@ -132,6 +147,7 @@ mod tests {
             bytes: 400,
             records: 17,
             skipped_packets: 0,
+            lost_epochs: 4,
             waiting_epochs: 2,
             error: Some("no room".to_owned()),
             upload: Some(UploadStatus {
@@ -146,7 +162,7 @@ mod tests {
         assert_eq!(
             line(&description),
             "fl-00000000000000000 to /var/log/branchline/flows every 60 s, 17 records in 3 files; \
-             waits: no room; 5 files uploaded, 2 queued, 1 given up; uploads: no answer"
+             lacks the records of 4 intervals: damaged, no room for them, or given up; waits: no room; 5 files uploaded, 2 queued, 1 given up; uploads: no answer"
         );
         let text = logs(&FlowLogList {
             flow_logs: vec![description],
@@ -176,7 +192,8 @@ mod tests {
         );
         assert!(
             text.ends_with(
-                "fl-00000000000000000 waits: no room\nfl-00000000000000000 uploads: no answer\n"
+                "fl-00000000000000000 lacks the records of 4 intervals: damaged, no room for them, or \
+                 given up\nfl-00000000000000000 waits: no room\nfl-00000000000000000 uploads: no answer\n"
             ),
             "{text}"
         );
