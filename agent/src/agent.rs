@@ -35,13 +35,13 @@ use crate::{
     provider::local::{LocalProvider, addresses},
     server,
     spec::TaskId,
-    state::{Store, TaskStore},
+    state::{RuleStore, Store, TaskStore},
     task::Host,
 };
 
 /// Below bpffs, the folder of all pins.
 const PINS: &str = "branchline";
-/// Below `run_dir`, the folder of the tasks' store.
+/// Below `run_dir`, the folder of the stores of tasks and rules.
 const RUN_STATE: &str = "state";
 /// Name of the fabric's namespace.
 const FABRIC_NETNS: &str = "branchline-fabric";
@@ -72,10 +72,11 @@ pub struct Agent {
 pub async fn run(config: Config) -> Result<(), HostError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     let tasks = TaskStore::open(&run_state(&config))?;
+    let rules = Arc::new(RuleStore::open(&run_state(&config))?);
     let socket = config.socket();
     let readers = config.api.readers()?;
     let listener = server::bind(&socket, readers)?;
-    let agent = Arc::new(Agent::start(config, store, tasks).await?);
+    let agent = Arc::new(Agent::start(config, store, tasks, rules).await?);
     tracing::info!(socket = %socket.display(), "ready");
     let access = server::Access::root(readers);
     server::serve(
@@ -108,7 +109,7 @@ fn fabric_netns(config: &Config) -> PathBuf {
     config.netns_dir.join(FABRIC_NETNS)
 }
 
-/// The folder of what is known of tasks; a reboot empties it.
+/// The folder of what is known of tasks and rules; a reboot empties it.
 fn run_state(config: &Config) -> PathBuf {
     config.run_dir.join(RUN_STATE)
 }

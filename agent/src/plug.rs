@@ -22,7 +22,7 @@ use crate::{
     policies::{Policies, PolicyError, Unsettled},
     provider::Eni,
     security_groups::{Directory, Member, Members},
-    state::Store,
+    state::RuleStore,
 };
 
 /// Why an ENI could not be put into the data plane.
@@ -73,7 +73,7 @@ pub struct Start<'a> {
     /// The ENIs that the store knows.
     pub enis: &'a [&'a Eni],
     /// Keeps what rules' numbers mean.
-    pub store: Arc<Store>,
+    pub rules: Arc<RuleStore>,
 }
 
 impl Plugs {
@@ -100,12 +100,12 @@ impl Plugs {
         let Start {
             directory,
             cut_on_revoke,
-            store,
+            rules,
             ..
         } = start;
         let used = obeyed.values().copied().collect();
         let mut policies = Policies::restore(datapath, directory, members, cut_on_revoke, &used)?;
-        policies.keep_book_in(datapath, store, &obeyed)?;
+        policies.keep_book_in(datapath, rules, &obeyed)?;
         Ok(Self {
             trunk: start.trunk,
             vpc_cidrs: start.vpc_cidrs,

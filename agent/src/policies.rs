@@ -22,7 +22,7 @@ use crate::{
         self, CompileError, KeptPage, Networks, Page, Policy, Resting, RuleBook, Rules, Trees,
     },
     security_groups::{Directory, Member, MemberChange, Members, Peer, SecurityGroup},
-    state::{StateError, Store},
+    state::{RuleStore, StateError},
 };
 
 /// Why ENIs cannot obey what they should; they go on obeying what they did.
@@ -76,7 +76,7 @@ pub struct Policies {
     reserved: u32,
     book: RuleBook,
     /// Where the book is kept, unless it need not outlive the agent.
-    store: Option<Arc<Store>>,
+    store: Option<Arc<RuleStore>>,
 }
 
 /// Generations that are reserved at once, so that few changes have to write it.
@@ -143,7 +143,7 @@ impl Policies {
     pub fn keep_book_in(
         &mut self,
         datapath: &Datapath,
-        store: Arc<Store>,
+        store: Arc<RuleStore>,
         obeyed: &BTreeMap<u32, u32>,
     ) -> Result<(), PolicyError> {
         let (pages, rules) = store.rule_pages::<KeptPage, Rules>()?;

@@ -157,11 +157,10 @@ mod tests {
         let told: Vec<_> = std::iter::from_fn(|| listener.try_recv().ok()).collect();
         let numbers: Vec<_> = told.iter().map(|event| event.sequence).collect();
         assert_eq!(numbers, [2, 3, 4]);
-        let error = match &told[1].detail {
-            TaskEventDetail::StepEnded { step, error, .. } => (*step, error.clone()),
-            other => panic!("{other:?}"),
+        let TaskEventDetail::StepEnded { step, error, .. } = &told[1].detail else {
+            panic!("{told:?}");
         };
-        assert_eq!(error, (Step::Veth, Some("no veth".to_owned())));
+        assert_eq!((*step, error.as_deref()), (Step::Veth, Some("no veth")));
         assert!(matches!(
             told[2].detail,
             TaskEventDetail::AttachmentStateChange {

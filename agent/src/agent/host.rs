@@ -37,7 +37,7 @@ use crate::{
     progress::{Events, enter},
     provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
     provider::{Eni, Provider},
-    state::{Store, TaskStore},
+    state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
     upload::Environment,
@@ -53,6 +53,7 @@ impl Agent {
         config: Config,
         store: Arc<Store>,
         task_store: TaskStore,
+        rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
         let (provider, warnings) = LocalProvider::load(&config)?;
         for warning in warnings {
@@ -97,7 +98,7 @@ impl Agent {
             members: provider.describe_members().await?,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,
-            store: Arc::clone(&store),
+            rules: Arc::clone(&rules),
         };
         let plugs = Plugs::restore(&lock(&datapath), start)?;
         let identities = Identities::default();
@@ -114,6 +115,7 @@ impl Agent {
         let exporter = Exporter::start(
             Arc::clone(&datapath),
             Arc::clone(&store),
+            rules,
             ExporterSettings {
                 spool: config.state_dir.join(SPOOL),
                 records: records.clone(),

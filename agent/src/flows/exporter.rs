@@ -30,7 +30,7 @@ use crate::free_space::MinFreeSpace;
 use crate::policy::RuleBook;
 use crate::provider::RouteTables;
 use crate::server::causes;
-use crate::state::Store;
+use crate::state::{RuleStore, Store};
 use crate::upload::{DeliveredLog, Environment, UploadStatus, Uploads};
 
 /// Longest sleep before the wall clock is read again: it may have been set.
@@ -90,13 +90,15 @@ impl Exporter {
     pub async fn start(
         datapath: Arc<Mutex<Datapath>>,
         store: Arc<Store>,
+        rules: Arc<RuleStore>,
         settings: ExporterSettings,
         identities: Identities,
     ) -> Result<Self, FlowLogError> {
         let environment = settings.environment.clone();
         let uploads = Arc::new(Uploads::new(Arc::clone(&store), environment));
         let on_finished = on_finished(&uploads);
-        let resume = move || Work::resume(datapath, store, settings, identities, on_finished);
+        let resume =
+            move || Work::resume(datapath, store, rules, settings, identities, on_finished);
         let work = Arc::new(blocking(resume).await?);
         uploads.apply(work.delivered()).await?;
         let (stop, stopped) = watch::channel(());
@@ -202,6 +204,7 @@ impl Work {
     fn resume(
         datapath: Arc<Mutex<Datapath>>,
         store: Arc<Store>,
+        rules: Arc<RuleStore>,
         settings: ExporterSettings,
         identities: Identities,
         on_finished: OnFinished,
@@ -211,6 +214,7 @@ impl Work {
         let prepared = spool.prepare();
         let shelf = OnDisk {
             store: Arc::clone(&store),
+            rules,
             spool: spool.clone(),
         };
         let recorder = Recorder::resume(

@@ -23,7 +23,7 @@ use crate::flows::spool::Spool;
 use crate::free_space::MinFreeSpace;
 use crate::policy::Forgotten;
 use crate::provider::RouteTarget;
-use crate::state::Store;
+use crate::state::{RuleStore, Store};
 use crate::test_dir::TestDir;
 use crate::test_fuse::{Fault, Fuse};
 
@@ -173,6 +173,7 @@ enum Act {
 struct Host {
     dir: TestDir,
     store: Arc<Store>,
+    rules: Arc<RuleStore>,
     maps: Arc<Mutex<Maps>>,
     fuse: Arc<Steps>,
     /// ENI number by slot, as the agent's store of tasks has it.
@@ -196,6 +197,7 @@ impl Host {
         };
         Self {
             store: Arc::new(Store::open(&dir.path().join("state")).unwrap()),
+            rules: Arc::new(RuleStore::open(&dir.path().join("run")).unwrap()),
             dir,
             maps: Arc::new(Mutex::new(maps)),
             fuse: Arc::new(Steps(fuse)),
@@ -225,6 +227,7 @@ impl Host {
             let shelf = FakeShelf {
                 disk: OnDisk {
                     store: Arc::clone(&self.store),
+                    rules: Arc::clone(&self.rules),
                     spool: Spool::new(self.files(), self.min_free),
                 },
                 fuse: Arc::clone(&self.fuse),

@@ -10,7 +10,7 @@ use super::outline::Outline;
 use super::record::Report;
 use super::spool::{Epoch, Spool};
 use crate::policy::Forgotten;
-use crate::state::Store;
+use crate::state::{RuleStore, Store};
 
 /// Name of the ledger among the store's facts.
 const LEDGER: &str = "flow_log";
@@ -37,6 +37,7 @@ pub(super) trait Shelf: Send + Sync + 'static {
 /// The agent's store and spool.
 pub(super) struct OnDisk {
     pub(super) store: Arc<Store>,
+    pub(super) rules: Arc<RuleStore>,
     pub(super) spool: Spool,
 }
 
@@ -73,6 +74,6 @@ impl Shelf for OnDisk {
             return Ok(());
         }
         let Forgotten { generations, rules } = forgotten;
-        Ok(self.store.forget_rule_pages(generations, rules)?)
+        Ok(self.rules.forget_rule_pages(generations, rules)?)
     }
 }

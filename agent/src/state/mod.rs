@@ -1,6 +1,6 @@
-//! What survives a restart: facts, flow counts and what rules' numbers mean in one redb file that
-//! survives a reboot too ([`Store`]), and the tasks in one that does not, as their namespaces and
-//! links do not ([`TaskStore`]).
+//! What survives a restart: facts and flow counts in one redb file that survives a reboot too
+//! ([`Store`]); in two that do not, as namespaces, links and maps do not, the tasks ([`TaskStore`])
+//! and what the numbers of rules mean ([`RuleStore`]).
 //!
 //! Every write is one transaction on disk (fsync) before it returns. Calls block for the length of a write, some
 //! milliseconds, next to none where the file is on a tmpfs; none is on a packet's way. Never touches the host.
@@ -12,6 +12,7 @@ mod rules;
 mod tasks;
 mod uploads;
 
+pub use rules::RuleStore;
 pub use tasks::TaskStore;
 
 use std::path::{Path, PathBuf};
@@ -107,8 +108,6 @@ impl Store {
             write.open_table(RETIRED_FLOWS)?;
             write.open_table(outlines::OUTLINES)?;
             write.open_table(uploads::UPLOADS)?;
-            write.open_table(rules::RULE_PAGES)?;
-            write.open_table(rules::RULES)?;
             Ok(())
         })?;
         Ok(Self { file })

@@ -1,23 +1,49 @@
-//! The store's tables of rules: what the numbers mean that connections and rows hold.
+//! What the rule numbers mean that connections and rows hold: a redb file of its own.
 //!
-//! Many policies have the same rules, so these are in a table of their own.
+//! Many policies have the same rules, so these are in a table of their own. The file belongs where a
+//! reboot empties it, as it does the maps that hold the numbers: there a change of policies costs no
+//! fsync of a disk.
+
+use std::path::Path;
 
 use redb::{ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::file::{from_json, json};
-use super::{StateError, Store};
+use super::StateError;
+use super::file::{StateFile, from_json, json};
+
+/// Name of the file.
+const FILE: &str = "rules.redb";
 
 /// A policy's generation to what is known of it, as JSON.
-pub(super) const RULE_PAGES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rule_pages");
+const RULE_PAGES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rule_pages");
 /// A number that pages name to rules, as JSON.
-pub(super) const RULES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rules");
+const RULES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("rules");
 
 /// Entries by number.
 type Entries<T> = Vec<(u32, T)>;
 
-impl Store {
+/// The open store of rules; one process at a time has it.
+#[derive(Debug)]
+pub struct RuleStore {
+    file: StateFile,
+}
+
+impl RuleStore {
+    /// Opens the store in `folder`, making folder and file if they are missing.
+    ///
+    /// # Errors
+    /// As [`Store::open`](super::Store::open).
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let file = StateFile::open(folder, FILE, 0, |write| {
+            write.open_table(RULE_PAGES)?;
+            write.open_table(RULES)?;
+            Ok(())
+        })?;
+        Ok(Self { file })
+    }
+
     /// All pages and all rules.
     ///
     /// # Errors

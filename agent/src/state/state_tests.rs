@@ -96,7 +96,7 @@ fn retired_flows_stay_as_first_stored_until_their_epoch_is_settled() {
 #[test]
 fn rules_survive_a_restart_until_they_are_forgotten() {
     let dir = TestDir::new();
-    let store = Store::open(dir.path()).unwrap();
+    let store = RuleStore::open(dir.path()).unwrap();
     store
         .put_rule_pages(&[(7, "page 7"), (8, "page 8")], &[(7, "rules")])
         .unwrap();
@@ -104,7 +104,7 @@ fn rules_survive_a_restart_until_they_are_forgotten() {
         .put_rule_pages::<_, &str>(&[(8, "again"), (70_000, "page")], &[])
         .unwrap();
     drop(store);
-    let store = Store::open(dir.path()).unwrap();
+    let store = RuleStore::open(dir.path()).unwrap();
     let kept = || store.rule_pages::<String, String>().unwrap();
     let owned = |number, text: &str| (number, text.to_owned());
     let pages = vec![owned(7, "page 7"), owned(8, "again"), owned(70_000, "page")];
