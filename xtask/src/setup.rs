@@ -39,6 +39,8 @@ pub(crate) enum Group {
     Readers,
     /// Container runtimes
     Containers,
+    /// Reference plugins, measured beside ours
+    Bench,
     /// Booting other kernels
     Vm,
 }
@@ -61,14 +63,18 @@ const PROGRAMS: [Program; 19] = [
     ("podman", "podman", &[Group::Containers]),
     ("containerd", "containerd", &[Group::Containers]),
     ("ctr", "containerd", &[Group::Containers]),
-    (LOOPBACK, "containernetworking-plugins", &[Group::Containers]),
+    (
+        LOOPBACK,
+        "containernetworking-plugins",
+        &[Group::Containers, Group::Bench],
+    ),
     ("ldd", "libc-bin", &[Group::Vm]),
     ("xz", "xz-utils", &[Group::Vm]),
     ("zstd", "zstd", &[Group::Vm]),
     ("gzip", "gzip", &[Group::Vm]),
 ];
 
-/// A CNI plugin that containerd runs for each pod; it is in nobody's `PATH`.
+/// A CNI plugin that containerd runs for each pod, in the package of the reference plugins; in nobody's `PATH`.
 const LOOPBACK: &str = "/usr/lib/cni/loopback";
 
 /// Debian's compiler with a BPF `core`.
