@@ -151,7 +151,7 @@ fn a_refusal_is_what_podman_says() {
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && said.contains("securityGroups[0]: \"sg-none\""),
+        !output.status.success() && said.contains("network pods: securityGroups[0]: \"sg-none\""),
         "{said}"
     );
     assert_eq!(tasks(&host), []);

@@ -311,7 +311,7 @@ fn status_says_what_is_wrong_before_anybody_asks_for_more() {
         .cni_error("STATUS", &Call::new("", &elsewhere))
         .unwrap();
     assert!(
-        code == 50 && text.contains("subnets[0]: \"subnet-x\""),
+        code == 50 && text.contains("network pods: subnets[0]: \"subnet-x\""),
         "{code} {text}"
     );
     assert_eq!(host.status().unwrap().problems, [""; 0]);
