@@ -4,6 +4,8 @@
 //! It joins the modules and holds no logic of theirs. What is wanted is in the store before it is
 //! done, so an agent that was killed anywhere goes on from there.
 
+mod checks;
+
 mod explanation;
 
 mod host;

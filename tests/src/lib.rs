@@ -33,6 +33,8 @@ pub mod host;
 
 pub mod task;
 
+pub mod cni;
+
 pub mod outside;
 
 pub mod talk;

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: compiles the kernel programs, the agent with their object inside it, and the
+//! `cargo xtask build`: compiles the kernel programs, the agent with their object inside it, the CNI plugin, and the
 //! program that answers `branchline flows query`.
 
 use std::fs;
@@ -19,7 +19,7 @@ pub(crate) const EBPF_FLAGS: &str =
 /// Tells tests, demo and bench which agent to start; `tests/src/host.rs` reads it.
 pub(crate) const AGENT_VARIABLE: &str = "BRANCHLINE_BIN";
 
-/// Compile the eBPF programs, the agent with them inside it, and branchline-query
+/// Compile the eBPF programs, the agent with them inside it, branchline-cni and branchline-query
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Optimise agent and query (the eBPF programs always are)
@@ -47,6 +47,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "build",
         &format!("agent in {}", workspace::relative(&agent).display()),
     );
+    let plugin = agent.with_file_name(PLUGIN);
+    say(
+        "build",
+        &format!("CNI plugin in {}", workspace::relative(&plugin).display()),
+    );
     let query = query(args.release)?;
     say(
         "build",
@@ -55,8 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds kernel programs, agent, and `others` of the tests' package, as `--test netns`; returns the paths of the agent
-/// and of what else there was to build. One call, as the crates that both need are built twice otherwise: cargo
+/// Builds kernel programs, agent, the CNI plugin beside it, and `others` of the tests' package, as `--test netns`;
+/// returns the paths of the agent and of what else there was to build. One call, as the crates that both need are built twice otherwise: cargo
 /// chooses their features by what it is to build.
 ///
 /// # Errors
@@ -65,6 +70,7 @@ pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<
     object()?;
     let mut cargo = process::cargo("build");
     cargo.args(["--package", "branchline", "--bin", "branchline"]);
+    cargo.args(["--package", PLUGIN, "--bin", PLUGIN]);
     if !others.is_empty() {
         cargo.args(["--package", "branchline-tests"]).args(others);
     }
@@ -103,6 +109,8 @@ pub(crate) fn query(release: bool) -> Result<PathBuf> {
     Ok(built.context("cargo built no branchline-query")?.path)
 }
 
+/// Package and name of the CNI plugin.
+const PLUGIN: &str = "branchline-cni";
 /// Package and name of that program.
 const QUERY: &str = "branchline-query";
 

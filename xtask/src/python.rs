@@ -12,7 +12,7 @@ use crate::process::{find, output, say};
 use crate::workspace;
 
 /// What the tests need beyond Rust, pinned; each with what it is for.
-pub(crate) const PACKAGES: [&str; 7] = [
+pub(crate) const PACKAGES: [&str; 8] = [
     // An S3 server on loopback; moto's extra `server` would bring 170 MB for services that nobody asks.
     "moto[s3]==5.2.5",
     "flask==3.1.3",
@@ -23,6 +23,8 @@ pub(crate) const PACKAGES: [&str; 7] = [
     "flowlogs-reader==5.0.1",
     // Fuzzes the API by its own description.
     "schemathesis==4.32.5",
+    // Speaks to containerd as kubelet does.
+    "grpcio==1.85.1",
 ];
 
 /// Debian's packages for [`venv`].

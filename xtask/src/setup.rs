@@ -37,6 +37,10 @@ pub(crate) enum Group {
     Interop,
     /// A reader written by others in Rust
     Readers,
+    /// Container runtimes
+    Containers,
+    /// Reference plugins, measured beside ours
+    Bench,
     /// Booting other kernels
     Vm,
 }
@@ -44,7 +48,7 @@ pub(crate) enum Group {
 /// A program that must be there, the Debian package that brings it, and who needs it.
 type Program = (&'static str, &'static str, &'static [Group]);
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 19] = [
     ("cc", "gcc", &[Group::Build, Group::Readers]),
     ("ip", "iproute2", &[Group::Run, Group::Vm]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
@@ -53,12 +57,25 @@ const PROGRAMS: [Program; 13] = [
     ("setpriv", "util-linux", &[Group::Run, Group::Vm]),
     ("mount", "mount", &[Group::Run]),
     ("bpftool", "bpftool", &[Group::Run, Group::Vm]),
-    ("busybox", "busybox-static", &[Group::Vm]),
+    ("busybox", "busybox-static", &[Group::Vm, Group::Containers]),
+    ("runc", "runc", &[Group::Containers]),
+    ("crun", "crun", &[Group::Containers]),
+    ("podman", "podman", &[Group::Containers]),
+    ("containerd", "containerd", &[Group::Containers]),
+    ("ctr", "containerd", &[Group::Containers]),
+    (
+        LOOPBACK,
+        "containernetworking-plugins",
+        &[Group::Containers, Group::Bench],
+    ),
     ("ldd", "libc-bin", &[Group::Vm]),
     ("xz", "xz-utils", &[Group::Vm]),
     ("zstd", "zstd", &[Group::Vm]),
     ("gzip", "gzip", &[Group::Vm]),
 ];
+
+/// A CNI plugin that containerd runs for each pod, in the package of the reference plugins; in nobody's `PATH`.
+const LOOPBACK: &str = "/usr/lib/cni/loopback";
 
 /// Debian's compiler with a BPF `core`.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the tiers pure, query, interop, program and netns on this kernel.
+//! `cargo xtask test`: runs the tiers pure, query, interop, program, netns and containers on this kernel.
 //!
 //! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
 
@@ -19,7 +19,7 @@ use crate::workspace;
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
 
-/// Run the tests of this kernel: pure, query, interop, program and netns
+/// Run the tests of this kernel: pure, query, interop, program, netns and containers
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The tiers to run; all if none is named
@@ -45,6 +45,8 @@ enum Tier {
     Program,
     /// Real links and sockets in throw-away namespaces; root
     Netns,
+    /// The CNI plugin under runc, crun, podman and containerd; root
+    Containers,
 }
 
 impl Tier {
@@ -55,6 +57,7 @@ impl Tier {
             Self::Interop => "interop",
             Self::Program => "program",
             Self::Netns => "netns",
+            Self::Containers => "containers",
         }
     }
 }
@@ -75,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Tier::Pure => pure(args)?,
             Tier::Query => query(args)?,
             Tier::Interop => interop(args)?,
-            Tier::Program | Tier::Netns => privileged(*tier, args)?,
+            Tier::Program | Tier::Netns | Tier::Containers => privileged(*tier, args)?,
         }
         say(
             "test",
@@ -148,9 +151,11 @@ fn interop(args: &Args) -> Result<()> {
 fn privileged(tier: Tier, args: &Args) -> Result<()> {
     sandbox::require_privilege(&format!("tier {}", tier.name()))?;
     setup::ensure(&[Group::Build, Group::Run])?;
-    if tier == Tier::Netns {
+    match tier {
         // For the S3 server.
-        setup::ensure(&[Group::Interop])?;
+        Tier::Netns => setup::ensure(&[Group::Interop])?,
+        Tier::Containers => setup::ensure(&[Group::Containers, Group::Interop])?,
+        Tier::Pure | Tier::Query | Tier::Interop | Tier::Program => {}
     }
     // Unoptimised, the oracle and the pure core take longer than the kernel.
     let (agent, tests) = build::agent_and(args.long, &["--test", tier.name()])?;

@@ -9,7 +9,11 @@ use std::{
 use branchline_common::verdict::DropReason;
 use tokio::sync::{Mutex as AsyncMutex, broadcast};
 
-use super::{Agent, previous_forwarding};
+use super::{
+    Agent,
+    checks::{HOST_TABLE, PRESENT},
+    previous_forwarding,
+};
 use crate::{
     api::{
         ApplyRequest, CniGarbageCollected, DropCount, EniCounters, FlowLogFile, FlowLogList,
@@ -22,11 +26,9 @@ use crate::{
     delivery::FlowLogsError,
     eni_settings::{self, EniSettings},
     explain::{ExplainRequest, Explanation},
-    fabric::HOST_TRUNK,
     field_error::FieldError,
     flows::FlowLogError,
     life::{AttachmentStatus, Life},
-    link::Link,
     live::Follower,
     nat::TableState,
     netns::Netns,
@@ -36,14 +38,9 @@ use crate::{
     spec::{TaskId, TaskSpec},
     state::StateError,
     task::{self, SetUpError},
-    task_check,
     task_record::TaskRecord,
     upload::UploadError,
 };
-
-/// The table that lets tasks out, and what is said of it while it is as the agent made it.
-const HOST_TABLE: &str = "nftables table inet branchline";
-const PRESENT: &str = "present";
 
 impl Control for Agent {
     async fn add_task(&self, spec: TaskSpec) -> Result<Added, ControlError> {
@@ -105,16 +102,7 @@ impl Control for Agent {
     }
 
     async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
-        let turn = self.turn(&id);
-        let _turn = turn.lock().await;
-        let Some(record) = self.tasks.task(&id) else {
-            return Err(ControlError::Unknown(id));
-        };
-        let differences = task_check::check(&self.host, &record).await;
-        Ok(TaskCheck {
-            task: self.describe(&record),
-            differences: differences.map_err(failed)?,
-        })
+        self.compare_task(id).await
     }
 
     async fn try_task(&self, spec: TaskSpec) -> Result<(), ControlError> {
@@ -126,20 +114,7 @@ impl Control for Agent {
         &self,
         request: CniGarbageCollection,
     ) -> Result<CniGarbageCollected, ControlError> {
-        let mut collected = CniGarbageCollected::default();
-        let mut left = Vec::new();
-        let tasks = self.tasks.tasks();
-        for id in request.stale(&tasks) {
-            match self.remove_task(id.clone()).await {
-                Ok(()) | Err(ControlError::Unknown(_)) => collected.removed.push(id.into()),
-                Err(error) => left.push(format!("task {id}: {error}")),
-            }
-        }
-        if left.is_empty() {
-            Ok(collected)
-        } else {
-            Err(failed(Several(left.join("; "))))
-        }
+        self.remove_stale_attachments(&request).await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>> {
@@ -196,10 +171,9 @@ impl Control for Agent {
         let count =
             |is_one: fn(&TaskRecord) -> bool| tasks.iter().filter(|one| is_one(one)).count();
         let (drops, exceeded, connections) = self.counts().map_err(failed)?;
-        let trunk = self.host.netlink.link_named(HOST_TRUNK).await;
-        let trunk = trunk.map_err(failed)?;
         let host_changes = self.host_changes();
         let host_changes = host_changes.map_err(|source| ControlError::Failed { source })?;
+        let problems = self.problems(&host_changes).await.map_err(failed)?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -219,14 +193,14 @@ impl Control for Agent {
             network_interfaces: self.eni_counters(&tasks).map_err(failed)?,
             drops,
             flow_logs: self.describe_flow_logs().flow_logs,
-            problems: problems(trunk.as_ref(), &host_changes),
+            problems,
             host_changes,
         })
     }
 }
 
 impl Agent {
-    fn turn(&self, id: &TaskId) -> Arc<AsyncMutex<()>> {
+    pub(super) fn turn(&self, id: &TaskId) -> Arc<AsyncMutex<()>> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(busy.entry(id.clone()).or_default())
@@ -272,7 +246,7 @@ impl Agent {
         FlowLogList::of(exporter.logs(), exporter.uploads())
     }
 
-    fn describe(&self, task: &TaskRecord) -> TaskDescription {
+    pub(super) fn describe(&self, task: &TaskRecord) -> TaskDescription {
         let attributes = task.spec.network_interface_attributes();
         let settings = EniSettings::resolve(&self.config.conntrack, attributes);
         TaskDescription::of(task, settings, self.host.mtu)
@@ -338,15 +312,10 @@ impl Agent {
         Ok(record)
     }
 
-    /// An ENI for a task that none of the store's tasks has; the caller holds `allocation`.
+    /// An ENI for a task that no other task has; the caller holds `allocation`.
     async fn choose_eni(&self, spec: &TaskSpec) -> Result<Eni, ControlError> {
         eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
             .map_err(ControlError::Invalid)?;
-        let occupied = {
-            let mut table = self.tasks.table();
-            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
-            table.occupied()
-        };
         let awsvpc = spec.awsvpc();
         let request = EniRequest {
             attachment_id: new_attachment_id().map_err(failed)?,
@@ -354,8 +323,14 @@ impl Agent {
             security_groups: awsvpc.security_groups.clone(),
         };
         let directory = self.host.plugs().policies().directory().clone();
-        let chosen = self.host.provider.allocate(&request, &directory, &occupied);
-        chosen.await.map_err(refused)
+        let occupied = {
+            let mut table = self.tasks.table();
+            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
+            table.occupied()
+        };
+        let provider = &self.host.provider;
+        let allocated = provider.allocate(&request, &directory, &occupied).await;
+        allocated.map_err(refused)
     }
 
     /// Leaves nothing of a task whose set-up failed or that has gone.
@@ -446,19 +421,6 @@ impl Agent {
     }
 }
 
-/// What is wrong with that through which every packet goes.
-fn problems(trunk: Option<&Link>, host_changes: &[HostChange]) -> Vec<String> {
-    let trunk = match trunk {
-        Some(link) if link.up => None,
-        Some(_) => Some(format!("the trunk {HOST_TRUNK} is down")),
-        None => Some(format!("the trunk {HOST_TRUNK} is missing")),
-    };
-    let is_spoilt = |change: &&HostChange| change.what == HOST_TABLE && change.current != PRESENT;
-    let spoilt = host_changes.iter().filter(is_spoilt);
-    let spoilt = spoilt.map(|change| format!("{} is {}", change.what, change.current));
-    trunk.into_iter().chain(spoilt).collect()
-}
-
 /// A namespace that cannot be used is the request's fault if the request named it.
 fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
     let field = "networkNamespace";
@@ -487,7 +449,7 @@ fn taken(netns: &Path) -> ControlError {
 /// Several errors as one.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Several(String);
+pub(super) struct Several(pub(super) String);
 
 fn all(errors: &[task::TearDownError]) -> Option<Several> {
     if errors.is_empty() {

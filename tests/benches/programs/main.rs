@@ -1,5 +1,5 @@
-//! What each kernel program costs per packet, a change of policies, a full table, accounting, flow logs
-//! and an agent, run by `cargo xtask bench` in namespaces of its own.
+//! What each kernel program costs per packet, a change of policies, a full table, accounting, flow logs, an agent
+//! and a container's network, run by `cargo xtask bench` in namespaces of its own.
 //!
 //! Every figure is net of the program `empty` in the same round; the median of the rounds counts.
 //! That the programs did what was to be measured is asserted, what it took never is.
@@ -10,6 +10,8 @@ mod accounting;
 mod agent;
 
 mod cases;
+
+mod cni;
 
 mod cpus;
 
@@ -68,6 +70,10 @@ fn main() -> Result<()> {
     if "agent".contains(&only) {
         cpus.use_all()?;
         amounts.extend(agent::measure()?);
+    }
+    if "cni".contains(&only) {
+        cpus.use_all()?;
+        amounts.extend(cni::measure()?);
     }
     report::print(&machine, &results, &amounts, is_json)
 }

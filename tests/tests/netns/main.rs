@@ -4,6 +4,7 @@
 //! namespaces of its own and leaves nothing.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cni;
 mod edges;
 mod edges_fabric;
 mod flow_logs;

@@ -1,0 +1,73 @@
+//! Tasks and host compared with what they should be, and attachments that are not wanted any more.
+
+use super::{
+    Agent,
+    requests::{Several, failed},
+};
+use crate::{
+    api::{CniGarbageCollected, HostChange, TaskCheck},
+    cni_attachment::CniGarbageCollection,
+    fabric::HOST_TRUNK,
+    netlink::NetlinkError,
+    server::{Control, ControlError},
+    spec::TaskId,
+    task_check,
+};
+
+/// The table that lets tasks out.
+pub(super) const HOST_TABLE: &str = "nftables table inet branchline";
+/// What is said of it while it is as the agent made it.
+pub(super) const PRESENT: &str = "present";
+
+impl Agent {
+    /// Compares a task's network with what it should be, while nobody changes it.
+    pub(super) async fn compare_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
+        let turn = self.turn(&id);
+        let _turn = turn.lock().await;
+        let record = self.tasks.task(&id);
+        let record = record.ok_or(ControlError::Unknown(id))?;
+        let differences = task_check::check(&self.host, &record).await;
+        Ok(TaskCheck {
+            task: self.describe(&record),
+            differences: differences.map_err(failed)?,
+        })
+    }
+
+    /// Removes a network's attachments that are not valid any more, in one pass that goes on past errors. Whoever asks
+    /// sees to it that none is added or removed meanwhile, as the CNI specification has it.
+    pub(super) async fn remove_stale_attachments(
+        &self,
+        request: &CniGarbageCollection,
+    ) -> Result<CniGarbageCollected, ControlError> {
+        let mut collected = CniGarbageCollected::default();
+        let mut left = Vec::new();
+        for id in request.stale(&self.tasks.tasks()) {
+            match self.remove_task(id.clone()).await {
+                Ok(()) | Err(ControlError::Unknown(_)) => collected.removed.push(id.into()),
+                Err(error) => left.push(format!("task {id}: {error}")),
+            }
+        }
+        if left.is_empty() {
+            Ok(collected)
+        } else {
+            Err(failed(Several(left.join("; "))))
+        }
+    }
+
+    /// What is wrong with that through which every packet goes.
+    pub(super) async fn problems(
+        &self,
+        host_changes: &[HostChange],
+    ) -> Result<Vec<String>, NetlinkError> {
+        let trunk = match self.host.netlink.link_named(HOST_TRUNK).await? {
+            Some(link) if link.up => None,
+            Some(_) => Some(format!("the trunk {HOST_TRUNK} is down")),
+            None => Some(format!("the trunk {HOST_TRUNK} is missing")),
+        };
+        let is_spoilt =
+            |change: &&HostChange| change.what == HOST_TABLE && change.current != PRESENT;
+        let spoilt = host_changes.iter().filter(is_spoilt);
+        let spoilt = spoilt.map(|change| format!("{} is {}", change.what, change.current));
+        Ok(trunk.into_iter().chain(spoilt).collect())
+    }
+}
