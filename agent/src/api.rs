@@ -2,11 +2,18 @@
 //!
 //! Both ends of the socket use these types. Pure.
 
+mod capacity;
+mod ecs;
 mod events;
 mod flow_logs;
 mod network_interface;
 mod security_groups;
 
+pub use capacity::{
+    Attribute, AttributeList, Capacity, CapacityLimit, EniDescription, EniList, SubnetDescription,
+    SubnetList, TaskCapacity,
+};
+pub use ecs::{DescribeTasks, Failure, StopTask, StoppedTask, Tasks};
 pub use events::{Operation, Step, TaskEvent, TaskEventDetail};
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
 pub use network_interface::{Difference, InterfaceAddress, NetworkInterface, TaskCheck};

@@ -3,9 +3,11 @@
 //! Never reads the VPC file and never touches the host.
 
 mod api;
+mod capacity;
 mod conntrack;
 
 pub use api::ApiConfig;
+pub use capacity::CapacityConfig;
 pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -44,6 +46,8 @@ pub struct Config {
     pub bpffs_dir: PathBuf,
     /// Who besides root may use the socket.
     pub api: ApiConfig,
+    /// The instance type whose limits the host keeps to.
+    pub capacity: CapacityConfig,
     /// What every flow record says of this host, and how much of them may wait.
     pub flow_records: FlowRecordConfig,
     /// The flow logs of a host on which none were ever applied.
@@ -123,6 +127,7 @@ impl Default for Config {
             netns_dir: "/run/netns".into(),
             bpffs_dir: "/sys/fs/bpf".into(),
             api: ApiConfig::default(),
+            capacity: CapacityConfig::default(),
             flow_records: FlowRecordConfig::default(),
             flow_logs: vec![FlowLog::of_host()],
             conntrack: ConntrackConfig::default(),
@@ -205,6 +210,7 @@ impl Config {
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         config.local.vpc_file = folder.join(&config.local.vpc_file);
+        config.capacity.start_at(folder);
         if let Some(path) = &mut config.flow_records.ip_ranges {
             *path = folder.join(&path);
         }
@@ -238,6 +244,7 @@ impl Config {
         within("mtu", self.mtu, &MTU)?;
         within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
         self.conntrack.check()?;
+        self.capacity.check()?;
         within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
         self.flow_records.check()?;
         check_all(&self.flow_logs)?;

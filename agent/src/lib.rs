@@ -20,7 +20,11 @@ pub mod link_name;
 
 pub mod cni_attachment;
 
+pub mod ecs_request;
+
 pub mod ecs_task;
+
+pub mod system_controls;
 
 pub mod connection_tracking;
 
@@ -33,6 +37,8 @@ pub mod task_record;
 pub mod progress;
 
 pub mod task;
+
+pub mod capacity;
 
 pub mod task_check;
 

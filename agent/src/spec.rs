@@ -13,6 +13,7 @@ use crate::ecs_task::{EcsTask, Tag, check_tags};
 use crate::field_error::{FieldError, from_json};
 use crate::link_name::LinkName;
 use crate::security_groups::quotas::MAX_GROUPS_PER_ENI;
+use crate::system_controls::SystemControl;
 
 /// Subnets that one task may list.
 pub const MAX_SUBNETS: usize = 16;
@@ -48,6 +49,9 @@ pub struct TaskSpec {
     /// What ECS's DescribeTasks says of the task, for its flow records.
     #[serde(default, skip_serializing_if = "EcsTask::is_default")]
     pub ecs: EcsTask,
+    /// Settings of the namespace, as ECS's `systemControls`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub system_controls: Vec<SystemControl>,
     /// Tags of the ENI, for flow records that show one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
@@ -262,7 +266,11 @@ impl TaskSpec {
         &self.network_configuration.network_interface_attributes
     }
 
-    fn check(&self) -> Result<(), FieldError> {
+    /// Checks what can be checked without knowing the VPC.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub(crate) fn check(&self) -> Result<(), FieldError> {
         let field = |name: &str| format!("networkConfiguration.awsvpcConfiguration.{name}");
         let awsvpc = self.awsvpc();
         if awsvpc.subnets.is_empty() {
@@ -290,6 +298,9 @@ impl TaskSpec {
         self.network_interface_attributes().check()?;
         self.ecs.check()?;
         check_tags(&self.tags)?;
+        for (index, control) in self.system_controls.iter().enumerate() {
+            control.check(&format!("systemControls[{index}]"))?;
+        }
         self.cni_attachment
             .as_ref()
             .map_or(Ok(()), CniAttachment::check)?;

@@ -136,7 +136,11 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
     let quiet = async { quiet(host, &link) };
     progress.step(Step::HostEnd, quiet).await?;
     let network = network(host, task);
-    let configure = task_network::configure(&inside, &network);
+    let controls = &task.spec.system_controls;
+    let configure = async {
+        task_network::configure(&inside, &network).await?;
+        task_network::set_controls(&inside, controls)
+    };
     progress.step(Step::Inside, configure).await?;
     progress
         .step(Step::Plug, plug(host, task, link.index))

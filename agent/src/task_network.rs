@@ -16,6 +16,7 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::provider::Eni;
 use crate::route::{Address, Route};
 use crate::sysctl::{self, SysctlError, Sysctls};
+use crate::system_controls::SystemControl;
 
 /// What a task's network is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +119,21 @@ impl TaskNetwork {
         let ipv6 = self.ipv6.map(|(net, router)| (net.into(), router.into()));
         ipv4.into_iter().chain(ipv6)
     }
+}
+
+/// Sets what the task itself wants set in its namespace.
+///
+/// # Errors
+/// Names the setting that the kernel does not have or whose value it refuses.
+pub fn set_controls(inside: &Netlink, controls: &[SystemControl]) -> Result<(), TaskNetworkError> {
+    if controls.is_empty() {
+        return Ok(());
+    }
+    sysctl::within(inside.netns(), |sysctls| {
+        let mut controls = controls.iter();
+        controls.try_for_each(|control| sysctls.set(&control.key(), &control.value))
+    })?;
+    Ok(())
 }
 
 /// The default route of the address's family, over `gateway`.

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use branchline::api::{
-    ApplyRequest, Attachment, CniGarbageCollected, Difference, FlowLogFile, FlowLogList,
-    KeyValuePair, NetworkInterface, SecurityGroupDescription, SecurityGroupList,
-    SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCheck, TaskDescription, TaskEvent,
-    TaskStatus,
+    ApplyRequest, Attachment, AttributeList, Capacity, CniGarbageCollected, Difference, EniList,
+    FlowLogFile, FlowLogList, KeyValuePair, NetworkInterface, SecurityGroupDescription,
+    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck,
+    TaskDescription, TaskEvent, TaskStatus,
 };
 use branchline::cni_attachment::CniGarbageCollection;
 use branchline::config::ConntrackConfig;
@@ -150,6 +150,22 @@ impl Control for Memory {
         _request: CniGarbageCollection,
     ) -> Result<CniGarbageCollected, ControlError> {
         Ok(CniGarbageCollected::default())
+    }
+
+    fn network_interfaces(&self) -> EniList {
+        EniList::default()
+    }
+
+    fn subnets(&self) -> SubnetList {
+        SubnetList::default()
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+
+    fn attributes(&self) -> AttributeList {
+        AttributeList::default()
     }
 
     fn events(&self) -> tokio::sync::broadcast::Receiver<Arc<TaskEvent>> {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use branchline_common::verdict::DropReason;
+use branchline_common::{maps::ENI_SLOTS, verdict::DropReason};
 use tokio::sync::{Mutex as AsyncMutex, broadcast};
 
 use super::{
@@ -16,11 +16,12 @@ use super::{
 };
 use crate::{
     api::{
-        ApplyRequest, CniGarbageCollected, DropCount, EniCounters, FlowLogFile, FlowLogList,
-        HostChange, Operation, SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied,
-        SecurityGroupsDiff, Status, Step, TaskCheck, TaskCounters, TaskCounts, TaskDescription,
-        TaskEvent,
+        ApplyRequest, AttributeList, Capacity, CniGarbageCollected, DropCount, EniCounters,
+        EniDescription, EniList, FlowLogFile, FlowLogList, HostChange, Operation,
+        SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
+        Status, Step, SubnetList, TaskCheck, TaskCounters, TaskCounts, TaskDescription, TaskEvent,
     },
+    capacity::{self, Bound, Situation},
     cni_attachment::CniGarbageCollection,
     datapath::{DatapathError, lock},
     delivery::FlowLogsError,
@@ -115,6 +116,45 @@ impl Control for Agent {
         request: CniGarbageCollection,
     ) -> Result<CniGarbageCollected, ControlError> {
         self.remove_stale_attachments(&request).await
+    }
+
+    fn network_interfaces(&self) -> EniList {
+        EniList {
+            network_interfaces: self.tasks.table().live().map(EniDescription::of).collect(),
+        }
+    }
+
+    fn subnets(&self) -> SubnetList {
+        let occupied = self.tasks.table().occupied();
+        SubnetList {
+            subnets: self.host.provider.describe_subnets(&occupied),
+        }
+    }
+
+    fn capacity(&self) -> Capacity {
+        let occupied = self.tasks.table().occupied();
+        let provider = &self.host.provider;
+        let mut bounds = provider.bounds();
+        bounds.push(Bound {
+            resource: "data-plane-slots".to_owned(),
+            most: u64::from(ENI_SLOTS) - 1,
+            source: "the data plane".to_owned(),
+            counts_foreign: false,
+        });
+        capacity::of(&Situation {
+            enis: occupied.len() as u64,
+            foreign_enis: provider.foreign_enis(),
+            bounds,
+            subnets: provider.describe_subnets(&occupied),
+        })
+    }
+
+    fn attributes(&self) -> AttributeList {
+        let SubnetList { subnets } = self.subnets();
+        let vpc_id = self.host.provider.vpc_id();
+        AttributeList {
+            attributes: capacity::attributes(vpc_id, &subnets, true),
+        }
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>> {

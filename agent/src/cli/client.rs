@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 use super::stream::EventStream;
 
 use crate::api::{
-    ApiError, ApplyRequest, ErrorBody, FlowLogFile, FlowLogList, SecurityGroupDescription,
-    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, TaskCheck,
-    TaskDescription, TaskList,
+    ApiError, ApplyRequest, AttributeList, Capacity, EniList, ErrorBody, FlowLogFile, FlowLogList,
+    SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
+    SubnetList, TaskCheck, TaskDescription, TaskList,
 };
 use crate::explain::{ExplainRequest, Explanation};
 use crate::live::Query;
@@ -213,6 +213,50 @@ impl Client {
     /// See [`ClientError`].
     pub async fn flow_rates(&self, query: &Query) -> Result<EventStream, ClientError> {
         self.stream(&format!("/v1/flows/rates?{query}")).await
+    }
+
+    /// Every task's ENI.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn network_interfaces(&self) -> Result<EniList, ClientError> {
+        self.get("/v1/network-interfaces").await
+    }
+
+    /// The VPC's subnets.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn subnets(&self) -> Result<SubnetList, ClientError> {
+        self.get("/v1/subnets").await
+    }
+
+    /// How many more tasks fit.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn capacity(&self) -> Result<Capacity, ClientError> {
+        self.get("/v1/capacity").await
+    }
+
+    /// What the host can do.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn attributes(&self) -> Result<AttributeList, ClientError> {
+        self.get("/v1/attributes").await
+    }
+
+    /// A call in ECS's own shape, as `run-task`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ecs(
+        &self,
+        call: &str,
+        request: &serde_json::Value,
+    ) -> Result<serde_json::Value, ClientError> {
+        self.post(&format!("/v1/ecs/{call}"), request).await
     }
 
     /// What happens to tasks from now on, or to one: each message is a [`TaskEvent`](crate::api::TaskEvent).

@@ -3,6 +3,7 @@
 //! Knows nothing of links, namespaces or maps; what starts and purges a host is handed in as `Host`.
 
 pub mod client;
+mod ecs;
 mod events;
 mod exec;
 mod explain;
@@ -12,6 +13,7 @@ mod manual;
 mod security_groups;
 pub mod stream;
 mod text;
+mod vpc;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
@@ -25,12 +27,14 @@ pub use self::flows::{Moment, QueryArguments, WrongMoment};
 pub use self::text::table;
 
 use self::client::{Client, ClientError};
+use self::ecs::EcsCommand;
 use self::events::EventsArguments;
 use self::exec::ExecError;
 use self::explain::ExplainArguments;
 use self::flow_logs::FlowLogCommand;
 use self::flows::{FlowsCommand, QueryError};
 use self::security_groups::{FormError, SecurityGroupCommand};
+use self::vpc::ListCommand;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::field_error::FieldError;
@@ -93,6 +97,19 @@ enum Command {
     Status(Output),
     /// Check whether this host can run the agent, and say what is missing.
     Doctor(DoctorArguments),
+    /// Run, describe or stop tasks in ECS's own words.
+    #[command(subcommand)]
+    Ecs(EcsCommand),
+    /// List the ENIs of tasks.
+    #[command(subcommand)]
+    Eni(ListCommand),
+    /// List the VPC's subnets.
+    #[command(subcommand)]
+    Subnet(ListCommand),
+    /// Say how many more tasks fit, and why not more.
+    Capacity(Output),
+    /// List what this host can do, as the attributes of an ECS container instance.
+    Attributes(Output),
     /// Follow what happens to tasks: states they enter, steps that are taken.
     Events(EventsArguments),
     /// Remove every task and every trace of branchline from this host; the agent must be stopped.
@@ -268,6 +285,11 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
                 ExitCode::FAILURE
             });
         }
+        Command::Ecs(command) => ecs::run(command, &client)?,
+        Command::Eni(command) => vpc::enis(command, &client)?,
+        Command::Subnet(command) => vpc::subnets(command, &client)?,
+        Command::Capacity(output) => vpc::capacity(output, &client)?,
+        Command::Attributes(output) => vpc::attributes(output, &client)?,
         Command::Events(arguments) => events::run(&arguments, &client)?,
         Command::Purge(file) => purge(&file.config, host)?,
         Command::Completions { shell } => manual::completions(shell)?,

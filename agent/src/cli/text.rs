@@ -5,6 +5,7 @@ pub(super) mod explain;
 pub(super) mod flow_logs;
 pub(super) mod flows;
 pub(super) mod security_groups;
+pub(super) mod vpc;
 
 use comfy_table::{Table, presets::NOTHING};
 

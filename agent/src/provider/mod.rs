@@ -15,6 +15,8 @@ use std::pin::Pin;
 
 use ipnet::IpNet;
 
+use crate::api::SubnetDescription;
+use crate::capacity::Bound;
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
 
@@ -115,6 +117,15 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// `Failed` if the provider cannot tell.
     fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables>;
+
+    /// The VPC's subnets, and how many addresses each has left beside what `occupied` has.
+    fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription>;
+
+    /// What bounds the number of ENIs, besides addresses.
+    fn bounds(&self) -> Vec<Bound>;
+
+    /// ENIs of this host that are not its tasks'.
+    fn foreign_enis(&self) -> u64;
 
     /// The VPC's id.
     fn vpc_id(&self) -> &str;

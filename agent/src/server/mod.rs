@@ -4,6 +4,7 @@
 
 mod access;
 mod cni;
+mod ecs;
 mod events;
 mod flow_logs;
 mod flows;
@@ -11,6 +12,7 @@ mod openapi;
 mod security_groups;
 mod socket;
 mod tasks;
+mod vpc;
 
 pub use access::Access;
 pub use openapi::document as openapi;
@@ -32,9 +34,10 @@ use tokio::sync::broadcast;
 
 use self::access::Peer;
 use crate::api::{
-    ApiError, ApplyRequest, CniGarbageCollected, ErrorBody, ErrorCode, FlowLogFile, FlowLogList,
-    SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
-    TaskCheck, TaskDescription, TaskEvent,
+    ApiError, ApplyRequest, AttributeList, Capacity, CniGarbageCollected, EniList, ErrorBody,
+    ErrorCode, FlowLogFile, FlowLogList, SecurityGroupDescription, SecurityGroupList,
+    SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck, TaskDescription,
+    TaskEvent,
 };
 use crate::cni_attachment::CniGarbageCollection;
 use crate::explain::{ExplainRequest, Explanation};
@@ -122,6 +125,18 @@ pub trait Control: Send + Sync + 'static {
         &self,
         is_measuring: bool,
     ) -> impl Future<Output = Result<Follower, ControlError>> + Send;
+
+    /// Every task's ENI, by task.
+    fn network_interfaces(&self) -> EniList;
+
+    /// The VPC's subnets, and how many addresses each has left.
+    fn subnets(&self) -> SubnetList;
+
+    /// How many more tasks fit, and why not more.
+    fn capacity(&self) -> Capacity;
+
+    /// What the host can do, as an ECS container instance says it.
+    fn attributes(&self) -> AttributeList;
 
     /// What happens to tasks from now on.
     fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>>;
@@ -233,6 +248,8 @@ fn router<C: Control>(control: Arc<C>, access: Access, closing: flows::Closing) 
     Router::new()
         .merge(tasks::routes())
         .merge(events::routes(closing.clone()))
+        .merge(ecs::routes())
+        .merge(vpc::routes())
         .merge(cni::routes())
         .merge(security_groups::routes())
         .merge(flow_logs::routes())

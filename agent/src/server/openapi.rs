@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{cni, events, flow_logs, flows, security_groups, tasks};
+use super::{cni, ecs, events, flow_logs, flows, security_groups, tasks, vpc};
 
 /// The description of every path that the agent serves.
 #[must_use]
@@ -26,6 +26,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
         tasks::check,
         tasks::try_out,
         events::follow,
+        ecs::run_task,
+        ecs::describe_tasks,
+        ecs::stop_task,
+        vpc::network_interfaces,
+        vpc::subnets,
+        vpc::capacity,
+        vpc::attributes,
         cni::collect_garbage,
         security_groups::list,
         security_groups::show,
@@ -69,6 +76,6 @@ mod tests {
                 assert!(operation.summary.is_some(), "{path}: {id}");
             }
         }
-        assert_eq!(ids.len(), 20);
+        assert_eq!(ids.len(), 27);
     }
 }

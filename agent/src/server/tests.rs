@@ -136,6 +136,22 @@ impl Control for Memory {
         })
     }
 
+    fn network_interfaces(&self) -> EniList {
+        EniList::default()
+    }
+
+    fn subnets(&self) -> SubnetList {
+        SubnetList::default()
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+
+    fn attributes(&self) -> AttributeList {
+        AttributeList::default()
+    }
+
     fn events(&self) -> broadcast::Receiver<Arc<TaskEvent>> {
         self.events.listen()
     }

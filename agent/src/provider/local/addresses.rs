@@ -75,7 +75,7 @@ pub fn allocate(
     let vlan = free_vlan(occupied, max_enis)?;
     let Some((subnet, ipv4, ipv6)) = subnets
         .iter()
-        .find_map(|subnet| free_addresses(subnet, occupied))
+        .find_map(|subnet| free_addresses(vpc, subnet, occupied))
     else {
         let subnets: Vec<String> = subnets.iter().map(|subnet| capacity(subnet)).collect();
         return Err(AllocateError::AddressesExhausted {
@@ -185,13 +185,13 @@ fn free_vlan(occupied: &Occupied, max_enis: usize) -> Result<VlanId, AllocateErr
 type Addresses<'a> = (&'a Subnet, Option<Ipv4Net>, Option<Ipv6Net>);
 
 /// An address of every family the subnet has, or nothing.
-fn free_addresses<'a>(subnet: &'a Subnet, occupied: &Occupied) -> Option<Addresses<'a>> {
+fn free_addresses<'a>(vpc: &Vpc, subnet: &'a Subnet, occupied: &Occupied) -> Option<Addresses<'a>> {
     let ipv4 = match subnet.ipv4 {
-        Some(net) => Some(free_ipv4(net, occupied)?),
+        Some(net) => Some(free_ipv4(vpc, net, occupied)?),
         None => None,
     };
     let ipv6 = match subnet.ipv6 {
-        Some(net) => Some(free_ipv6(net, occupied)?),
+        Some(net) => Some(free_ipv6(vpc, net, occupied)?),
         None => None,
     };
     Some((subnet, ipv4, ipv6))
@@ -202,21 +202,39 @@ fn ipv4_offsets(subnet: Ipv4Net) -> std::ops::Range<u32> {
     RESERVED_FIRST..subnet.hostmask().to_bits()
 }
 
-fn free_ipv4(subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net> {
+fn free_ipv4(vpc: &Vpc, subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net> {
     let base = subnet.network().to_bits();
     let mut addresses = ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(base | offset));
-    let free = addresses.find(|address| occupied.ipv4.is_free(address));
-    let coolest = || occupied.ipv4.coolest(|address| subnet.contains(address));
+    let is_ours = |address: &Ipv4Addr| !vpc.foreign.has((*address).into());
+    let free = addresses.find(|address| occupied.ipv4.is_free(address) && is_ours(address));
+    let coolest = || {
+        let wanted = |address: &Ipv4Addr| subnet.contains(address) && is_ours(address);
+        occupied.ipv4.coolest(wanted)
+    };
     Ipv4Net::new(free.or_else(coolest)?, subnet.prefix_len()).ok()
 }
 
 /// A subnet of 2^64 addresses always has one that nobody had a moment ago.
-fn free_ipv6(subnet: Ipv6Net, occupied: &Occupied) -> Option<Ipv6Net> {
+fn free_ipv6(vpc: &Vpc, subnet: Ipv6Net, occupied: &Occupied) -> Option<Ipv6Net> {
     let offsets = u128::from(RESERVED_FIRST)..subnet.hostmask().to_bits();
     let mut addresses =
         offsets.map(|offset| Ipv6Addr::from_bits(subnet.network().to_bits() | offset));
-    let address = addresses.find(|address| occupied.ipv6.is_free(address))?;
+    let is_ours = |address: &Ipv6Addr| !vpc.foreign.has((*address).into());
+    let address = addresses.find(|address| occupied.ipv6.is_free(address) && is_ours(address))?;
     Ipv6Net::new(address, subnet.prefix_len()).ok()
+}
+
+/// Addresses for ENIs that are free in `subnet`; what cools down is. Without IPv4 there is no end of them.
+pub fn available(vpc: &Vpc, subnet: &Subnet, occupied: &Occupied) -> u64 {
+    let Some(net) = subnet.ipv4 else {
+        return u64::MAX;
+    };
+    let base = net.network().to_bits();
+    let addresses = ipv4_offsets(net).map(|offset| Ipv4Addr::from_bits(base | offset));
+    let is_available = |address: &Ipv4Addr| {
+        !occupied.ipv4.is_taken(address) && !vpc.foreign.has((*address).into())
+    };
+    addresses.filter(is_available).count() as u64
 }
 
 fn capacity(subnet: &Subnet) -> String {

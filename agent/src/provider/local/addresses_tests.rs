@@ -318,6 +318,32 @@ fn what_has_just_gone_is_taken_only_if_nothing_else_is_left() {
     assert_eq!(allocate(&occupied), (9, 6), "cooled down");
 }
 
+#[test]
+fn addresses_of_foreign_enis_are_counted_and_left_alone() {
+    let mut vpc = vpc();
+    let interface = crate::security_groups::network_interface::NetworkInterface {
+        network_interface_id: "eni-foreign".into(),
+        groups: vec!["sg-web".into()],
+        networks: ["10.0.1.4/32", "10.0.1.8/30", "fd00:10:0:1::4/128"]
+            .map(|net| net.parse().unwrap())
+            .into(),
+    };
+    vpc.foreign = crate::provider::local::vpc::Foreign::of(&[interface]);
+    let mut existing = Vec::new();
+    let subnet = vpc.subnet("subnet-a").unwrap().clone();
+    assert_eq!(available(&vpc, &subnet, &Occupied::default()), 6);
+    let first = next(&vpc, &mut existing, &["subnet-a"]).unwrap();
+    assert_eq!(first.ipv4.unwrap().addr(), Ipv4Addr::new(10, 0, 1, 5));
+    assert_eq!(first.ipv6.unwrap().to_string(), "fd00:10:0:1::5/64");
+    for left in (0..5).rev() {
+        next(&vpc, &mut existing, &["subnet-a"]).unwrap();
+        assert_eq!(available(&vpc, &subnet, &Occupied::of(&existing)), left);
+    }
+    assert!(next(&vpc, &mut existing, &["subnet-a"]).is_err());
+    let six = vpc.subnet("subnet-six").unwrap();
+    assert_eq!(available(&vpc, six, &Occupied::default()), u64::MAX);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

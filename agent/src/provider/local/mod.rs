@@ -15,18 +15,38 @@ use ipnet::IpNet;
 
 use self::addresses::allocate;
 use self::routes::route_table;
-use self::vpc::Vpc;
+use self::vpc::{Subnet, Vpc};
 use self::vpc_file::{CheckedVpc, VpcFileError};
-use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables};
+use super::{
+    Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, VlanId,
+};
+use crate::api::SubnetDescription;
+use crate::capacity::Bound;
+use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
+use crate::spec::TaskId;
+
+/// Why there is no local VPC.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Its file.
+    #[error(transparent)]
+    VpcFile(#[from] VpcFileError),
+    /// The limits of the instance type.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+}
 
 /// Hands out ENIs of a VPC that a file describes.
 #[derive(Debug)]
 pub struct LocalProvider {
     vpc: Vpc,
-    max_enis: usize,
+    /// What the configuration says.
+    configured_enis: usize,
+    /// What the instance type takes, if the configuration names one.
+    instance: Option<Bound>,
     routes: RouteTables,
 }
 
@@ -34,18 +54,20 @@ impl LocalProvider {
     /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
     ///
     /// # Errors
-    /// The file cannot be read, or the first field that is wrong, alone or beside the uplink's networks.
-    pub fn load(config: &Config) -> Result<(Self, Vec<String>), VpcFileError> {
+    /// The file cannot be read, the first field that is wrong, alone or beside the uplink's networks, or the limits of
+    /// the instance type are not known.
+    pub fn load(config: &Config) -> Result<(Self, Vec<String>), LocalError> {
         let path = &config.local.vpc_file;
         let CheckedVpc { vpc, warnings } = vpc_file::load(path)?;
         check_uplink(&vpc, &config.local).map_err(|source| VpcFileError::Invalid {
             path: path.clone(),
             source,
         })?;
-        Ok((
-            Self::new(vpc, config.max_enis as usize, &config.local),
-            warnings,
-        ))
+        let provider = Self {
+            instance: config.capacity.bound()?,
+            ..Self::new(vpc, config.max_enis as usize, &config.local)
+        };
+        Ok((provider, warnings))
     }
 
     /// A provider for `vpc`, with the ways out of `local`, that refuses more than `max_enis` ENIs.
@@ -56,9 +78,17 @@ impl LocalProvider {
         };
         Self {
             vpc,
-            max_enis,
+            configured_enis: max_enis,
+            instance: None,
             routes,
         }
+    }
+
+    /// ENIs that it hands out at most.
+    fn max_enis(&self) -> usize {
+        let instance = self.instance.as_ref().map(|bound| bound.most);
+        let instance = instance.and_then(|most| usize::try_from(most).ok());
+        instance.map_or(self.configured_enis, |most| most.min(self.configured_enis))
     }
 
     /// The VPC.
@@ -85,7 +115,7 @@ impl LocalProvider {
             occupied,
             request,
             &eni_id(random),
-            self.max_enis,
+            self.max_enis(),
         )?)
     }
 
@@ -149,6 +179,42 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(self.routes.clone())))
     }
 
+    fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription> {
+        let describe = |subnet: &Subnet| SubnetDescription {
+            subnet_id: subnet.subnet_id.clone(),
+            vpc_id: self.vpc.vpc_id.clone(),
+            cidr_block: subnet.ipv4.map(|net| net.to_string()),
+            ipv6_cidr_block: subnet.ipv6.map(|net| net.to_string()),
+            availability_zone: subnet.availability_zone.clone(),
+            available_ip_address_count: addresses::available(&self.vpc, subnet, occupied),
+        };
+        self.vpc.subnets.iter().map(describe).collect()
+    }
+
+    fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = vec![
+            Bound {
+                resource: "network-interfaces".to_owned(),
+                most: self.configured_enis as u64,
+                source: "max_enis".to_owned(),
+                counts_foreign: false,
+            },
+            Bound {
+                resource: "vlans".to_owned(),
+                most: VlanId::all().count() as u64,
+                source: "IEEE 802.1Q".to_owned(),
+                counts_foreign: false,
+            },
+        ];
+        bounds.extend(self.instance.clone());
+        bounds
+    }
+
+    /// The embedded VPC is this host's alone, and knows none.
+    fn foreign_enis(&self) -> u64 {
+        0
+    }
+
     fn vpc_id(&self) -> &str {
         &self.vpc.vpc_id
     }
@@ -178,6 +244,15 @@ fn check_uplink(vpc: &Vpc, local: &LocalConfig) -> Result<(), FieldError> {
         }
     }
     Ok(())
+}
+
+/// A fresh task id: 32 hex digits, as ECS's.
+///
+/// # Errors
+/// /dev/urandom cannot be read.
+pub fn new_task_id() -> std::io::Result<TaskId> {
+    let id = format!("{:032x}", u128::from_be_bytes(random_bytes()?));
+    Ok(id.parse().expect("hex digits are a task id"))
 }
 
 /// A fresh attachment id: a random UUID (RFC 9562 §5.4).
@@ -312,7 +387,7 @@ mod tests {
         };
         let (provider, warnings) = LocalProvider::load(&config(true, "169.254.77.0/30")).unwrap();
         assert_eq!(
-            (provider.vpc_id(), provider.max_enis, warnings.len()),
+            (provider.vpc_id(), provider.max_enis(), warnings.len()),
             ("vpc-1", 3, 0)
         );
         for uplink in ["10.0.255.0/30", "10.0.0.0/8"] {

@@ -1,5 +1,8 @@
 //! The local VPC: its networks, subnets and groups, after `vpc_file` has checked them. Pure.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::security_groups::network_interface::NetworkInterface;
@@ -20,6 +23,42 @@ pub struct Vpc {
     pub directory: Directory,
     /// ENIs outside this host that carry groups.
     pub network_interfaces: Vec<NetworkInterface>,
+    /// Their addresses and networks, which no ENI of this host may have.
+    pub foreign: Foreign,
+}
+
+/// Addresses of ENIs outside this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreign {
+    addresses: HashSet<IpAddr>,
+    networks: Vec<IpNet>,
+}
+
+impl Foreign {
+    /// Those of `interfaces`.
+    #[must_use]
+    pub fn of(interfaces: &[NetworkInterface]) -> Self {
+        let mut foreign = Self::default();
+        for network in interfaces.iter().flat_map(|interface| &interface.networks) {
+            if network.prefix_len() == network.max_prefix_len() {
+                foreign.addresses.insert(network.addr());
+            } else {
+                foreign.networks.push(*network);
+            }
+        }
+        foreign
+    }
+
+    /// Whether `address` is one of theirs.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        let in_network = || {
+            self.networks
+                .iter()
+                .any(|network| network.contains(&address))
+        };
+        self.addresses.contains(&address) || in_network()
+    }
 }
 
 /// A subnet with a network of at least one family.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use super::vpc::{Subnet, Vpc};
+use super::vpc::{Foreign, Subnet, Vpc};
 use crate::field_error::{FieldError, check_id, from_toml};
 use crate::security_groups::change::{ApplyOptions, apply};
 use crate::security_groups::file::{PrefixListTable, SecurityGroupFile, SecurityGroupTable};
@@ -149,6 +149,7 @@ pub fn parse(text: &str) -> Result<CheckedVpc, FieldError> {
         ipv6_cidrs,
         subnets,
         directory,
+        foreign: Foreign::of(&network_interfaces),
         network_interfaces,
     };
     Ok(CheckedVpc { vpc, warnings })
