@@ -24,7 +24,8 @@ use branchline::{
     delivery::FlowLog,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     policy::RuleBook,
-    state::Store,
+    provider::RouteTables,
+    state::{RuleStore, Store},
     upload::Environment,
 };
 use branchline_common::bench::{Preparation, preparation};
@@ -262,12 +263,17 @@ impl Log {
             logs: vec![log],
             rules: RuleBook::default(),
             environment: Environment::default(),
+            ip_ranges: Arc::default(),
+            routes: RouteTables::default(),
         };
         let identities = Identities::default();
         identities.insert(slot, Identity::named("eni-0123456789abcdef0", None));
         let store = Arc::new(Store::open(folder)?);
+        let rules = Arc::new(RuleStore::open(folder)?);
         // On a thread of the runtime, so that what it starts stays on its CPU.
-        let started = runtime.spawn(Exporter::start(datapath, store, settings, identities));
+        let started = runtime.spawn(Exporter::start(
+            datapath, store, rules, settings, identities,
+        ));
         let exporter = Arc::new(runtime.block_on(started)??);
         Ok(Self { runtime, exporter })
     }

@@ -16,7 +16,7 @@ use branchline::flows::{
 };
 use branchline::policy::RuleBook;
 use branchline::provider::RouteTables;
-use branchline::state::{StateError, Store};
+use branchline::state::{RuleStore, StateError, Store};
 use branchline::upload::Environment;
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
@@ -95,9 +95,15 @@ impl Host {
             since: 0,
         };
         identities.insert(SLOT, identity);
-        let exporter = Exporter::start(Arc::clone(&datapath), store, settings_of_logs, identities)
-            .await
-            .unwrap();
+        let rules = Arc::new(RuleStore::open(&self.dir.join("run")).unwrap());
+        let start = Exporter::start(
+            Arc::clone(&datapath),
+            store,
+            rules,
+            settings_of_logs,
+            identities,
+        );
+        let exporter = start.await.unwrap();
         Agent { datapath, exporter }
     }
 

@@ -199,7 +199,7 @@ fn what_a_disk_has_changed_is_said_after_a_kill_and_the_rest_is_written() {
     let (packets, skipped) = said(&host);
     assert_eq!(packets + skipped, sent);
     assert!(packets > 0 && skipped > 0, "{packets} and {skipped}");
-    assert_eq!(host.run(spooled), [PathBuf::new(); 0]);
+    assert!(host.run(spooled).is_empty());
 }
 
 #[test]
