@@ -10,6 +10,8 @@ mod explanation;
 
 mod host;
 
+mod observation;
+
 mod purge;
 
 mod requests;
@@ -25,7 +27,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{sync::Mutex as AsyncMutex, task::JoinSet};
 
 use crate::{
     cli::HostError,
@@ -33,6 +35,7 @@ use crate::{
     datapath::TrunkAttachment,
     fabric::FabricPlan,
     live::Live,
+    metrics::Instruments,
     nat,
     provider::local::{LocalProvider, addresses},
     server,
@@ -45,6 +48,8 @@ use crate::{
 const PINS: &str = "branchline";
 /// Below `run_dir`, the folder of the stores of tasks and rules.
 const RUN_STATE: &str = "state";
+/// Below `state_dir`, the folder of the spool.
+const SPOOL: &str = "spool";
 /// Name of the fabric's namespace.
 const FABRIC_NETNS: &str = "branchline-fabric";
 /// The store's fact: forwarding settings as they were before the agent changed them.
@@ -60,6 +65,7 @@ pub struct Agent {
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<nat::HostNat>,
     started: Instant,
+    instruments: Instruments,
     live: Live,
     /// Held from the choice of an ENI until it is stored, and while groups change.
     allocation: AsyncMutex<()>,
@@ -78,7 +84,16 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     let socket = config.socket();
     let readers = config.api.readers()?;
     let listener = server::bind(&socket, readers)?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(server::bind_metrics(address).await?),
+        None => None,
+    };
     let agent = Arc::new(Agent::start(config, store, tasks, rules).await?);
+    let mut beside = JoinSet::new();
+    if let Some(listener) = metrics {
+        let agent = Arc::clone(&agent);
+        beside.spawn(async move { server::serve_metrics(listener, agent).await });
+    }
     tracing::info!(socket = %socket.display(), "ready");
     let access = server::Access::root(readers);
     server::serve(

@@ -88,6 +88,8 @@ pub mod upload;
 
 pub mod live;
 
+pub mod metrics;
+
 pub mod state;
 
 pub mod free_space;

@@ -220,6 +220,18 @@ impl Control for Memory {
         Ok(self.live().follow(is_measuring).await.unwrap())
     }
 
+    async fn health(&self) -> Health {
+        Health::of([("trunk".to_owned(), None)])
+    }
+
+    async fn scrape(&self) -> Result<String, ControlError> {
+        Ok("# EOF\n".to_owned())
+    }
+
+    fn requests(&self) -> ApiRequests {
+        ApiRequests::default()
+    }
+
     async fn status(&self) -> Result<Status, ControlError> {
         Ok(Status {
             vpc_id: "vpc-1".into(),

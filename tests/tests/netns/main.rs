@@ -15,6 +15,7 @@ mod kills;
 mod lifecycle;
 mod live;
 mod loss;
+mod metrics;
 mod openapi;
 mod policies;
 mod restart;
