@@ -24,9 +24,10 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use nix::unistd::geteuid;
 use tokio::{sync::Mutex as AsyncMutex, task::JoinSet};
 
 use crate::{
@@ -38,7 +39,7 @@ use crate::{
     metrics::Instruments,
     nat,
     provider::local::{LocalProvider, addresses},
-    server,
+    server, service,
     spec::TaskId,
     state::{RuleStore, Store, TaskStore},
     task::Host,
@@ -94,8 +95,14 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         let agent = Arc::clone(&agent);
         beside.spawn(async move { server::serve_metrics(listener, agent).await });
     }
+    let (asked, alive) = (socket.clone(), Arc::clone(&agent));
+    beside.spawn(async move {
+        service::keep_alive(&asked, alive.as_ref()).await;
+        Ok(())
+    });
     tracing::info!(socket = %socket.display(), "ready");
-    let access = server::Access::root(readers);
+    service::ready(&service::Parts::summary(agent.as_ref()));
+    let access = server::Access::root(readers).with_agent(geteuid().as_raw());
     server::serve(
         listener,
         &socket,
@@ -105,6 +112,17 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     )
     .await?;
     agent.stop().await
+}
+
+impl service::Parts for Agent {
+    fn silence(&self) -> Duration {
+        self.host.exporter.silence()
+    }
+
+    fn summary(&self) -> String {
+        let tasks = self.tasks.table().live().count();
+        format!("{tasks} tasks of at most {}", self.config.max_enis)
+    }
 }
 
 /// The local VPC's fabric as configuration and VPC file want it.
@@ -149,6 +167,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        service::stopping();
         tracing::info!("stopping; programs stay in force");
     })
 }

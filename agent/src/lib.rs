@@ -90,6 +90,8 @@ pub mod live;
 
 pub mod metrics;
 
+pub mod service;
+
 pub mod state;
 
 pub mod free_space;

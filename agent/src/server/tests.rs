@@ -255,6 +255,7 @@ impl Running {
             access: Access {
                 owner,
                 readers: None,
+                agent: None,
             },
             grace: Duration::from_secs(60),
         })
@@ -643,6 +644,7 @@ async fn shutdown_does_not_wait_for_a_silent_client() {
         access: Access {
             owner: own_uid(),
             readers: None,
+            agent: None,
         },
         grace: Duration::from_millis(100),
     });

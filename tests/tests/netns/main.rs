@@ -21,6 +21,7 @@ mod policies;
 mod restart;
 mod rows;
 mod security_groups;
+mod service;
 mod spoof;
 mod traffic;
 mod upload;
