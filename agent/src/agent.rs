@@ -10,6 +10,8 @@ mod explanation;
 
 mod host;
 
+mod observation;
+
 mod purge;
 
 mod requests;
@@ -22,10 +24,11 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use nix::unistd::geteuid;
+use tokio::{sync::Mutex as AsyncMutex, task::JoinSet};
 
 use crate::{
     cli::HostError,
@@ -33,9 +36,10 @@ use crate::{
     datapath::TrunkAttachment,
     fabric::FabricPlan,
     live::Live,
+    metrics::Instruments,
     nat,
     provider::local::{LocalProvider, addresses},
-    server,
+    server, service,
     spec::TaskId,
     state::{RuleStore, Store, TaskStore},
     task::Host,
@@ -45,6 +49,8 @@ use crate::{
 const PINS: &str = "branchline";
 /// Below `run_dir`, the folder of the stores of tasks and rules.
 const RUN_STATE: &str = "state";
+/// Below `state_dir`, the folder of the spool.
+const SPOOL: &str = "spool";
 /// Name of the fabric's namespace.
 const FABRIC_NETNS: &str = "branchline-fabric";
 /// The store's fact: forwarding settings as they were before the agent changed them.
@@ -60,6 +66,7 @@ pub struct Agent {
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<nat::HostNat>,
     started: Instant,
+    instruments: Instruments,
     live: Live,
     /// Held from the choice of an ENI until it is stored, and while groups change.
     allocation: AsyncMutex<()>,
@@ -78,9 +85,24 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     let socket = config.socket();
     let readers = config.api.readers()?;
     let listener = server::bind(&socket, readers)?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(server::bind_metrics(address).await?),
+        None => None,
+    };
     let agent = Arc::new(Agent::start(config, store, tasks, rules).await?);
+    let mut beside = JoinSet::new();
+    if let Some(listener) = metrics {
+        let agent = Arc::clone(&agent);
+        beside.spawn(async move { server::serve_metrics(listener, agent).await });
+    }
+    let (asked, alive) = (socket.clone(), Arc::clone(&agent));
+    beside.spawn(async move {
+        service::keep_alive(&asked, alive.as_ref()).await;
+        Ok(())
+    });
     tracing::info!(socket = %socket.display(), "ready");
-    let access = server::Access::root(readers);
+    service::ready(&service::Parts::summary(agent.as_ref()));
+    let access = server::Access::root(readers).with_agent(geteuid().as_raw());
     server::serve(
         listener,
         &socket,
@@ -90,6 +112,17 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     )
     .await?;
     agent.stop().await
+}
+
+impl service::Parts for Agent {
+    fn silence(&self) -> Duration {
+        self.host.exporter.silence()
+    }
+
+    fn summary(&self) -> String {
+        let tasks = self.tasks.table().live().count();
+        format!("{tasks} tasks of at most {}", self.config.max_enis)
+    }
 }
 
 /// The local VPC's fabric as configuration and VPC file want it.
@@ -134,6 +167,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        service::stopping();
         tracing::info!("stopping; programs stay in force");
     })
 }

@@ -6,6 +6,7 @@ mod capacity;
 mod ecs;
 mod events;
 mod flow_logs;
+mod health;
 mod network_interface;
 mod security_groups;
 
@@ -16,6 +17,7 @@ pub use capacity::{
 pub use ecs::{DescribeTasks, Failure, StopTask, StoppedTask, Tasks};
 pub use events::{Operation, Step, TaskEvent, TaskEventDetail};
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
+pub use health::{Health, HealthPart, HealthStatus};
 pub use network_interface::{Difference, InterfaceAddress, NetworkInterface, TaskCheck};
 
 pub use security_groups::{

@@ -5,10 +5,12 @@
 mod api;
 mod capacity;
 mod conntrack;
+mod metrics;
 
 pub use api::ApiConfig;
 pub use capacity::CapacityConfig;
 pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
+pub use metrics::MetricsConfig;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,8 @@ pub struct Config {
     pub bpffs_dir: PathBuf,
     /// Who besides root may use the socket.
     pub api: ApiConfig,
+    /// Where Prometheus may ask besides the socket.
+    pub metrics: MetricsConfig,
     /// The instance type whose limits the host keeps to.
     pub capacity: CapacityConfig,
     /// What every flow record says of this host, and how much of them may wait.
@@ -127,6 +131,7 @@ impl Default for Config {
             netns_dir: "/run/netns".into(),
             bpffs_dir: "/sys/fs/bpf".into(),
             api: ApiConfig::default(),
+            metrics: MetricsConfig::default(),
             capacity: CapacityConfig::default(),
             flow_records: FlowRecordConfig::default(),
             flow_logs: vec![FlowLog::of_host()],
@@ -241,6 +246,7 @@ impl Config {
         ] {
             absolute(field, dir)?;
         }
+        self.metrics.check()?;
         within("mtu", self.mtu, &MTU)?;
         within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
         self.conntrack.check()?;

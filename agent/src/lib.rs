@@ -88,6 +88,10 @@ pub mod upload;
 
 pub mod live;
 
+pub mod metrics;
+
+pub mod service;
+
 pub mod state;
 
 pub mod free_space;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use branchline::agent;
-use branchline::cli::{self, Arguments, Host, HostError};
+use branchline::cli::{self, Arguments, Host, HostError, Purged};
 use branchline::config::Config;
 use clap::Parser;
 
@@ -16,8 +16,8 @@ impl Host for ThisHost {
         agent::run(config).await
     }
 
-    async fn purge(&self, config: Config) -> Result<Vec<String>, HostError> {
-        agent::purge(config).await
+    async fn purge(&self, config: Config, flow_logs: bool) -> Result<Purged, HostError> {
+        agent::purge(config, flow_logs).await
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 
 use crate::api::{Operation, Step, TaskEvent, TaskEventDetail};
 use crate::life::AttachmentStatus;
+use crate::metrics::StepTimes;
 use crate::server::causes;
 use crate::spec::TaskId;
 use crate::task_record::TaskRecord;
@@ -21,15 +22,23 @@ const BACKLOG: usize = 1_024;
 pub struct Events {
     sender: broadcast::Sender<Arc<TaskEvent>>,
     last: Arc<Mutex<u64>>,
+    steps: StepTimes,
 }
 
 impl Events {
     /// Without listeners.
     #[must_use]
     pub fn new() -> Self {
+        Self::timing(StepTimes::default())
+    }
+
+    /// As [`Events::new`]; how long steps take is counted by `steps`.
+    #[must_use]
+    pub fn timing(steps: StepTimes) -> Self {
         Self {
             sender: broadcast::Sender::new(BACKLOG),
             last: Arc::default(),
+            steps,
         }
     }
 
@@ -107,6 +116,8 @@ impl<'a> Progress<'a> {
         let start = Instant::now();
         let result = work.await;
         let duration = start.elapsed();
+        let steps = &self.events.steps;
+        steps.ended(operation, step, duration, result.is_err());
         tracing::debug!(task = %self.task_id, operation = operation.name(), step = step.name(), ?duration);
         let ended = TaskEventDetail::StepEnded {
             operation,

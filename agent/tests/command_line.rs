@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use branchline::api::{
     ApplyRequest, Attachment, AttributeList, Capacity, CniGarbageCollected, Difference, EniList,
-    FlowLogFile, FlowLogList, KeyValuePair, NetworkInterface, SecurityGroupDescription,
+    FlowLogFile, FlowLogList, Health, KeyValuePair, NetworkInterface, SecurityGroupDescription,
     SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck,
     TaskDescription, TaskEvent, TaskStatus,
 };
@@ -26,6 +26,7 @@ use branchline::field_error::FieldError;
 use branchline::flows::{Identities, Identity};
 use branchline::life::AttachmentStatus;
 use branchline::live::{FlowRates, Follower, Live, Moment, Source};
+use branchline::metrics::ApiRequests;
 use branchline::progress::Events;
 use branchline::server::{Access, Added, Control, ControlError, bind, serve};
 use branchline::spec::{TaskId, TaskSpec};
@@ -240,6 +241,18 @@ impl Control for Memory {
         let source = Arc::new(Growing::default());
         let live = Live::over(source, identities, Duration::from_millis(10));
         Ok(live.follow(is_measuring).await.unwrap())
+    }
+
+    async fn health(&self) -> Health {
+        Health::of([("trunk".to_owned(), None)])
+    }
+
+    async fn scrape(&self) -> Result<String, ControlError> {
+        Ok("# EOF\n".to_owned())
+    }
+
+    fn requests(&self) -> ApiRequests {
+        ApiRequests::default()
     }
 
     async fn status(&self) -> Result<Status, ControlError> {

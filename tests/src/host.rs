@@ -177,7 +177,7 @@ impl Host {
     /// # Errors
     /// It cannot be started, or runs on.
     pub fn second_agent(&self) -> Result<Output> {
-        let mut command = Self::agent_command()?;
+        let mut command = self.agent_command()?;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.run(|| child.spawn()).context("start the agent")?;
         wait(&mut child, PATIENCE).inspect_err(|_| end(&mut child))?;
@@ -279,15 +279,23 @@ impl Host {
             .with_context(|| format!("{}: the agent does not run", self.name))
     }
 
-    fn agent_command() -> Result<Command> {
-        let mut command = Command::new(Self::program()?);
+    fn agent_command(&self) -> Result<Command> {
+        let program = Self::program()?;
+        let mut command = match self.settings.launcher.split_first() {
+            None => Command::new(program),
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
         command.args(["agent", "--config", AGENT_TOML]);
         command.stdin(Stdio::null());
         Ok(command)
     }
 
     fn spawn_agent(&self) -> Result<Child> {
-        let mut command = Self::agent_command()?;
+        let mut command = self.agent_command()?;
         command.envs(self.settings.environment.iter().copied());
         let child = self.run(|| {
             let log = OpenOptions::new()

@@ -31,6 +31,8 @@ pub mod settings;
 
 pub mod host;
 
+pub mod service;
+
 pub mod task;
 
 pub mod cni;

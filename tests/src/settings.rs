@@ -53,6 +53,9 @@ pub struct Settings {
     pub more_flow_logs: String,
     /// Variables that the agent is started with besides this process's.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// Command that starts the agent, as a service manager would; the agent and its arguments come
+    /// behind it.
+    pub launcher: Vec<String>,
     /// Whether host and VPC are linked.
     pub uplink: bool,
     /// Whether tasks reach the outside.
@@ -71,6 +74,7 @@ impl Default for Settings {
             flow_log_dir: "/run/flows".into(),
             more_flow_logs: String::new(),
             environment: Vec::new(),
+            launcher: Vec::new(),
             uplink: true,
             nat_gateway: true,
             top_level: String::new(),
@@ -88,6 +92,7 @@ impl Settings {
             flow_log_dir,
             more_flow_logs,
             environment: _,
+            launcher: _,
             uplink,
             nat_gateway,
             top_level,

@@ -9,6 +9,7 @@ use crate::process::{self, run as run_command, say};
 use crate::programs;
 use crate::setup::{self, Group};
 use crate::toolchain;
+use crate::unit;
 
 /// Check format, lints, licences, and the eBPF programs' size
 #[derive(clap::Args)]
@@ -35,6 +36,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         &format!(
             "licences: {packages} packages allowed by deny.toml (advisories need the network: not checked)"
         ),
+    );
+    unit::check(&unit::packaging())?;
+    say(
+        "check",
+        "units: as systemd-analyze verify and security want them",
     );
     let sizes = programs::sizes(&object)?;
     let recorded = bounds::load()?;

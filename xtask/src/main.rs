@@ -13,6 +13,7 @@ mod demo;
 mod guest;
 mod instructions;
 mod licences;
+mod package;
 mod packages;
 mod privilege;
 mod process;
@@ -22,6 +23,7 @@ mod sandbox;
 mod setup;
 mod test;
 mod toolchain;
+mod unit;
 mod vm;
 mod vrl;
 mod workspace;
@@ -58,6 +60,7 @@ commands! {
     Vm: vm,
     Bench: bench,
     Cases: cases,
+    Package: package,
 }
 
 /// Builds, checks, tests and demonstrates branchline.

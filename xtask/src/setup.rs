@@ -43,12 +43,14 @@ pub(crate) enum Group {
     Bench,
     /// Booting other kernels
     Vm,
+    /// Making a Debian package
+    Package,
 }
 
 /// A program that must be there, the Debian package that brings it, and who needs it.
 type Program = (&'static str, &'static str, &'static [Group]);
 
-const PROGRAMS: [Program; 19] = [
+const PROGRAMS: [Program; 24] = [
     ("cc", "gcc", &[Group::Build, Group::Readers]),
     ("ip", "iproute2", &[Group::Run, Group::Vm]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
@@ -71,7 +73,16 @@ const PROGRAMS: [Program; 19] = [
     ("ldd", "libc-bin", &[Group::Vm]),
     ("xz", "xz-utils", &[Group::Vm]),
     ("zstd", "zstd", &[Group::Vm]),
-    ("gzip", "gzip", &[Group::Vm]),
+    ("gzip", "gzip", &[Group::Vm, Group::Package]),
+    (
+        "systemd-analyze",
+        "systemd",
+        &[Group::Check, Group::Package],
+    ),
+    ("dpkg-deb", "dpkg", &[Group::Package]),
+    ("dpkg", "dpkg", &[Group::Package]),
+    ("md5sum", "coreutils", &[Group::Package]),
+    ("strip", "binutils", &[Group::Package]),
 ];
 
 /// A CNI plugin that containerd runs for each pod, in the package of the reference plugins; in nobody's `PATH`.

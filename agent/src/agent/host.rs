@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Agent, FORWARDING_FACT, fabric_plan, pins, previous_forwarding, security_groups::applied,
+    Agent, FORWARDING_FACT, SPOOL, fabric_plan, pins, previous_forwarding, security_groups::applied,
 };
 use crate::{
     address::{address, prefix},
@@ -30,21 +30,19 @@ use crate::{
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
     live::Live,
+    metrics::Instruments,
     nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
     provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
-    provider::{Eni, Provider},
+    provider::{Eni, Measured, Provider},
     state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
     upload::Environment,
 };
-
-/// Below `state_dir`, the folder of the spool.
-const SPOOL: &str = "spool";
 
 impl Agent {
     /// Brings the host into the wanted state. Programs that an earlier agent left go on judging
@@ -55,6 +53,7 @@ impl Agent {
         task_store: TaskStore,
         rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
+        let instruments = Instruments::default();
         let (provider, warnings) = LocalProvider::load(&config)?;
         for warning in warnings {
             tracing::warn!(%warning, "VPC file");
@@ -69,6 +68,7 @@ impl Agent {
             datapath.forward_log()?;
         }
         fill_routes(&mut datapath, &config, provider.vpc())?;
+        let provider = Measured::new(provider, instruments.provider.clone());
         let auto_track = config.conntrack.auto_track.iter();
         let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
         datapath.set_auto_track(&auto_track)?;
@@ -121,6 +121,7 @@ impl Agent {
                 records: records.clone(),
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
+                traffic: instruments.traffic.clone(),
                 routes: provider.describe_route_tables().await?,
                 ip_ranges: Arc::new(ip_ranges),
                 environment: Environment::of_process(),
@@ -146,7 +147,7 @@ impl Agent {
             mtu: config.mtu,
             conntrack: config.conntrack.clone(),
             records,
-            events: Events::new(),
+            events: Events::timing(instruments.steps.clone()),
         };
         let live = Live::new(
             Arc::clone(&host.datapath),
@@ -161,6 +162,7 @@ impl Agent {
             trunk_attachment,
             host_nat,
             started: Instant::now(),
+            instruments,
             live,
             allocation: AsyncMutex::new(()),
             busy: Mutex::new(HashMap::new()),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         ApplyRequest, AttributeList, Capacity, CniGarbageCollected, DropCount, EniCounters,
-        EniDescription, EniList, FlowLogFile, FlowLogList, HostChange, Operation,
+        EniDescription, EniList, FlowLogFile, FlowLogList, Health, HostChange, Operation,
         SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
         Status, Step, SubnetList, TaskCheck, TaskCounters, TaskCounts, TaskDescription, TaskEvent,
     },
@@ -31,6 +31,7 @@ use crate::{
     flows::FlowLogError,
     life::{AttachmentStatus, Life},
     live::Follower,
+    metrics::ApiRequests,
     nat::TableState,
     netns::Netns,
     progress::{Progress, enter, now_ms},
@@ -204,6 +205,18 @@ impl Control for Agent {
 
     async fn follow(&self, is_measuring: bool) -> Result<Follower, ControlError> {
         self.live.follow(is_measuring).await.map_err(failed)
+    }
+
+    async fn health(&self) -> Health {
+        self.parts().await
+    }
+
+    async fn scrape(&self) -> Result<String, ControlError> {
+        self.metrics().await
+    }
+
+    fn requests(&self) -> ApiRequests {
+        self.instruments.requests.clone()
     }
 
     async fn status(&self) -> Result<Status, ControlError> {

@@ -268,6 +268,15 @@ impl Client {
         self.stream(&format!("/v1/events{query}")).await
     }
 
+    /// That the agent answers.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn answers(&self) -> Result<(), ClientError> {
+        self.send(Method::GET, "/healthz", Vec::new()).await?;
+        Ok(())
+    }
+
     pub(super) fn socket(&self) -> &Path {
         &self.socket
     }

@@ -52,11 +52,24 @@ pub trait Host {
     /// What kept it from starting, or from stopping cleanly.
     fn run_agent(&self, config: Config) -> impl Future<Output = Result<(), HostError>>;
 
-    /// Removes everything of branchline from the host, and returns one sentence for each thing removed.
+    /// Removes everything of branchline from the host, the files of flow logs only if `flow_logs`.
     ///
     /// # Errors
-    /// What could not be removed; the rest is gone.
-    fn purge(&self, config: Config) -> impl Future<Output = Result<Vec<String>, HostError>>;
+    /// It could not begin; nothing was removed.
+    fn purge(
+        &self,
+        config: Config,
+        flow_logs: bool,
+    ) -> impl Future<Output = Result<Purged, HostError>>;
+}
+
+/// What became of the traces of branchline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// What is gone, one sentence each.
+    pub removed: Vec<String>,
+    /// What is still there, and why.
+    pub left: Vec<String>,
 }
 
 /// Per-task network identity, security groups and flow logs for Linux hosts.
@@ -113,7 +126,7 @@ enum Command {
     /// Follow what happens to tasks: states they enter, steps that are taken.
     Events(EventsArguments),
     /// Remove every task and every trace of branchline from this host; the agent must be stopped.
-    Purge(ConfigFile),
+    Purge(PurgeArguments),
     /// Print the completions of a shell.
     Completions {
         /// The shell.
@@ -179,6 +192,15 @@ struct ConfigFile {
 }
 
 #[derive(Debug, Args)]
+struct PurgeArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Remove the files of the flow logs as well.
+    #[arg(long)]
+    flow_logs: bool,
+}
+
+#[derive(Debug, Args)]
 struct DoctorArguments {
     /// Check this configuration file, its VPC file and its folders as well.
     #[arg(long, value_name = "FILE")]
@@ -223,6 +245,8 @@ enum CommandError {
     Import(FieldError),
     #[error(transparent)]
     Form(#[from] FormError),
+    #[error("left behind, and to be tried again: {0}")]
+    Left(String),
     #[error("an agent answers at {}; stop it first", .0.display())]
     AgentRuns(PathBuf),
     #[error("`flows top` needs a terminal; write --once or --json for one or more samples as text")]
@@ -291,7 +315,7 @@ fn command(arguments: Arguments, host: &impl Host) -> Result<ExitCode, CommandEr
         Command::Capacity(output) => vpc::capacity(output, &client)?,
         Command::Attributes(output) => vpc::attributes(output, &client)?,
         Command::Events(arguments) => events::run(&arguments, &client)?,
-        Command::Purge(file) => purge(&file.config, host)?,
+        Command::Purge(arguments) => purge(&arguments, host)?,
         Command::Completions { shell } => manual::completions(shell)?,
         Command::Man { dir } => manual::man(&dir)?,
         Command::Openapi => manual::openapi()?,
@@ -324,20 +348,24 @@ fn agent(config: &Path, host: &impl Host) -> Result<(), CommandError> {
         .map_err(CommandError::Host)
 }
 
-fn purge(config: &Path, host: &impl Host) -> Result<(), CommandError> {
-    let config = Config::load(config)?;
+fn purge(arguments: &PurgeArguments, host: &impl Host) -> Result<(), CommandError> {
+    let config = Config::load(&arguments.file.config)?;
     let socket = config.socket();
     if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
         return Err(CommandError::AgentRuns(socket));
     }
     log_to_stderr();
-    let removed = wait(host.purge(config))?.map_err(CommandError::Host)?;
-    let lines = if removed.is_empty() {
-        "nothing was there\n".to_owned()
-    } else {
-        removed.join("\n") + "\n"
-    };
-    write_out(&lines)
+    let purged = wait(host.purge(config, arguments.flow_logs))?.map_err(CommandError::Host)?;
+    let removed = purged.removed.iter();
+    write_out(
+        &removed
+            .map(|what| format!("removed {what}\n"))
+            .collect::<String>(),
+    )?;
+    if purged.left.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::Left(purged.left.join("; ")))
 }
 
 fn task(command: TaskCommand, client: &Client) -> Result<ExitCode, CommandError> {

@@ -19,7 +19,7 @@ use super::spec::{FlowLog, check_all, epoch_seconds};
 use crate::field_error::FieldError;
 use crate::flows::{Spool, SpoolError};
 use crate::server::causes;
-use crate::state::StateError;
+use crate::state::{StateError, Store};
 
 /// First and longest wait of a log that failed.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ impl FlowLogs {
         configured: Vec<FlowLog>,
         written: u32,
     ) -> Result<Self, FlowLogsError> {
-        let logs = ground.store.fact(APPLIED_FACT)?.unwrap_or(configured);
+        let logs = in_force(&ground.store, &configured)?;
         let epochs = Epochs {
             spool,
             store: Arc::clone(&ground.store),
@@ -317,6 +317,15 @@ impl FlowLogs {
         // What a panic leaves in memory is what the spool still has, or what files have already.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The logs that were applied, or those of the configuration if none ever were.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn in_force(store: &Store, configured: &[FlowLog]) -> Result<Vec<FlowLog>, StateError> {
+    let applied = store.fact(APPLIED_FACT)?;
+    Ok(applied.unwrap_or_else(|| configured.to_vec()))
 }
 
 impl State {

@@ -23,7 +23,7 @@ mod ground;
 
 pub use ground::{DeliveryError, FinishedFile, OnDisk, OnFinished};
 pub use log::Site;
-pub use logs::{FlowLogs, FlowLogsError, LogState};
+pub use logs::{FlowLogs, FlowLogsError, LogState, in_force};
 pub use progress::Totals;
 pub use spec::{FlowLog, INTERVAL_SECONDS, check_all, epoch_seconds};
 

@@ -9,7 +9,7 @@ use branchline_common::verdict::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::field_error::{FieldError, within};
-use crate::flow_log::{FileFormat, Format, Prefix, TagFieldSpecification, TrafficType};
+use crate::flow_log::{FileFormat, Format, Prefix, ROOT, TagFieldSpecification, TrafficType};
 use crate::flows::{FlowTuple, Interface};
 use crate::upload::{RetentionConfig, UploadConfig};
 
@@ -93,6 +93,12 @@ impl Default for FlowLog {
 }
 
 impl FlowLog {
+    /// The folder that holds its files and no others' but of logs in the same place.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.dir.join(self.prefix.as_str()).join(ROOT)
+    }
+
     /// The log of a host that configures none: everything, in the default format, each minute.
     #[must_use]
     pub fn of_host() -> Self {

@@ -32,7 +32,7 @@ pub use field::{ColumnType, Field};
 pub use format::{Format, FormatError, ResourceType, TagFieldSpecification};
 pub use ip_ranges::{IpRanges, IpRangesError};
 pub use parquet::ParquetWriter;
-pub use path::{FileFormat, Layout, Prefix, PrefixError};
+pub use path::{FileFormat, Layout, Prefix, PrefixError, ROOT};
 pub use row::{Content, Row};
 pub use surroundings::{Peers, Surroundings};
 pub use text::{write_header, write_line};

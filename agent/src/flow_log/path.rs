@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The folder below which AWS puts every log; a prefix may not contain it.
-const ROOT: &str = "AWSLogs";
+/// The folder that all paths have.
+pub const ROOT: &str = "AWSLogs";
 /// Seconds of a slot where nothing else is said, as at AWS.
 const DEFAULT_SLOT_SECONDS: u64 = 300;
 
@@ -47,6 +48,12 @@ pub struct Prefix(String);
 pub struct PrefixError(String);
 
 impl Prefix {
+    /// The folders with `/` between them.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Reads folders with `/` between them; one at the start or end is left out.
     ///
     /// # Errors

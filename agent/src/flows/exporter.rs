@@ -5,8 +5,7 @@
 //! await, and runs on threads made for blocking. Never decides what is written; see `recorder`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
@@ -27,6 +26,7 @@ use crate::delivery::{
 };
 use crate::flow_log::IpRanges;
 use crate::free_space::MinFreeSpace;
+use crate::metrics::Traffic;
 use crate::policy::RuleBook;
 use crate::provider::RouteTables;
 use crate::server::causes;
@@ -49,6 +49,8 @@ pub struct ExporterSettings {
     pub logs: Vec<FlowLog>,
     /// What the numbers of rules mean.
     pub rules: RuleBook,
+    /// Where packets and bytes of ENIs are added up.
+    pub traffic: Traffic,
     /// Which way packets leave the VPC.
     pub routes: RouteTables,
     /// Which AWS service an address belongs to.
@@ -77,7 +79,10 @@ struct Work {
     counting: Mutex<()>,
     /// There is a new epoch in the spool.
     spooled: Notify,
-    is_failing: AtomicBool,
+    /// Why counts cannot be kept now.
+    failing: Mutex<Option<String>>,
+    /// When the clock was last looked at.
+    looked: Mutex<Instant>,
 }
 
 impl Exporter {
@@ -193,6 +198,26 @@ impl Exporter {
         self.work.logs.describe()
     }
 
+    /// As [`Exporter::logs`]; `None` if a slow disk keeps them busy for longer than `patience`.
+    pub async fn logs_within(&self, patience: Duration) -> Option<Vec<LogState>> {
+        let work = Arc::clone(&self.work);
+        let describe = blocking(move || Ok(work.logs.describe()));
+        tokio::time::timeout(patience, describe).await.ok()?.ok()
+    }
+
+    /// How long ago the clock of the epochs was last looked at; a second or two, unless an epoch's
+    /// end takes longer.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        held(&self.work.looked).elapsed()
+    }
+
+    /// Why counts cannot be kept now, and wait in the kernel.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        held(&self.work.failing).clone()
+    }
+
     /// What became of each log's finished files.
     #[must_use]
     pub fn uploads(&self) -> Vec<UploadStatus> {
@@ -223,7 +248,8 @@ impl Work {
             identities,
             settings.rules,
             settings.routes,
-        )?;
+        )?
+        .adding_up(settings.traffic);
         let written = recorder.written_epoch();
         let site = Site {
             account_id: settings.records.account_id,
@@ -244,7 +270,8 @@ impl Work {
             logs,
             counting: Mutex::new(()),
             spooled: Notify::new(),
-            is_failing: AtomicBool::new(false),
+            failing: Mutex::default(),
+            looked: Mutex::new(Instant::now()),
         };
         work.count_services()?;
         let prepared = prepared.map_err(FlowLogError::from);
@@ -263,14 +290,27 @@ impl Work {
     fn count_services(&self) -> Result<(), FlowLogError> {
         // Of two calls, the one that reads later writes later. The logs may be busy with a slow
         // disk, for which the data plane does not wait.
-        let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = held(&self.counting);
         let services = self.logs.services();
         Ok(datapath::lock(&self.datapath).set_services(&services)?)
     }
 
+    /// Sleeps until the wall clock shows `due`, or was set back by more than an interval.
+    async fn sleep_until(&self, due: Duration, interval: u64) {
+        loop {
+            *held(&self.looked) = Instant::now();
+            let left = due.saturating_sub(unix_time());
+            if left.is_zero() || left > Duration::from_secs(interval) {
+                return;
+            }
+            tokio::time::sleep(left.min(LOOK)).await;
+        }
+    }
+
     /// Logs where failing begins and ends.
     fn log(&self, result: Result<(), FlowLogError>) {
-        let was_failing = self.is_failing.swap(result.is_err(), Ordering::Relaxed);
+        let failing = result.as_ref().err().map(|error| causes(error));
+        let was_failing = std::mem::replace(&mut *held(&self.failing), failing).is_some();
         match result {
             Ok(()) if was_failing => tracing::info!("flow counts are kept again"),
             Ok(()) => {}
@@ -304,7 +344,7 @@ async fn end_epochs(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
         let interval = work.logs.epoch_seconds();
         let due = next_boundary(unix_time(), interval);
         tokio::select! {
-            () = sleep_until(due, interval) => {}
+            () = work.sleep_until(due, interval) => {}
             _ = stopped.changed() => return,
         }
         let work = Arc::clone(&work);
@@ -363,15 +403,8 @@ async fn sweep_forever(work: Arc<Work>, mut stopped: watch::Receiver<()>) {
     }
 }
 
-/// Sleeps until the wall clock shows `due`, or was set back by more than an interval.
-async fn sleep_until(due: Duration, interval: u64) {
-    loop {
-        let left = due.saturating_sub(unix_time());
-        if left.is_zero() || left > Duration::from_secs(interval) {
-            return;
-        }
-        tokio::time::sleep(left.min(LOOK)).await;
-    }
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The first multiple of `interval` seconds after `now`, both since 1970.

@@ -28,6 +28,7 @@ use super::record::{FlowCounts, FlowTuple, Report};
 use super::shelf::Shelf;
 use super::spool::{Epoch, SpoolError};
 use super::sweep::{Now, is_sweepable};
+use crate::metrics::Traffic;
 use crate::policy::{RuleBook, RuleNames};
 use crate::provider::RouteTables;
 use crate::server::causes;
@@ -47,6 +48,7 @@ pub(super) struct Recorder<K, S> {
     shelf: S,
     identities: Identities,
     rules: RuleBook,
+    traffic: Traffic,
     routes: RouteTables,
     /// Held from an interval's end until it is settled.
     turn: Mutex<()>,
@@ -81,12 +83,18 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             shelf,
             identities,
             rules,
+            traffic: Traffic::default(),
             routes,
             turn: Mutex::new(()),
             walk: Mutex::default(),
             ledger: Mutex::new(resume.ledger),
             has_no_room: AtomicBool::new(false),
         })
+    }
+
+    /// Adds up in `traffic` what epochs count, each once it is settled.
+    pub(super) fn adding_up(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
     }
 
     /// Spools an interval that has ended before, if there is one.
@@ -201,6 +209,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
         self.shelf.settle(&settled, &outline)?;
         *ledger = settled;
         drop(ledger);
+        self.traffic.take(&epoch.reports);
         log_audit(&audit(&epoch.reports));
         Ok(())
     }

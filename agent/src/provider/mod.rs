@@ -4,10 +4,12 @@
 
 mod eni;
 pub mod local;
+mod measured;
 mod occupied;
 mod route_table;
 
 pub use eni::{Eni, MacAddress, NoMacAddress, NoVlanId, VlanId};
+pub use measured::Measured;
 pub use occupied::{Names, Occupied};
 pub use route_table::{RouteTable, RouteTables, RouteTarget};
 

@@ -25,13 +25,28 @@ pub struct Access {
     pub owner: u32,
     /// The group whose members may read.
     pub readers: Option<u32>,
+    /// The agent's own user, who asks whether it answers; may read.
+    pub agent: Option<u32>,
 }
 
 impl Access {
     /// Root alone, and readers of the group `readers`, if there is one.
     #[must_use]
     pub const fn root(readers: Option<u32>) -> Self {
-        Self { owner: 0, readers }
+        Self {
+            owner: 0,
+            readers,
+            agent: None,
+        }
+    }
+
+    /// As before, and the user `agent` may read.
+    #[must_use]
+    pub const fn with_agent(self, agent: u32) -> Self {
+        Self {
+            agent: Some(agent),
+            ..self
+        }
     }
 }
 
@@ -72,11 +87,15 @@ fn judge(
     if user == access.owner {
         return Ok(());
     }
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    if is_read && access.agent == Some(user) {
+        return Ok(());
+    }
     let readers = access.readers.ok_or(ROOT)?;
     if group != readers && !is_member(user, group, readers) {
         return Err("only root and the agent's readers (api.read_only_group) may use the agent");
     }
-    if matches!(*method, Method::GET | Method::HEAD) {
+    if is_read {
         return Ok(());
     }
     Err("readers may not change anything; run this with sudo")
@@ -102,11 +121,15 @@ mod tests {
     fn the_owner_changes_readers_read_and_nobody_else_does_anything() {
         let open = Access::root(Some(50));
         let closed = Access::root(None);
+        let own = closed.with_agent(300);
         let rows = [
             (closed, Some((0, 0)), Method::DELETE, true),
             (closed, Some((1000, 50)), Method::GET, false),
             (closed, None, Method::GET, false),
             (open, Some((0, 7)), Method::POST, true),
+            (own, Some((300, 300)), Method::GET, true),
+            (own, Some((300, 300)), Method::POST, false),
+            (own, Some((301, 300)), Method::GET, false),
             (open, Some((1000, 50)), Method::GET, true),
             (open, Some((1000, 50)), Method::HEAD, true),
             (open, Some((1000, 50)), Method::POST, false),

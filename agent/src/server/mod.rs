@@ -4,10 +4,12 @@
 
 mod access;
 mod cni;
+mod count;
 mod ecs;
 mod events;
 mod flow_logs;
 mod flows;
+mod metrics;
 mod openapi;
 mod security_groups;
 mod socket;
@@ -15,6 +17,7 @@ mod tasks;
 mod vpc;
 
 pub use access::Access;
+pub use metrics::{MetricsError, bind_metrics, serve_metrics};
 pub use openapi::document as openapi;
 pub use socket::{SocketError, bind};
 
@@ -35,7 +38,7 @@ use tokio::sync::broadcast;
 use self::access::Peer;
 use crate::api::{
     ApiError, ApplyRequest, AttributeList, Capacity, CniGarbageCollected, EniList, ErrorBody,
-    ErrorCode, FlowLogFile, FlowLogList, SecurityGroupDescription, SecurityGroupList,
+    ErrorCode, FlowLogFile, FlowLogList, Health, SecurityGroupDescription, SecurityGroupList,
     SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck, TaskDescription,
     TaskEvent,
 };
@@ -43,6 +46,7 @@ use crate::cni_attachment::CniGarbageCollection;
 use crate::explain::{ExplainRequest, Explanation};
 use crate::field_error::{FieldError, from_json};
 use crate::live::Follower;
+use crate::metrics::ApiRequests;
 use crate::spec::{TaskId, TaskSpec};
 
 /// How long a shutdown waits for answers that are under way.
@@ -143,6 +147,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// The agent as it runs.
     fn status(&self) -> impl Future<Output = Result<Status, ControlError>> + Send;
+
+    /// How the agent's parts are.
+    fn health(&self) -> impl Future<Output = Health> + Send;
+
+    /// What is counted, as OpenMetrics text.
+    fn scrape(&self) -> impl Future<Output = Result<String, ControlError>> + Send;
+
+    /// Where requests are counted.
+    fn requests(&self) -> ApiRequests;
 }
 
 /// A task that has its network.
@@ -245,6 +258,7 @@ async fn serve_for<C: Control>(
 }
 
 fn router<C: Control>(control: Arc<C>, access: Access, closing: flows::Closing) -> Router {
+    let counting = count::Counting::new(control.requests());
     Router::new()
         .merge(tasks::routes())
         .merge(events::routes(closing.clone()))
@@ -257,20 +271,12 @@ fn router<C: Control>(control: Arc<C>, access: Access, closing: flows::Closing) 
         .route("/v1/explain", post(explain::<C>))
         .route("/v1/status", get(status::<C>))
         .route("/v1/openapi.json", get(openapi::serve))
-        .route("/healthz", get(health))
+        .merge(metrics::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(control)
         .layer(from_fn_with_state(access, access::check))
-}
-
-/// That the agent answers.
-#[utoipa::path(
-    get, path = "/healthz", tag = "agent", operation_id = "health",
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain"))
-)]
-async fn health() -> &'static str {
-    "ok\n"
+        .layer(from_fn_with_state(counting, count::count))
 }
 
 /// What becomes of a packet that opens a flow, and which rule decides.

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{cni, ecs, events, flow_logs, flows, security_groups, tasks, vpc};
+use super::{cni, ecs, events, flow_logs, flows, metrics, security_groups, tasks, vpc};
 
 /// The description of every path that the agent serves.
 #[must_use]
@@ -44,7 +44,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
         flows::events,
         flows::rates,
         super::status,
-        super::health,
+        metrics::health,
+        metrics::answers,
+        metrics::scrape,
         serve,
     )
 )]
@@ -76,6 +78,6 @@ mod tests {
                 assert!(operation.summary.is_some(), "{path}: {id}");
             }
         }
-        assert_eq!(ids.len(), 27);
+        assert_eq!(ids.len(), 29);
     }
 }

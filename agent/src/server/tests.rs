@@ -220,6 +220,18 @@ impl Control for Memory {
         Ok(self.live().follow(is_measuring).await.unwrap())
     }
 
+    async fn health(&self) -> Health {
+        Health::of([("trunk".to_owned(), None)])
+    }
+
+    async fn scrape(&self) -> Result<String, ControlError> {
+        Ok("# EOF\n".to_owned())
+    }
+
+    fn requests(&self) -> ApiRequests {
+        ApiRequests::default()
+    }
+
     async fn status(&self) -> Result<Status, ControlError> {
         Ok(Status {
             vpc_id: "vpc-1".into(),
@@ -243,6 +255,7 @@ impl Running {
             access: Access {
                 owner,
                 readers: None,
+                agent: None,
             },
             grace: Duration::from_secs(60),
         })
@@ -631,6 +644,7 @@ async fn shutdown_does_not_wait_for_a_silent_client() {
         access: Access {
             owner: own_uid(),
             readers: None,
+            agent: None,
         },
         grace: Duration::from_millis(100),
     });

@@ -113,6 +113,12 @@ impl Store {
         Ok(Self { file })
     }
 
+    /// The file of the store in `state_dir`.
+    #[must_use]
+    pub fn path(state_dir: &Path) -> std::path::PathBuf {
+        state_dir.join(FILE)
+    }
+
     /// The fact named `key`.
     ///
     /// # Errors

@@ -72,6 +72,7 @@ impl Host {
         let datapath = Arc::new(Mutex::new(Datapath::load(&settings).unwrap()));
         let store = Arc::new(self.store().await);
         let settings_of_logs = ExporterSettings {
+            traffic: branchline::metrics::Traffic::default(),
             spool: self.spool(),
             records: FlowRecordConfig::default(),
             logs: vec![FlowLog {

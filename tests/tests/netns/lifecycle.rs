@@ -14,10 +14,12 @@ use branchline_tests::{
     task::{Task, spec},
     traces::Traces,
 };
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 const SUBNET: &[&str] = &["subnet-a"];
 const SERVER: &[&str] = &["sg-server"];
+const NONE: Option<&str> = None;
 
 fn running(name: &str) -> Host {
     let host = Host::new(name, Settings::default()).unwrap();
@@ -295,7 +297,25 @@ fn purge_leaves_the_host_as_it_was() {
         .unwrap();
     assert!(!refused.status.success(), "purge under a running agent");
     host.kill_agent().unwrap();
-    host.purge().unwrap();
+    // What no store knows: a namespace of ours, and the files of one.
+    let stray = Path::new("/run/netns/branchline-stray");
+    host.run(|| Netns::create(stray)).unwrap();
+    host.run(|| fs::create_dir_all("/run/flows/AWSLogs/1"))
+        .unwrap();
+    host.run(|| {
+        mount(NONE, "/etc", Some("tmpfs"), MsFlags::empty(), NONE).unwrap();
+        fs::create_dir_all("/etc/netns/branchline-web").unwrap();
+        fs::create_dir_all("/etc/netns/mine").unwrap();
+    });
+    let said = host.purge().unwrap();
+    assert!(said.contains("removed task server\n"), "{said}");
+    host.run(|| {
+        let there = |path: &str| Path::new(path).exists();
+        assert!(there("/etc/netns/mine") && !there("/etc/netns/branchline-web"));
+        nix::mount::umount("/etc").unwrap();
+        assert!(!there("/run/state") && !there("/run/branchline"));
+        assert!(there("/run/flows/AWSLogs"), "flow logs stay");
+    });
     let left = Traces::outside_maps(&host).unwrap().since(&before);
     assert!(left.is_empty(), "{left:#?}");
     // And a second life.
@@ -310,6 +330,11 @@ fn purge_leaves_the_host_as_it_was() {
     );
     let server = host.add_task("server", SUBNET, SERVER).unwrap();
     talk::ping(host.netns(), server.ipv4.into(), 56, PATIENCE).unwrap();
+    host.stop_agent().unwrap();
+    let purge = ["purge", "--flow-logs", "--config", "/run/agent.toml"];
+    let said = host.branchline_ok(&purge).unwrap();
+    assert!(said.contains("removed /run/flows/AWSLogs\n"), "{said}");
+    assert!(!host.run(|| Path::new("/run/flows").exists()));
 }
 
 #[test]
