@@ -265,6 +265,7 @@ impl Log {
             environment: Environment::default(),
             ip_ranges: Arc::default(),
             routes: RouteTables::default(),
+            traffic: branchline::metrics::Traffic::default(),
         };
         let identities = Identities::default();
         identities.insert(slot, Identity::named("eni-0123456789abcdef0", None));
