@@ -21,6 +21,7 @@ mod metrics;
 mod openapi;
 mod policies;
 mod restart;
+mod restart_many;
 mod rows;
 mod security_groups;
 mod service;
