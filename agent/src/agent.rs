@@ -4,11 +4,15 @@
 //! It joins the modules and holds no logic of theirs. What is wanted is in the store before it is
 //! done, so an agent that was killed anywhere goes on from there.
 
+mod care;
+
 mod checks;
 
 mod explanation;
 
 mod host;
+
+mod leftovers;
 
 mod observation;
 
@@ -27,14 +31,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use care::Care;
 use nix::unistd::geteuid;
-use tokio::{sync::Mutex as AsyncMutex, task::JoinSet};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    task::JoinSet,
+};
 
 use crate::{
     cli::HostError,
     config::Config,
     datapath::TrunkAttachment,
     fabric::FabricPlan,
+    fault,
     live::Live,
     metrics::Instruments,
     nat,
@@ -72,6 +81,9 @@ pub struct Agent {
     allocation: AsyncMutex<()>,
     /// One request at a time for each task.
     busy: Mutex<HashMap<TaskId, Arc<AsyncMutex<()>>>>,
+    /// Told when something of a task could not be removed.
+    left: Notify,
+    care: Care,
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -79,6 +91,9 @@ pub struct Agent {
 /// # Errors
 /// What kept it from starting, or from stopping cleanly.
 pub async fn run(config: Config) -> Result<(), HostError> {
+    if fault::IS_COMPILED_IN {
+        tracing::warn!("a build for tests: it has fault points");
+    }
     let store = Arc::new(Store::open(&config.state_dir)?);
     let tasks = TaskStore::open(&run_state(&config))?;
     let rules = Arc::new(RuleStore::open(&run_state(&config))?);
@@ -100,6 +115,8 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         service::keep_alive(&asked, alive.as_ref()).await;
         Ok(())
     });
+    tokio::spawn(Arc::clone(&agent).retry_removals());
+    tokio::spawn(Arc::clone(&agent).look_after());
     tracing::info!(socket = %socket.display(), "ready");
     service::ready(&service::Parts::summary(agent.as_ref()));
     let access = server::Access::root(readers).with_agent(geteuid().as_raw());

@@ -247,6 +247,13 @@ pub struct Status {
     /// What keeps every task from being reached as it should be; empty on a sound host.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// How often since the agent started it mended what somebody had changed of a task's network or
+    /// of the trunk.
+    #[serde(default)]
+    pub repairs: u64,
+    /// Tasks whose network could not be mended, since the agent started.
+    #[serde(default)]
+    pub tasks_given_up: u64,
     /// What the agent changed on the host, and what `branchline purge` undoes.
     pub host_changes: Vec<HostChange>,
 }

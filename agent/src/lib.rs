@@ -36,11 +36,19 @@ pub mod task_record;
 
 pub mod progress;
 
+pub mod fault;
+
 pub mod task;
 
 pub mod capacity;
 
 pub mod task_check;
+
+pub mod task_mend;
+
+pub mod changes;
+
+pub mod pace;
 
 pub mod provider;
 

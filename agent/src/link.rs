@@ -63,6 +63,8 @@ pub struct Link {
     pub noarp: bool,
     /// The other end's number, in the other end's namespace.
     pub peer_index: Option<u32>,
+    /// The number that its own namespace has for the other end's; `None` if both are in one.
+    pub peer_netns: Option<i32>,
 }
 
 /// One end of a veth pair to be made.
@@ -193,6 +195,21 @@ impl Netlink {
             format!("set {change} on link {index} in network namespace {netns}")
         };
         let message = RouteNetlinkMessage::SetLink(builder.build());
+        self.request(what, message, 0).await?;
+        Ok(())
+    }
+
+    /// Gives a link another name. Before Linux 6.2 it must be down.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub async fn rename(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        let builder = LinkMessageBuilder::<LinkUnspec>::new().index(index);
+        let message = RouteNetlinkMessage::SetLink(builder.name(name.to_owned()).build());
+        let what = || {
+            let netns = self.netns().name();
+            format!("rename link {index} to {name} in network namespace {netns}")
+        };
         self.request(what, message, 0).await?;
         Ok(())
     }
@@ -397,6 +414,7 @@ fn link(message: &RouteNetlinkMessage) -> Option<Link> {
         up: flags.contains(LinkFlags::Up),
         noarp: flags.contains(LinkFlags::Noarp),
         peer_index: None,
+        peer_netns: None,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -404,6 +422,7 @@ fn link(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => link.peer_index = Some(*index),
+            LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(*netns),
             LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind),
             _ => {}
         }
@@ -440,6 +459,7 @@ mod tests {
             up: false,
             noarp: false,
             peer_index: Some(peer_index),
+            peer_netns: None,
         }
     }
 

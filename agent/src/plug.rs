@@ -114,6 +114,12 @@ impl Plugs {
         })
     }
 
+    /// Where the trunk's ends are.
+    #[must_use]
+    pub fn trunk(&self) -> Trunk {
+        self.trunk
+    }
+
     /// The policies.
     #[must_use]
     pub fn policies(&self) -> &Policies {

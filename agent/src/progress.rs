@@ -7,7 +7,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::broadcast;
 
-use crate::api::{Operation, Step, TaskEvent, TaskEventDetail};
+use crate::api::{Difference, Operation, Step, TaskEvent, TaskEventDetail};
+use crate::fault::{self, StepError};
 use crate::life::AttachmentStatus;
 use crate::metrics::StepTimes;
 use crate::server::causes;
@@ -58,6 +59,11 @@ impl Events {
         self.tell(&task.spec.task_id, detail);
     }
 
+    /// Tells that the network of a task was mended where it was different.
+    pub fn mended(&self, task_id: &TaskId, differences: Vec<Difference>) {
+        self.tell(task_id, TaskEventDetail::Mended { differences });
+    }
+
     fn tell(&self, task_id: &TaskId, detail: TaskEventDetail) {
         // Held while it is sent, so that listeners get the numbers in order.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +111,7 @@ impl<'a> Progress<'a> {
     ///
     /// # Errors
     /// Those of `work`.
-    pub async fn step<T, E: std::error::Error + 'static>(
+    pub(crate) async fn step<T, E: StepError>(
         &self,
         step: Step,
         work: impl Future<Output = Result<T, E>>,
@@ -114,7 +120,7 @@ impl<'a> Progress<'a> {
         let started = TaskEventDetail::StepStarted { operation, step };
         self.events.tell(self.task_id, started);
         let start = Instant::now();
-        let result = work.await;
+        let result = fault::around(operation, step, work).await;
         let duration = start.elapsed();
         let steps = &self.events.steps;
         steps.ended(operation, step, duration, result.is_err());

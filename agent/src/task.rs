@@ -121,36 +121,31 @@ pub enum TearDownError {
 }
 
 /// Gives a task its network. Policy is in force before the link goes up, so before the first
-/// packet.
+/// packet. Returns the host's end of its veth.
 ///
 /// # Errors
 /// Names the step that failed. What was done stays for [`tear_down`].
-pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
-    let eni = &task.eni;
+pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
-    progress.step(Step::AttachEni, attach(host, eni)).await?;
-    let netns = progress.step(Step::Namespace, async { namespace(host, task) });
-    let inside = Netlink::open(&netns.await?)?;
+    let attach = attach(host, &task.eni);
+    progress.step(Step::AttachEni, attach).await?;
+    let netns = async { namespace(host, task) };
+    let netns = progress.step(Step::Namespace, netns).await?;
+    let inside = Netlink::open(&netns)?;
     let veth = progress.step(Step::Veth, connect(host, task, &inside));
     let link = veth.await?;
     let quiet = async { quiet(host, &link) };
     progress.step(Step::HostEnd, quiet).await?;
-    let network = network(host, task);
-    let controls = &task.spec.system_controls;
-    let configure = async {
-        task_network::configure(&inside, &network).await?;
-        task_network::set_controls(&inside, controls)
-    };
+    let configure = configure(host, task, &inside);
     progress.step(Step::Inside, configure).await?;
-    progress
-        .step(Step::Plug, plug(host, task, link.index))
-        .await?;
-    let program = datapath::attach_branch(&host.datapath, &host.netlink, link.index);
+    let plug = async { Ok::<_, SetUpError>(plug(host, task, link.index).await?) };
+    progress.step(Step::Plug, plug).await?;
+    let program = program(host, link.index);
     progress.step(Step::Program, program).await?;
-    let up = host.netlink.set_up(link.index, true);
+    let up = async { Ok::<_, SetUpError>(host.netlink.set_up(link.index, true).await?) };
     progress.step(Step::LinkUp, up).await?;
     progress.step(Step::Carrier, carrier(task, &inside)).await?;
-    Ok(())
+    Ok(link)
 }
 
 /// Takes a task's network away; what is gone already is success. Goes on past errors and returns
@@ -184,10 +179,10 @@ pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError>
 
 /// The host's end of a task that is wanted and there: its namespace, and the link into it, which is
 /// up if every step before was done.
-pub async fn link_in_use(host: &Host, task: &TaskRecord) -> Option<u32> {
+pub async fn link_in_use(host: &Host, task: &TaskRecord) -> Option<Link> {
     let link = host.netlink.link_named(&task.host_link).await.ok()??;
     let is_done = task.is_attached() || (task.is_on_its_way() && link.up);
-    (is_done && Netns::open(&task.netns).is_ok()).then_some(link.index)
+    (is_done && Netns::open(&task.netns).is_ok()).then_some(link)
 }
 
 async fn attach(host: &Host, eni: &Eni) -> Result<(), SetUpError> {
@@ -210,9 +205,25 @@ fn remove_netns(task: &TaskRecord) -> Result<(), TearDownError> {
     Ok(())
 }
 
-async fn carrier(task: &TaskRecord, inside: &Netlink) -> Result<(), NetlinkError> {
+pub(crate) async fn configure(
+    host: &Host,
+    task: &TaskRecord,
+    inside: &Netlink,
+) -> Result<(), SetUpError> {
+    task_network::configure(inside, &network(host, task)).await?;
+    task_network::set_controls(inside, &task.spec.system_controls)?;
+    Ok(())
+}
+
+async fn program(host: &Host, link: u32) -> Result<(), SetUpError> {
+    datapath::attach_branch(&host.datapath, &host.netlink, link).await?;
+    Ok(())
+}
+
+pub(crate) async fn carrier(task: &TaskRecord, inside: &Netlink) -> Result<(), SetUpError> {
     let link = inside.existing_link(task.spec.link_name.as_str()).await?;
-    inside.wait_until_sending(link.index).await
+    inside.wait_until_sending(link.index).await?;
+    Ok(())
 }
 
 fn namespace(host: &Host, task: &TaskRecord) -> Result<Netns, SetUpError> {
@@ -232,7 +243,11 @@ fn namespace(host: &Host, task: &TaskRecord) -> Result<Netns, SetUpError> {
     Ok(netns)
 }
 
-async fn connect(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<Link, NetlinkError> {
+pub(crate) async fn connect(
+    host: &Host,
+    task: &TaskRecord,
+    inside: &Netlink,
+) -> Result<Link, SetUpError> {
     let mac = task.eni.mac.0;
     let pair = VethPair {
         near: VethEnd {
@@ -257,7 +272,7 @@ fn host_mac(eni: [u8; 6]) -> Mac {
 }
 
 /// The host's stack has no part in a branch: no IPv6 of its own speaks there.
-fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
+pub(crate) fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
     let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
     sysctl::within(host.netlink.netns(), |sysctls| {
         if sysctls.has_ipv6() {

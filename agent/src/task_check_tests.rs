@@ -23,6 +23,7 @@ fn link(name: &str, index: u32, peer: u32, mac: Mac) -> Link {
         up: true,
         noarp: false,
         peer_index: Some(peer),
+        peer_netns: None,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     fmt::Debug,
     fs::{self, File, OpenOptions},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Mutex, PoisonError},
@@ -22,7 +23,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{flow_row::FlowRow, settings::Settings};
+use crate::{api_client::ApiClient, flow_row::FlowRow, settings::Settings};
 
 /// Names the program under test; every command of `cargo xtask` that starts one sets it.
 pub const PROGRAM: &str = "BRANCHLINE_BIN";
@@ -30,6 +31,7 @@ pub const PROGRAM: &str = "BRANCHLINE_BIN";
 /// The agent's files, as the host sees them.
 const AGENT_TOML: &str = "/run/agent.toml";
 const VPC_TOML: &str = "/run/vpc.toml";
+const AGENT_SOCKET: &str = "/run/branchline/agent.sock";
 const AGENT_LOG: &str = "/run/agent.log";
 
 /// How long the agent may take to be ready or to stop; emulated kernels are slow.
@@ -117,9 +119,17 @@ impl Host {
     /// # Errors
     /// It runs already, cannot be started, ends, or does not answer in time; with its log.
     pub fn start_agent(&self) -> Result<()> {
+        self.start_agent_with(&[])
+    }
+
+    /// As [`Host::start_agent`], with more variables than the settings have.
+    ///
+    /// # Errors
+    /// As [`Host::start_agent`].
+    pub fn start_agent_with(&self, variables: &[(&str, &str)]) -> Result<()> {
         let mut agent = self.agent();
         ensure!(agent.is_none(), "{}: the agent runs already", self.name);
-        let mut child = self.spawn_agent()?;
+        let mut child = self.spawn_agent(variables)?;
         match self.wait_until_ready(&mut child) {
             Ok(()) => {
                 *agent = Some(child);
@@ -139,7 +149,7 @@ impl Host {
     pub fn start_and_kill_agent(&self, after: Duration) -> Result<()> {
         let agent = self.agent();
         ensure!(agent.is_none(), "{}: the agent runs already", self.name);
-        let mut child = self.spawn_agent()?;
+        let mut child = self.spawn_agent(&[])?;
         thread::sleep(after);
         end(&mut child);
         Ok(())
@@ -154,6 +164,15 @@ impl Host {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Waits for the end of an agent that ends by itself.
+    ///
+    /// # Errors
+    /// It does not run, or runs on.
+    pub fn agent_end(&self) -> Result<ExitStatus> {
+        let mut child = self.taken()?;
+        wait(&mut child, PATIENCE).inspect_err(|_| end(&mut child))
     }
 
     /// Stops the agent with SIGTERM and waits for its end.
@@ -247,6 +266,14 @@ impl Host {
         self.run(|| FlowRow::read_dir(&self.settings.flow_log_dir))
     }
 
+    /// A connection to the agent's API.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn api(&self) -> Result<ApiClient> {
+        ApiClient::over(self.run(|| UnixStream::connect(AGENT_SOCKET))?)
+    }
+
     /// What the agents of this host have logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -294,9 +321,10 @@ impl Host {
         Ok(command)
     }
 
-    fn spawn_agent(&self) -> Result<Child> {
+    fn spawn_agent(&self, variables: &[(&str, &str)]) -> Result<Child> {
         let mut command = self.agent_command()?;
         command.envs(self.settings.environment.iter().copied());
+        command.envs(variables.iter().copied());
         let child = self.run(|| {
             let log = OpenOptions::new()
                 .create(true)

@@ -29,6 +29,8 @@ pub mod flow_log;
 
 pub mod settings;
 
+pub mod api_client;
+
 pub mod host;
 
 pub mod service;

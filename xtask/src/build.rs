@@ -19,6 +19,9 @@ pub(crate) const EBPF_FLAGS: &str =
 /// Tells tests, demo and bench which agent to start; `tests/src/host.rs` reads it.
 pub(crate) const AGENT_VARIABLE: &str = "BRANCHLINE_BIN";
 
+/// The agent's feature that lets tests kill it at a step of their choice.
+pub(crate) const FAULT_POINTS: &str = "fault-points";
+
 /// Compile the eBPF programs, the agent with them inside it, branchline-cni and branchline-query
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -67,8 +70,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// See [`run`].
 pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<PathBuf>)> {
+    agent_with(&[], release, others)
+}
+
+/// As [`agent_and`], the agent with features that only tests have.
+///
+/// # Errors
+/// See [`run`].
+pub(crate) fn agent_with(
+    features: &[&str],
+    release: bool,
+    others: &[&str],
+) -> Result<(PathBuf, Vec<PathBuf>)> {
     object()?;
     let mut cargo = process::cargo("build");
+    for feature in features {
+        cargo.args(["--features", &format!("branchline/{feature}")]);
+    }
     cargo.args(["--package", "branchline", "--bin", "branchline"]);
     cargo.args(["--package", PLUGIN, "--bin", PLUGIN]);
     if !others.is_empty() {

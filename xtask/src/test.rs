@@ -158,7 +158,8 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         Tier::Pure | Tier::Query | Tier::Interop | Tier::Program => {}
     }
     // Unoptimised, the oracle and the pure core take longer than the kernel.
-    let (agent, tests) = build::agent_and(args.long, &["--test", tier.name()])?;
+    let features = [build::FAULT_POINTS];
+    let (agent, tests) = build::agent_with(&features, args.long, &["--test", tier.name()])?;
     for test in tests {
         let mut command = sandbox::command(&test);
         command

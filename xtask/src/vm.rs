@@ -121,7 +121,8 @@ fn payload() -> Result<PathBuf> {
     build::object()?;
     say("vm", "building agent and tests as static executables");
     let mut agent = static_build("build");
-    let mut built = executables(agent.args(["--package", "branchline", "--bin", "branchline"]))?;
+    agent.args(["--package", "branchline", "--bin", "branchline"]);
+    let mut built = executables(agent.args(["--features", build::FAULT_POINTS]))?;
     let mut tests = static_build("test");
     tests.args(["--no-run", "--package", "branchline-tests"]);
     for tier in TIERS {

@@ -12,10 +12,11 @@ use branchline_common::{
     maps,
 };
 use ipnet::IpNet;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, fabric_plan, pins, previous_forwarding, security_groups::applied,
+    Agent, FORWARDING_FACT, SPOOL, care::Care, fabric_plan, pins, previous_forwarding,
+    security_groups::applied,
 };
 use crate::{
     address::{address, prefix},
@@ -29,6 +30,7 @@ use crate::{
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
+    link::Link,
     live::Live,
     metrics::Instruments,
     nat::{self, HostNat},
@@ -166,6 +168,8 @@ impl Agent {
             live,
             allocation: AsyncMutex::new(()),
             busy: Mutex::new(HashMap::new()),
+            left: Notify::new(),
+            care: Care::default(),
         };
         agent.resume(&tasks).await?;
         Ok(agent)
@@ -184,7 +188,7 @@ impl Agent {
         let mut gone = Vec::new();
         for task in tasks {
             if let Some(link) = task::link_in_use(&self.host, task).await {
-                self.take_up(task, link).await?;
+                self.take_up(task, &link).await?;
             } else {
                 gone.push(task);
             }
@@ -209,9 +213,11 @@ impl Agent {
         Ok(())
     }
 
-    async fn take_up(&self, task: &TaskRecord, link: u32) -> Result<(), HostError> {
-        task::plug(&self.host, task, link).await?;
-        crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link).await?;
+    async fn take_up(&self, task: &TaskRecord, link: &Link) -> Result<(), HostError> {
+        let (datapath, netlink) = (&self.host.datapath, &self.host.netlink);
+        task::plug(&self.host, task, link.index).await?;
+        crate::datapath::attach_branch(datapath, netlink, link.index).await?;
+        self.care.begin(&task.spec.task_id, link);
         if !task.is_attached() {
             let mut task = task.clone();
             enter(&self.host.events, &mut task, AttachmentStatus::Attached);

@@ -51,21 +51,22 @@ impl Control for Agent {
         if let Some(known) = self.known(&spec) {
             return known;
         }
+        self.finish_removal(&spec.task_id).await?;
         let progress = Progress::new(&self.host.events, &spec.task_id, Operation::Add);
-        let allocate = progress.step(Step::Allocate, self.allocate(&spec));
-        let mut record = allocate.await?;
-        if let Err(error) = task::set_up(&self.host, &record).await {
-            let id = &record.spec.task_id;
-            tracing::warn!(task = %id, error = %causes(&error), "set-up failed; undoing it");
-            record.life.stopped_reason = Some(causes(&error));
+        let allocated = progress.step(Step::Allocate, self.allocate(&spec)).await;
+        let added = match allocated {
+            Ok(record) => self.make(record).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &added
+            && let Some(mut record) = self.tasks.task(&spec.task_id)
+        {
+            tracing::warn!(task = %spec.task_id, %error, "set-up failed; undoing it");
+            record.life.stopped_reason = Some(error.to_string());
             enter(&self.host.events, &mut record, AttachmentStatus::Failed);
-            self.undo(record.clone()).await;
-            return Err(not_set_up(&record, error));
+            self.undo(record).await;
         }
-        enter(&self.host.events, &mut record, AttachmentStatus::Attached);
-        self.tasks.update(&record).map_err(failed)?;
-        tracing::info!(task = %record.spec.task_id, eni = %record.eni.eni_id, "added");
-        Ok(Added::Created(self.describe(&record)))
+        Ok(Added::Created(self.describe(&added?)))
     }
 
     async fn remove_task(&self, id: TaskId) -> Result<(), ControlError> {
@@ -76,12 +77,16 @@ impl Control for Agent {
         };
         enter(&self.host.events, &mut record, AttachmentStatus::Detaching);
         self.tasks.update(&record).map_err(failed)?;
+        self.care.end(&id);
         let errors = task::tear_down(&self.host, &record).await;
-        if let Some(error) = all(&errors) {
-            return Err(failed(error));
+        let removed = match all(&errors) {
+            Some(error) => Err(failed(error)),
+            None => self.forget(record).await.map_err(failed),
+        };
+        if removed.is_err() {
+            self.left.notify_one();
         }
-        self.forget(record).await.map_err(failed)?;
-        Ok(())
+        removed
     }
 
     async fn tasks(&self) -> Result<Vec<TaskDescription>, ControlError> {
@@ -227,6 +232,7 @@ impl Control for Agent {
         let host_changes = self.host_changes();
         let host_changes = host_changes.map_err(|source| ControlError::Failed { source })?;
         let problems = self.problems(&host_changes).await.map_err(failed)?;
+        let (repairs, tasks_given_up) = self.care.counts();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -247,12 +253,42 @@ impl Control for Agent {
             drops,
             flow_logs: self.describe_flow_logs().flow_logs,
             problems,
+            repairs,
+            tasks_given_up,
             host_changes,
         })
     }
 }
 
 impl Agent {
+    /// Makes the network of a task that is stored, and stores that it is there.
+    async fn make(&self, record: TaskRecord) -> Result<TaskRecord, ControlError> {
+        let set_up = task::set_up(&self.host, &record).await;
+        let link = set_up.map_err(|error| not_set_up(&record, error))?;
+        let mut attached = record;
+        attached.life.enter(AttachmentStatus::Attached, now_ms());
+        self.tasks.update(&attached).map_err(failed)?;
+        self.care.begin(&attached.spec.task_id, &link);
+        self.host.events.state(&attached);
+        tracing::info!(task = %attached.spec.task_id, eni = %attached.eni.eni_id, "added");
+        Ok(attached)
+    }
+
+    /// Removes what is left of an earlier task of this id; whoever calls has its turn.
+    async fn finish_removal(&self, id: &TaskId) -> Result<(), ControlError> {
+        let Some(left) = self.tasks.task(id).filter(|task| !task.is_attached()) else {
+            return Ok(());
+        };
+        self.undo(left).await;
+        if self.tasks.task(id).is_none() {
+            return Ok(());
+        }
+        Err(ControlError::Conflict(format!(
+            "taskId: the earlier task {id} could not be removed completely and will be tried again; \
+             see the agent's log for what is left"
+        )))
+    }
+
     pub(super) fn turn(&self, id: &TaskId) -> Arc<AsyncMutex<()>> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -270,7 +306,12 @@ impl Agent {
                     "clientToken: it was used for task {id} with another specification; use a new one"
                 ))));
             }
-            if record.status() == AttachmentStatus::Deleted {
+            // One that was never there may be tried again with its token.
+            let was_there = record
+                .life
+                .entered_at_ms(AttachmentStatus::Attached)
+                .is_some();
+            if record.status() == AttachmentStatus::Deleted && was_there {
                 return Some(Err(ControlError::Conflict(format!(
                     "clientToken: task {id}, which this request made, has gone; use a new token \
                      to make it again"
@@ -280,10 +321,7 @@ impl Agent {
         let existing = table.get(&spec.task_id)?;
         let id = &spec.task_id;
         if !existing.is_attached() {
-            return Some(Err(ControlError::Conflict(format!(
-                "taskId: task {id} could not be removed completely; \
-                 run `branchline task rm {id}` again, and see the agent's log for what is left"
-            ))));
+            return None;
         }
         if !existing.spec.is_same_wish(spec) {
             return Some(Err(ControlError::Conflict(format!(
@@ -389,18 +427,22 @@ impl Agent {
     /// Leaves nothing of a task whose set-up failed or that has gone.
     pub(super) async fn undo(&self, record: TaskRecord) {
         let id = &record.spec.task_id;
+        self.care.end(id);
         let left = task::tear_down(&self.host, &record).await;
         for error in &left {
             tracing::error!(task = %id, error = %causes(error), "left behind");
         }
-        // What could not be undone stays in the store, to be tried again at the next start.
+        // What could not be undone stays in the store, to be tried again.
         let stored = if left.is_empty() {
             self.forget(record.clone()).await
         } else {
             self.tasks.update(&record)
         };
-        if let Err(error) = stored {
-            tracing::error!(task = %id, error = %causes(&error), "left in the store");
+        if let Err(error) = &stored {
+            tracing::error!(task = %id, error = %causes(error), "left in the store");
+        }
+        if stored.is_err() || !left.is_empty() {
+            self.left.notify_one();
         }
     }
 

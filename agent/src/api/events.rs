@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Difference;
 use crate::life::AttachmentStatus;
 
 /// Something that happened to a task.
@@ -36,6 +37,11 @@ pub enum TaskEventDetail {
         /// Why, if not because somebody asked for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+    },
+    /// Somebody had changed the task's network, and it was mended.
+    Mended {
+        /// What was different.
+        differences: Vec<Difference>,
     },
     /// A step has begun.
     StepStarted {

@@ -169,6 +169,13 @@ pub(super) fn status(status: &Status) -> String {
             status.conntrack_allowance_exceeded.to_string(),
         ),
     ];
+    if status.repairs + status.tasks_given_up > 0 {
+        let text = format!(
+            "{} mended, {} tasks given up",
+            status.repairs, status.tasks_given_up
+        );
+        rows.push(("changed by others", text));
+    }
     rows.extend(
         status
             .problems

@@ -5,10 +5,14 @@
 //! a TCX link for each would cost 14 ms a task. The fabric, which is the VPC and not the host, has
 //! clsact.
 
-use std::{os::fd::AsFd, path::Path, sync::Mutex};
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType,
+    LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
 };
@@ -62,6 +66,23 @@ pub async fn attach_trunk(
     )
     .await?;
     Ok(TrunkAttachment::Clsact)
+}
+
+/// Whether `trunk_ingress` is on the trunk, as [`attach_trunk`] puts it there.
+///
+/// # Errors
+/// `Netlink` or `Program`.
+pub async fn is_trunk_attached(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    name: &str,
+    ifindex: u32,
+) -> Result<bool, DatapathError> {
+    if let Some(is_attached) = lock(datapath).is_tcx_attached(name, ifindex)? {
+        return Ok(is_attached);
+    }
+    let found = host.filter(FilterAt::Ingress(ifindex)).await?;
+    Ok(found.is_some_and(|found| found.name == program::TRUNK_INGRESS))
 }
 
 /// Attaches the local VPC's programs to the far end of the trunk in the namespace of `fabric`.
@@ -145,12 +166,43 @@ impl Datapath {
         let Some(pins) = &self.pins else {
             return Ok(false);
         };
-        // The index is part of the pin's name, so that a trunk that was made anew under the old
-        // name is not taken for the one that the pin holds.
-        let pin = pins.join(format!("link-{name}-{ifindex}"));
+        let pin = trunk_pin(pins, name, ifindex);
+        if self.is_tcx_attached(name, ifindex)? == Some(false) {
+            // A link that somebody detached cannot be attached again.
+            std::fs::remove_file(&pin).map_err(|source| DatapathError::Pin {
+                attempt: "remove",
+                path: pin.clone(),
+                source: source.into(),
+            })?;
+        }
         let program = classifier(&mut self.ebpf, program::TRUNK_INGRESS)?;
         attach_tcx(program, name, &pin)
     }
+
+    /// Whether a pinned TCX link still has its program on the trunk; `None` if there is no such pin.
+    fn is_tcx_attached(&self, name: &str, ifindex: u32) -> Result<Option<bool>, DatapathError> {
+        let pins = self.pins.as_deref();
+        let pin = pins.map(|pins| trunk_pin(pins, name, ifindex));
+        if !pin.is_some_and(|pin| pin.exists()) {
+            return Ok(None);
+        }
+        let found = SchedClassifier::query_tcx(name, TcAttachType::Ingress);
+        let (_, programs) = found.map_err(|source| {
+            super::error::program_error("find", program::TRUNK_INGRESS, source)
+        })?;
+        // A program's name is cut to 15 bytes.
+        let is_its = |found: &ProgramInfo| {
+            let name = found.name_as_str();
+            name.is_some_and(|name| !name.is_empty() && program::TRUNK_INGRESS.starts_with(name))
+        };
+        Ok(Some(programs.iter().any(is_its)))
+    }
+}
+
+/// The index is part of the pin's name, so that a trunk that was made anew under the old name is not
+/// taken for the one that the pin holds.
+fn trunk_pin(pins: &Path, name: &str, ifindex: u32) -> PathBuf {
+    pins.join(format!("link-{name}-{ifindex}"))
 }
 
 /// Attaches by TCX, in place of the pinned link's program if there is one. `false` if the kernel

@@ -47,8 +47,10 @@ pub(super) struct Pool<T> {
 }
 
 impl<T: Copy + Default + Eq + Hash> Pool<T> {
-    /// Indices from 1 to below `limit`, but those that are `taken` by others.
-    pub(super) fn new(what: &'static str, limit: u32, taken: BTreeSet<u32>) -> Self {
+    /// Indices from 1 to below `limit`, but those that are `taken` by others. Index 0 is nobody's: it
+    /// stands for nothing, which everyone may refer to.
+    pub(super) fn new(what: &'static str, limit: u32, mut taken: BTreeSet<u32>) -> Self {
+        taken.remove(&0);
         Self {
             what,
             limit,
@@ -184,4 +186,20 @@ fn take_next(next: &mut u32, limit: u32, taken: &BTreeSet<u32>) -> Option<u32> {
     let index = (*next..limit).find(|index| !taken.contains(index))?;
     *next = index + 1;
     Some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_had_is_used_again_but_never_the_index_that_stands_for_nothing() {
+        let mut pool = Pool::new("things", 5, BTreeSet::from([0, 2]));
+        let hold = |pool: &mut Pool<u8>, content| pool.hold(content).map(|(index, _)| index);
+        assert_eq!([hold(&mut pool, 10), hold(&mut pool, 11)], [Ok(1), Ok(3)]);
+        pool.reclaim();
+        let rest = [hold(&mut pool, 12), hold(&mut pool, 13)];
+        assert_eq!(rest, [Ok(2), Ok(4)]);
+        assert!(hold(&mut pool, 14).is_err());
+    }
 }

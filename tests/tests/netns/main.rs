@@ -4,9 +4,11 @@
 //! namespaces of its own and leaves nothing.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod care;
 mod cni;
 mod edges;
 mod edges_fabric;
+mod faults;
 mod flow_logs;
 mod flowlog;
 mod flows;
@@ -19,6 +21,7 @@ mod metrics;
 mod openapi;
 mod policies;
 mod restart;
+mod restart_many;
 mod rows;
 mod security_groups;
 mod service;

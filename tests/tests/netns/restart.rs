@@ -1,6 +1,7 @@
 //! The agent is killed under traffic: no packet is lost, and no count.
 
 use std::{
+    fs,
     io::ErrorKind,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use branchline_common::maps::LAYOUT_VERSION;
 use branchline_tests::{
     flow_row::{Flow, FlowRow},
     host::Host,
@@ -205,4 +207,25 @@ fn tasks_come_and_go_after_a_kill() {
         }
         host.remove_task("two").unwrap();
     }
+}
+
+#[test]
+fn another_layout_is_refused_and_its_programs_go_on() {
+    let host = Host::new("layout", Settings::default()).unwrap();
+    host.start_agent().unwrap();
+    let web = host.add_task("web", &["subnet-a"], &["sg-server"]).unwrap();
+    host.stop_agent().unwrap();
+    let later = format!("/sys/fs/bpf/branchline/maps-v{}", LAYOUT_VERSION + 1);
+    host.run(|| fs::create_dir(&later)).unwrap();
+    let refused = host.second_agent().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned()
+        + &String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success(), "{said}");
+    for text in [later.as_str(), "layout", "purge"] {
+        assert!(said.contains(text), "no {text:?} in {said}");
+    }
+    talk::ping(host.netns(), web.ipv4.into(), 56, PATIENCE).unwrap();
+    host.run(|| fs::remove_dir(&later)).unwrap();
+    host.start_agent().unwrap();
+    assert_eq!(host.status().unwrap().tasks.running, 1);
 }

@@ -12,6 +12,10 @@ pub(in crate::cli) fn line(event: &TaskEvent) -> String {
         TaskEventDetail::AttachmentStateChange { status, reason, .. } => {
             format!("{}{}", status.name(), because(reason))
         }
+        TaskEventDetail::Mended { differences } => {
+            let what: Vec<&str> = differences.iter().map(|one| one.what.as_str()).collect();
+            format!("mended {}", what.join(", "))
+        }
         TaskEventDetail::StepStarted { operation, step } => {
             format!("{} {} ...", operation.name(), step.name())
         }
@@ -35,7 +39,7 @@ pub(in crate::cli) fn line(event: &TaskEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Operation, Step};
+    use crate::api::{Difference, Operation, Step};
     use crate::life::AttachmentStatus;
 
     #[test]
@@ -59,6 +63,16 @@ mod tests {
                     reason: Some("no veth".to_owned()),
                 },
                 "web FAILED: no veth\n",
+            ),
+            (
+                TaskEventDetail::Mended {
+                    differences: vec![Difference {
+                        what: "MTU of eth0".to_owned(),
+                        expected: "1500".to_owned(),
+                        found: "1400".to_owned(),
+                    }],
+                },
+                "web mended MTU of eth0\n",
             ),
         ];
         for (detail, expected) in rows {

@@ -1,0 +1,362 @@
+//! What tasks have is looked after: a change behind the agent is mended, or the task is marked failed
+//! with the reason. Notices say when to look; each task is looked at now and then besides.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+
+use super::Agent;
+use crate::api::Difference;
+use crate::changes::{self, Change};
+use crate::datapath::{attach_trunk, is_trunk_attached};
+use crate::fabric::HOST_TRUNK;
+use crate::life::AttachmentStatus;
+use crate::link::Link;
+use crate::netns::Netns;
+use crate::pace::{Look, Pace, Verdict};
+use crate::progress::enter;
+use crate::server::causes;
+use crate::spec::TaskId;
+use crate::task_check;
+use crate::task_mend;
+use crate::task_record::TaskRecord;
+
+/// Each task is looked at once in so many rounds of a second, whatever notices say.
+const ROUNDS: usize = 60;
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Which task a change is of, and what care has done.
+#[derive(Debug, Default)]
+pub(super) struct Care {
+    places: Mutex<Places>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    of_task: HashMap<TaskId, Place>,
+    by_link: HashMap<u32, TaskId>,
+    by_netns: HashMap<i32, BTreeSet<TaskId>>,
+    repairs: u64,
+    failed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    link: u32,
+    netns: Option<i32>,
+    /// Notices that are older may be of the agent's own work.
+    since: Instant,
+}
+
+impl Care {
+    /// The task is there by `link`, its host's end, and is looked after from now on.
+    pub(super) fn begin(&self, id: &TaskId, link: &Link) {
+        let mut places = self.places();
+        places.forget(id);
+        let place = Place {
+            link: link.index,
+            netns: link.peer_netns,
+            since: Instant::now(),
+        };
+        places.of_task.insert(id.clone(), place);
+        places.by_link.insert(link.index, id.clone());
+        if let Some(netns) = link.peer_netns {
+            places.by_netns.entry(netns).or_default().insert(id.clone());
+        }
+    }
+
+    /// The task goes.
+    pub(super) fn end(&self, id: &TaskId) {
+        self.places().forget(id);
+    }
+
+    /// Repairs since the agent started, and tasks that had to be given up.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let places = self.places();
+        (places.repairs, places.failed)
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn forget(&mut self, id: &TaskId) {
+        let Some(place) = self.of_task.remove(id) else {
+            return;
+        };
+        self.by_link.remove(&place.link);
+        if let Some(netns) = place.netns
+            && let Some(tasks) = self.by_netns.get_mut(&netns)
+        {
+            tasks.remove(id);
+            if tasks.is_empty() {
+                self.by_netns.remove(&netns);
+            }
+        }
+    }
+
+    /// Tasks that `changes` may be of, all of them later than `since`.
+    fn touched(&self, changes: &BTreeSet<Change>, since: Instant) -> BTreeSet<TaskId> {
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::HostLink(link) => touched.extend(self.by_link.get(link).cloned()),
+                Change::Namespace(netns) => {
+                    touched.extend(self.by_netns.get(netns).into_iter().flatten().cloned());
+                }
+                // The block is one: to mend it for one task is to mend it for all.
+                Change::HostBlock => touched.extend(self.of_task.keys().next().cloned()),
+                Change::Anywhere => touched.extend(self.of_task.keys().cloned()),
+            }
+        }
+        touched.retain(|id| {
+            self.of_task
+                .get(id)
+                .is_some_and(|place| place.since < since)
+        });
+        touched
+    }
+}
+
+impl Agent {
+    /// Looks after tasks and trunk, for ever.
+    pub(super) async fn look_after(self: Arc<Self>) {
+        let mut changes = match changes::listen(self.host.netlink.netns()) {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                tracing::warn!(%error, "changes are not told; tasks are looked at each minute");
+                None
+            }
+        };
+        let (mut paces, mut round) = (Paces::default(), Instant::now() + ROUND);
+        let (mut read, mut last) = (Instant::now(), None);
+        loop {
+            let due = paces.due().unwrap_or(round).min(round);
+            tokio::select! {
+                () = sleep_until(due) => {}
+                found = told(changes.as_mut()) => {
+                    self.note(&found, read, &mut paces).await;
+                    read = Instant::now();
+                }
+            }
+            let now = Instant::now();
+            if now >= round {
+                round = now + ROUND;
+                last = self.next_round(last, &mut paces);
+                self.look_after_trunk().await;
+            }
+            for id in paces.take_due(now) {
+                self.look_at(&id, &mut paces).await;
+            }
+        }
+    }
+
+    async fn note(&self, changes: &BTreeSet<Change>, since: Instant, paces: &mut Paces) {
+        let touched = self.care.places().touched(changes, since);
+        for id in touched {
+            paces.of(&id).changed(Instant::now());
+        }
+        let trunk = self.host.plugs().trunk().host;
+        if changes.contains(&Change::HostLink(trunk)) {
+            self.look_after_trunk().await;
+        }
+    }
+
+    /// Lets the next tasks by id be looked at, from the one after `last` on; forgets those that have gone.
+    fn next_round(&self, last: Option<TaskId>, paces: &mut Paces) -> Option<TaskId> {
+        let ids: Vec<TaskId> = {
+            let table = self.tasks.table();
+            let there = table.live().filter(|task| task.is_attached());
+            there.map(|task| task.spec.task_id.clone()).collect()
+        };
+        paces.0.retain(|id, _| ids.binary_search(id).is_ok());
+        let start = last.map_or(0, |last| ids.partition_point(|id| *id <= last));
+        let (before, after) = ids.split_at(start);
+        let turn = after.iter().chain(before).take(ids.len().div_ceil(ROUNDS));
+        let now = Instant::now();
+        turn.inspect(|id| paces.of(id).changed(now)).last().cloned()
+    }
+
+    async fn look_at(&self, id: &TaskId, paces: &mut Paces) {
+        let turn = self.turn(id);
+        let Ok(_turn) = turn.try_lock() else {
+            paces.of(id).put_off(Instant::now());
+            return;
+        };
+        let Some(task) = self.tasks.task(id).filter(TaskRecord::is_attached) else {
+            paces.0.remove(id);
+            return;
+        };
+        let (look, reason) = self.mend(&task).await;
+        let is_gone = Netns::open(&task.netns).is_err();
+        match paces.of(id).looked(Instant::now(), look) {
+            Verdict::GoOn if is_gone => self.give_up(task, reason).await,
+            Verdict::GoOn => {}
+            Verdict::Fight => {
+                tracing::warn!(task = %id, reason, "somebody keeps changing it; mended more rarely from now on");
+            }
+            Verdict::GiveUp => self.give_up(task, reason).await,
+        }
+    }
+
+    /// Looks at a task and mends it; and what was wrong.
+    async fn mend(&self, task: &TaskRecord) -> (Look, String) {
+        let id = &task.spec.task_id;
+        let differences = match task_check::check(&self.host, task).await {
+            Ok(differences) if differences.is_empty() => return (Look::Sound, String::new()),
+            Ok(differences) => differences,
+            Err(error) => return (Look::Unmended, causes(&error)),
+        };
+        let mended = task_mend::mend(&self.host, task).await;
+        let left = match &mended {
+            Ok(_) => task_check::check(&self.host, task)
+                .await
+                .unwrap_or_default(),
+            Err(_) => differences.clone(),
+        };
+        match mended {
+            Ok(link) if left.is_empty() => {
+                self.care.begin(id, &link);
+                self.care.places().repairs += 1;
+                tracing::info!(task = %id, what = text(&differences), "changed by somebody, mended");
+                self.host.events.mended(id, differences.clone());
+                (Look::Mended, text(&differences))
+            }
+            Ok(_) => (Look::Unmended, text(&left)),
+            Err(error) => (
+                Look::Unmended,
+                format!("{}: {}", text(&left), causes(&error)),
+            ),
+        }
+    }
+
+    /// The task's network is not what it should be and cannot be made so: nothing of it is left.
+    async fn give_up(&self, mut task: TaskRecord, reason: String) {
+        tracing::warn!(task = %task.spec.task_id, reason, "its network cannot be mended; removed");
+        task.life.stopped_reason = Some(format!(
+            "its network was changed and cannot be mended: {reason}"
+        ));
+        enter(&self.host.events, &mut task, AttachmentStatus::Failed);
+        self.care.places().failed += 1;
+        self.undo(task).await;
+    }
+
+    /// The trunk's program, and the trunk up: every task's packets go through it.
+    async fn look_after_trunk(&self) {
+        let trunk = self.host.plugs().trunk().host;
+        if let Err(error) = self.mend_trunk(trunk).await {
+            tracing::error!(error = %causes(&error), "mend the trunk {HOST_TRUNK}");
+        }
+    }
+
+    async fn mend_trunk(&self, trunk: u32) -> Result<(), crate::datapath::DatapathError> {
+        let (datapath, host) = (&self.host.datapath, &self.host.netlink);
+        let Some(link) = host.link_at(trunk).await? else {
+            // `status` says so; only a start makes it anew.
+            return Ok(());
+        };
+        let is_attached = is_trunk_attached(datapath, host, &link.name, trunk).await?;
+        if link.up && is_attached {
+            return Ok(());
+        }
+        attach_trunk(datapath, host, &link.name, trunk).await?;
+        host.set_up(trunk, true).await?;
+        self.care.places().repairs += 1;
+        tracing::warn!(
+            link = link.name,
+            is_attached,
+            up = link.up,
+            "the trunk was changed by somebody, mended"
+        );
+        Ok(())
+    }
+}
+
+/// The next changes; never, where nothing is told.
+async fn told(changes: Option<&mut UnboundedReceiver<BTreeSet<Change>>>) -> BTreeSet<Change> {
+    let told = match changes {
+        Some(changes) => changes.recv().await,
+        None => None,
+    };
+    match told {
+        Some(told) => told,
+        None => std::future::pending().await,
+    }
+}
+
+fn text(differences: &[Difference]) -> String {
+    let each =
+        |one: &Difference| format!("{}: {} instead of {}", one.what, one.found, one.expected);
+    differences.iter().map(each).collect::<Vec<_>>().join("; ")
+}
+
+/// The pace of each task that has been looked at.
+#[derive(Default)]
+struct Paces(HashMap<TaskId, Pace>);
+
+impl Paces {
+    fn of(&mut self, id: &TaskId) -> &mut Pace {
+        let pace = || Pace::new(Instant::now());
+        self.0.entry(id.clone()).or_insert_with(pace)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.0.values().filter_map(Pace::due).min()
+    }
+
+    fn take_due(&self, now: Instant) -> Vec<TaskId> {
+        let is_due = |pace: &Pace| pace.due().is_some_and(|due| due <= now);
+        let due = self.0.iter().filter(|(_, pace)| is_due(pace));
+        due.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn link(index: u32, peer_netns: i32) -> Link {
+        Link {
+            index,
+            name: format!("bl{index}"),
+            kind: Some("veth".to_owned()),
+            mac: None,
+            mtu: 1500,
+            up: true,
+            noarp: false,
+            peer_index: Some(2),
+            peer_netns: Some(peer_netns),
+        }
+    }
+
+    #[test]
+    fn a_change_is_of_the_task_whose_place_it_is() {
+        let (care, before) = (Care::default(), Instant::now());
+        let ids: Vec<TaskId> = ["a", "b", "c"].map(|id| id.parse().unwrap()).to_vec();
+        for (id, place) in ids.iter().zip([link(5, 0), link(6, 1), link(7, 1)]) {
+            care.begin(id, &place);
+        }
+        let touched = |change, since| {
+            let found = care.places().touched(&BTreeSet::from([change]), since);
+            found.into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        let later = Instant::now() + ROUND;
+        assert_eq!(touched(Change::HostLink(5), later), ["a"]);
+        assert_eq!(touched(Change::HostLink(9), later), [""; 0]);
+        assert_eq!(touched(Change::Namespace(1), later), ["b", "c"]);
+        assert_eq!(touched(Change::HostBlock, later).len(), 1);
+        assert_eq!(touched(Change::Anywhere, later), ["a", "b", "c"]);
+        // What the agent did itself while it made them.
+        assert_eq!(touched(Change::Anywhere, before), [""; 0]);
+        care.end(&ids[2]);
+        assert_eq!(touched(Change::Namespace(1), later), ["b"]);
+        assert_eq!(touched(Change::HostLink(7), later), [""; 0]);
+    }
+}

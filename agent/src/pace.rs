@@ -1,0 +1,174 @@
+//! How often a task's network may be looked at and mended: soon after a change, rarer and rarer where
+//! somebody keeps changing it. Pure: time is what the caller says.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// From a change to the look at it: those of one command are one.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Between two looks that find nothing.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// After the first repair, doubled by each that follows, up to the longest.
+const REPAIR_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Without a repair for so long, all is forgotten.
+const CALM: Duration = Duration::from_secs(300);
+/// Repairs in a row from which on somebody is said to work against the agent.
+const FIGHT: u32 = 6;
+/// Attempts in a row that fail before a task is given up.
+const ATTEMPTS: u32 = 6;
+
+/// What a look at a task's network found, and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// All is well.
+    Sound,
+    /// Something was mended.
+    Mended,
+    /// Something could not be mended.
+    Unmended,
+}
+
+/// What is to be done about a look beyond the look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    GoOn,
+    /// To be said, once: somebody keeps changing it.
+    Fight,
+    /// The task has failed.
+    GiveUp,
+}
+
+/// The pace of one task.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Before this it is not looked at.
+    earliest: Instant,
+    /// When it is to be looked at.
+    due: Option<Instant>,
+    last_repair: Option<Instant>,
+    repairs: u32,
+    failures: u32,
+}
+
+impl Pace {
+    /// Of a task that nobody has changed yet.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            earliest: now,
+            due: None,
+            last_repair: None,
+            repairs: 0,
+            failures: 0,
+        }
+    }
+
+    /// Something of the task has changed at `now`.
+    pub fn changed(&mut self, now: Instant) {
+        let due = (now + SETTLE).max(self.earliest);
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+    }
+
+    /// When it is to be looked at.
+    #[must_use]
+    pub const fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// It could not be looked at now: somebody is at work on it.
+    pub fn put_off(&mut self, now: Instant) {
+        self.due = Some(now + LOOK_PAUSE);
+    }
+
+    /// It was looked at.
+    pub fn looked(&mut self, now: Instant, look: Look) -> Verdict {
+        self.due = None;
+        let is_calm = self.last_repair.is_none_or(|last| now >= last + CALM);
+        if is_calm {
+            self.repairs = 0;
+        }
+        if look == Look::Sound {
+            self.failures = 0;
+            self.earliest = self.earliest.max(now + LOOK_PAUSE);
+            return Verdict::GoOn;
+        }
+        let pause = REPAIR_PAUSE.saturating_mul(1 << self.repairs.min(16));
+        self.earliest = now + pause.min(LONGEST_PAUSE);
+        self.last_repair = Some(now);
+        self.repairs += 1;
+        if look == Look::Mended {
+            self.failures = 0;
+            let is_fight = self.repairs == FIGHT;
+            return if is_fight {
+                Verdict::Fight
+            } else {
+                Verdict::GoOn
+            };
+        }
+        self.failures += 1;
+        if self.failures >= ATTEMPTS {
+            return Verdict::GiveUp;
+        }
+        self.due = Some(self.earliest);
+        Verdict::GoOn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody changes it again as soon as it is mended, for so many seconds; milliseconds between repairs.
+    fn fight(look: Look, seconds: u64) -> (Vec<u128>, Vec<Verdict>) {
+        let start = Instant::now();
+        let (mut pace, mut now) = (Pace::new(start), start);
+        let (mut pauses, mut verdicts) = (Vec::new(), Vec::new());
+        while now < start + Duration::from_secs(seconds) {
+            pace.changed(now);
+            let due = pace.due().unwrap_or(now);
+            pauses.push((due - now).as_millis());
+            now = due;
+            verdicts.push(pace.looked(now, look));
+        }
+        (pauses, verdicts)
+    }
+
+    #[test]
+    fn repairs_become_rarer_and_a_fight_is_said_once() {
+        let (pauses, verdicts) = fight(Look::Mended, 3_600);
+        assert_eq!(pauses[..6], [20, 100, 200, 400, 800, 1_600]);
+        assert_eq!(pauses.last(), Some(&60_000));
+        assert!(pauses.len() < 72, "{} repairs in an hour", pauses.len());
+        let said = verdicts.iter().filter(|one| **one == Verdict::Fight);
+        assert_eq!(said.count(), 1);
+        assert!(!verdicts.contains(&Verdict::GiveUp));
+    }
+
+    #[test]
+    fn what_cannot_be_mended_is_tried_some_times_unasked() {
+        let start = Instant::now();
+        let (mut pace, mut attempts) = (Pace::new(start), 0);
+        pace.changed(start);
+        while let Some(due) = pace.due() {
+            attempts += 1;
+            let verdict = pace.looked(due, Look::Unmended);
+            assert_eq!(verdict == Verdict::GiveUp, attempts == ATTEMPTS);
+        }
+        assert_eq!(attempts, ATTEMPTS);
+    }
+
+    #[test]
+    fn a_storm_of_changes_that_harm_nothing_is_looked_at_twice_a_second() {
+        let (pauses, _) = fight(Look::Sound, 60);
+        assert!(pauses.len() <= 121, "{}", pauses.len());
+        let mut pace = Pace::new(Instant::now());
+        let later = Instant::now() + CALM;
+        assert_eq!(pace.looked(later, Look::Mended), Verdict::GoOn);
+        pace.changed(later);
+        pace.changed(later + Duration::from_secs(1));
+        assert_eq!(pace.due(), Some(later + REPAIR_PAUSE));
+    }
+}

@@ -1,0 +1,104 @@
+//! Gives a task's network back what somebody took from it, by the steps that made it.
+//!
+//! The namespace is never made anew: the task's processes are in the one that was there.
+
+use crate::{
+    datapath::{self, BRANCH_BLOCK, DatapathError, program},
+    link::Link,
+    netlink::{Netlink, NetlinkError},
+    netns::Netns,
+    task::{self, Host, SetUpError},
+    task_record::TaskRecord,
+    tc::FilterAt,
+};
+
+/// Mends a task's network as far as it differs from what it should be; returns the host's end.
+///
+/// # Errors
+/// Names the step that failed, `Netns` if the namespace has gone. What was mended stays.
+pub async fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
+    let netns = Netns::open(&task.netns).map_err(|source| SetUpError::Netns {
+        path: task.netns.clone(),
+        source,
+    })?;
+    let inside = Netlink::open(&netns)?;
+    rename_back(host, task, &inside).await?;
+    let link = task::connect(host, task, &inside).await?;
+    task::quiet(host, &link)?;
+    task::configure(host, task, &inside).await?;
+    task::plug(host, task, link.index).await?;
+    attach(host, link.index).await?;
+    host.netlink.set_up(link.index, true).await?;
+    task::carrier(task, &inside).await?;
+    Ok(link)
+}
+
+/// Gives the two ends their names. A host's end whose other end is nowhere to be found is of no use
+/// and goes.
+async fn rename_back(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<(), SetUpError> {
+    let near = match host.netlink.link_named(&task.host_link).await? {
+        Some(link) => link,
+        None => match renamed_host_link(host, task).await? {
+            Some(link) => {
+                rename(&host.netlink, &link, &task.host_link).await?;
+                link
+            }
+            None => return Ok(()),
+        },
+    };
+    let name = task.spec.link_name.as_str();
+    let is_other_end =
+        |link: &Link| near.peer_index == Some(link.index) && link.peer_index == Some(near.index);
+    let named = inside.link_named(name).await?;
+    if named.as_ref().is_some_and(is_other_end) {
+        return Ok(());
+    }
+    match inside.links().await?.iter().find(|link| is_other_end(link)) {
+        Some(link) => rename(inside, link, name).await?,
+        None => drop(host.netlink.delete_link(near.index).await?),
+    }
+    Ok(())
+}
+
+/// The host's end by what the maps say.
+async fn renamed_host_link(host: &Host, task: &TaskRecord) -> Result<Option<Link>, SetUpError> {
+    let index = {
+        let plugs = host.plugs();
+        let slot = plugs.slot(&task.eni.eni_id);
+        let datapath = datapath::lock(&host.datapath);
+        slot.map(|slot| datapath.eni(slot)).transpose()?
+    };
+    let Some(eni) = index else { return Ok(None) };
+    let link = host.netlink.link_at(eni.branch_ifindex).await?;
+    Ok(link.filter(|link| link.kind.as_deref() == Some("veth")))
+}
+
+/// Before Linux 6.2 only a link that is down can be renamed.
+async fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), NetlinkError> {
+    tracing::warn!(link = link.name, name, "renamed back");
+    if link.up {
+        netlink.set_up(link.index, false).await?;
+    }
+    netlink.rename(link.index, name).await?;
+    if link.up {
+        netlink.set_up(link.index, true).await?;
+    }
+    Ok(())
+}
+
+/// The branch joins the block with this build's program in it, whatever else is there.
+async fn attach(host: &Host, link: u32) -> Result<(), DatapathError> {
+    let (maps, netlink) = (&host.datapath, &host.netlink);
+    match datapath::attach_branch(maps, netlink, link).await {
+        Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
+            netlink.delete_clsact(link).await?;
+            datapath::attach_branch(maps, netlink, link).await?;
+        }
+        other => other?,
+    }
+    let found = netlink.filter(FilterAt::Block(BRANCH_BLOCK)).await?;
+    if found.is_none_or(|found| found.name != program::BRANCH_EGRESS) {
+        datapath::replace_branches(maps, netlink).await?;
+    }
+    Ok(())
+}
