@@ -101,6 +101,7 @@ impl Settings {
         format!(
             "run_dir = \"/run/branchline\"\n\
              state_dir = \"/run/state\"\n\
+             etc_netns_dir = \"/run/etc-netns\"\n\
              {top_level}\n\
              [[flow_logs]]\n\
              flow_log_id = \"fl-00000000000000000\"\n\

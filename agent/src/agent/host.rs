@@ -15,7 +15,8 @@ use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, fabric_plan, pins, previous_forwarding, security_groups::applied,
+    Agent, FORWARDING_FACT, SPOOL, answers::Answers, fabric_plan, folders, pins, previous_forwarding,
+    security_groups::applied, services_netns,
 };
 use crate::{
     address::{address, prefix},
@@ -24,7 +25,7 @@ use crate::{
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
-    delivery,
+    delivery, dns,
     fabric::{Fabric, HOST_TRUNK},
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
@@ -38,6 +39,8 @@ use crate::{
     progress::{Events, enter},
     provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
     provider::{Eni, Measured, Provider},
+    resolver::Zone,
+    services::{self, Services, ServicesPlan, Tenants},
     state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
@@ -50,7 +53,7 @@ impl Agent {
     pub(super) async fn start(
         config: Config,
         store: Arc<Store>,
-        task_store: TaskStore,
+        task_store: Arc<TaskStore>,
         rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
         let instruments = Instruments::default();
@@ -74,9 +77,11 @@ impl Agent {
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
         let fabric = Fabric::ensure(&plan, &netlink).await?;
+        let services = Services::ensure(&services_plan(&config, provider.vpc()), &netlink).await?;
         let trunk = Trunk {
             host: fabric.host_trunk,
             fabric: fabric.trunk,
+            services: services.host_link,
         };
         let tasks = task_store.tasks();
         let directory = provider.describe_security_groups().await?;
@@ -133,6 +138,13 @@ impl Agent {
         let trunk_attachment =
             attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
         fabric.bring_up(&netlink).await?;
+        let (name, link) = (services::HOST_LINK, services.host_link);
+        attach_trunk(&datapath, &netlink, name, link).await?;
+        services.bring_up(&netlink).await?;
+        services.know_only(&enis).await?;
+        let tenants = Tenants::default();
+        let zone = zone(provider.vpc(), tenants.clone());
+        let answers = Answers::open(&services, &config, zone)?;
         let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
         if let Some(nat) = &host_nat {
             nat_gateway(nat, &netlink, &store)?;
@@ -144,6 +156,10 @@ impl Agent {
             plugs: Arc::new(Mutex::new(plugs)),
             exporter,
             identities,
+            services,
+            tenants,
+            metadata_rate: config.task_metadata.rate(),
+            folders: folders(&config),
             mtu: config.mtu,
             conntrack: config.conntrack.clone(),
             records,
@@ -168,6 +184,10 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
         };
         agent.resume(&tasks).await?;
+        let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
+        agent.host.folders.remove_strays(&places)?;
+        // What tasks have asked meanwhile has waited in the sockets.
+        answers.serve(&agent)?;
         Ok(agent)
     }
 
@@ -211,6 +231,8 @@ impl Agent {
 
     async fn take_up(&self, task: &TaskRecord, link: u32) -> Result<(), HostError> {
         task::plug(&self.host, task, link).await?;
+        task::join_services(&self.host, task).await?;
+        task::write_files(task)?;
         crate::datapath::attach_branch(&self.host.datapath, &self.host.netlink, link).await?;
         if !task.is_attached() {
             let mut task = task.clone();
@@ -235,6 +257,27 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// This host's services: task metadata, and the VPC's resolvers, whose addresses are there whatever the VPC says now:
+/// a task keeps what was said when it started.
+fn services_plan(config: &Config, vpc: &Vpc) -> ServicesPlan {
+    let of_vpc = vpc.resolvers().map(IpAddr::V4);
+    let resolvers = of_vpc.chain([dns::RESOLVER_IPV4.into(), dns::RESOLVER_IPV6.into()]);
+    ServicesPlan {
+        netns_path: services_netns(config),
+        mtu: config.mtu,
+        resolvers: resolvers.collect(),
+    }
+}
+
+/// The VPC's names: of its tasks here, and of what its file names elsewhere.
+fn zone(vpc: &Vpc, tenants: Tenants) -> Zone {
+    let others = vpc.network_interfaces.iter().filter_map(|interface| {
+        let name = interface.private_dns_name.clone()?;
+        Some((name, interface.addresses().collect()))
+    });
+    Zone::new(&vpc.domains(), vpc.cidrs(), tenants, others)
 }
 
 /// The host's name, where it is one word.

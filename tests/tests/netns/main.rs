@@ -22,6 +22,7 @@ mod restart;
 mod rows;
 mod security_groups;
 mod service;
+mod services;
 mod spoof;
 mod traffic;
 mod upload;

@@ -3,7 +3,10 @@
 use branchline_common::{
     account::Segments,
     headers::{arp, protocol},
-    maps::{SERVICES_MAC, eni::{HOSTED_DNS, SOURCE_DEST_CHECK}},
+    maps::{
+        SERVICES_MAC,
+        eni::{HOSTED_DNS, SOURCE_DEST_CHECK},
+    },
     verdict::{
         Direction,
         Verdict::{self, Allow, Exempt},
@@ -43,7 +46,10 @@ fn sent(loaded: &mut Loaded, eni: &EniSpec, packet: &Packet) -> (Verdict, bool) 
     let mut tagged = frame[..12].to_vec();
     tagged.extend([0x81, 0, 0, 101]);
     tagged.extend(&frame[12..]);
-    assert_eq!(loaded.output, tagged, "neither to the services nor into the VPC");
+    assert_eq!(
+        loaded.output, tagged,
+        "neither to the services nor into the VPC"
+    );
     (verdict, false)
 }
 
@@ -64,18 +70,68 @@ fn metadata_and_dns_are_led_to_the_services() {
     check(
         &eni(SOURCE_DEST_CHECK | HOSTED_DNS),
         &[
-            ("task metadata", tcp(TASK, "169.254.170.2:80", SYN), Exempt, true),
-            ("another port of it", tcp(TASK, "169.254.170.2:81", SYN), Exempt, false),
-            ("another protocol of it", udp(TASK, "169.254.170.2:80"), Exempt, false),
-            ("a ping of it", icmp("10.0.1.10", "169.254.170.2", 8, 0, 1), Exempt, false),
-            ("instance metadata", tcp(TASK, "169.254.169.254:80", SYN), Exempt, false),
+            (
+                "task metadata",
+                tcp(TASK, "169.254.170.2:80", SYN),
+                Exempt,
+                true,
+            ),
+            (
+                "another port of it",
+                tcp(TASK, "169.254.170.2:81", SYN),
+                Exempt,
+                false,
+            ),
+            (
+                "another protocol of it",
+                udp(TASK, "169.254.170.2:80"),
+                Exempt,
+                false,
+            ),
+            (
+                "a ping of it",
+                icmp("10.0.1.10", "169.254.170.2", 8, 0, 1),
+                Exempt,
+                false,
+            ),
+            (
+                "instance metadata",
+                tcp(TASK, "169.254.169.254:80", SYN),
+                Exempt,
+                false,
+            ),
             ("time", udp(TASK, "169.254.169.123:123"), Exempt, false),
             ("the VPC's resolver", udp(TASK, "10.0.0.2:53"), Exempt, true),
-            ("the same over TCP", tcp(TASK, "10.0.0.2:53", SYN), Exempt, true),
-            ("the local resolver", udp(TASK, "169.254.169.253:53"), Exempt, true),
-            ("the resolver over IPv6", udp(TASK6, "[fd00:ec2::253]:53"), Exempt, true),
-            ("another port of it", udp(TASK, "169.254.169.253:54"), Allow, false),
-            ("a resolver outside", udp(TASK, "192.0.2.1:53"), Allow, false),
+            (
+                "the same over TCP",
+                tcp(TASK, "10.0.0.2:53", SYN),
+                Exempt,
+                true,
+            ),
+            (
+                "the local resolver",
+                udp(TASK, "169.254.169.253:53"),
+                Exempt,
+                true,
+            ),
+            (
+                "the resolver over IPv6",
+                udp(TASK6, "[fd00:ec2::253]:53"),
+                Exempt,
+                true,
+            ),
+            (
+                "another port of it",
+                udp(TASK, "169.254.169.253:54"),
+                Allow,
+                false,
+            ),
+            (
+                "a resolver outside",
+                udp(TASK, "192.0.2.1:53"),
+                Allow,
+                false,
+            ),
             ("the router", udp(TASK, "10.0.1.1:53"), Exempt, false),
         ],
     );
@@ -86,9 +142,24 @@ fn dns_that_is_not_this_hosts_goes_into_the_vpc() {
     check(
         &eni(SOURCE_DEST_CHECK),
         &[
-            ("task metadata", tcp(TASK, "169.254.170.2:80", SYN), Exempt, true),
-            ("the VPC's resolver", udp(TASK, "10.0.0.2:53"), Exempt, false),
-            ("the resolver over IPv6", udp(TASK6, "[fd00:ec2::253]:53"), Exempt, false),
+            (
+                "task metadata",
+                tcp(TASK, "169.254.170.2:80", SYN),
+                Exempt,
+                true,
+            ),
+            (
+                "the VPC's resolver",
+                udp(TASK, "10.0.0.2:53"),
+                Exempt,
+                false,
+            ),
+            (
+                "the resolver over IPv6",
+                udp(TASK6, "[fd00:ec2::253]:53"),
+                Exempt,
+                false,
+            ),
         ],
     );
 }
@@ -99,8 +170,18 @@ fn a_foreign_source_is_never_led_there() {
     check(
         &eni(HOSTED_DNS),
         &[
-            ("task metadata", tcp(foreign, "169.254.170.2:80", SYN), Exempt, false),
-            ("the VPC's resolver", udp(foreign, "10.0.0.2:53"), Exempt, false),
+            (
+                "task metadata",
+                tcp(foreign, "169.254.170.2:80", SYN),
+                Exempt,
+                false,
+            ),
+            (
+                "the VPC's resolver",
+                udp(foreign, "10.0.0.2:53"),
+                Exempt,
+                false,
+            ),
             ("its own", tcp(TASK, "169.254.170.2:80", SYN), Exempt, true),
             (
                 "a fragment that hides its port",
@@ -121,8 +202,18 @@ fn a_host_without_services_leads_nothing_there() {
     check(
         &eni,
         &[
-            ("task metadata", tcp(TASK, "169.254.170.2:80", SYN), Exempt, false),
-            ("the VPC's resolver", udp(TASK, "10.0.0.2:53"), Exempt, false),
+            (
+                "task metadata",
+                tcp(TASK, "169.254.170.2:80", SYN),
+                Exempt,
+                false,
+            ),
+            (
+                "the VPC's resolver",
+                udp(TASK, "10.0.0.2:53"),
+                Exempt,
+                false,
+            ),
         ],
     );
 }
