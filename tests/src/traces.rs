@@ -16,10 +16,13 @@ use branchline_common::{
     maps::{Counters, Endpoint, Eni, FragmentFate, Row, name},
 };
 
-use crate::host::{Host, block_on};
+use crate::{
+    host::{Host, block_on},
+    settings::ETC_NETNS,
+};
 
 /// Folders of tasks' files.
-const TASK_FILES: [&str; 2] = ["/run/etc-netns", "/run/branchline/tasks"];
+const TASK_FILES: [&str; 2] = [ETC_NETNS, "/run/branchline/tasks"];
 const SERVICES_NETNS: &str = "/run/netns/branchline-services";
 const BPFFS: &str = "/sys/fs/bpf";
 /// Folders of settings that a host with forwarding changes.

@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, answers::Answers, fabric_plan, folders, pins, previous_forwarding,
-    security_groups::applied, services_netns,
+    Agent, FORWARDING_FACT, SPOOL, answers::Answers, fabric_plan, folders, pins,
+    previous_forwarding, security_groups::applied, services_netns,
 };
 use crate::{
     address::{address, prefix},
@@ -71,13 +71,16 @@ impl Agent {
             datapath.forward_log()?;
         }
         fill_routes(&mut datapath, &config, provider.vpc())?;
+        let tenants = Tenants::default();
+        let zone = zone(provider.vpc(), tenants.clone());
+        let services_plan = services_plan(&config, provider.vpc());
         let provider = Measured::new(provider, instruments.provider.clone());
         let auto_track = config.conntrack.auto_track.iter();
         let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
         let fabric = Fabric::ensure(&plan, &netlink).await?;
-        let services = Services::ensure(&services_plan(&config, provider.vpc()), &netlink).await?;
+        let services = Services::ensure(&services_plan, &netlink).await?;
         let trunk = Trunk {
             host: fabric.host_trunk,
             fabric: fabric.trunk,
@@ -142,8 +145,6 @@ impl Agent {
         attach_trunk(&datapath, &netlink, name, link).await?;
         services.bring_up(&netlink).await?;
         services.know_only(&enis).await?;
-        let tenants = Tenants::default();
-        let zone = zone(provider.vpc(), tenants.clone());
         let answers = Answers::open(&services, &config, zone)?;
         let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
         if let Some(nat) = &host_nat {

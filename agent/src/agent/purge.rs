@@ -10,8 +10,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{
-    FORWARDING_FACT, SPOOL, TASK_FILES, fabric_netns, folders, pins, previous_forwarding, run_state,
-    services_netns,
+    FORWARDING_FACT, SPOOL, TASK_FILES, fabric_netns, folders, pins, previous_forwarding,
+    run_state, services_netns,
 };
 use crate::{
     cli::{HostError, Purged},

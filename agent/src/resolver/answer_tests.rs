@@ -42,7 +42,7 @@ fn query(name: &str, kind: RecordType) -> Message {
 fn answered(query: &Message) -> Message {
     match reply(&zone(), &query.to_vec().unwrap(), Transport::Udp) {
         Reply::Answer(bytes) => Message::from_vec(&bytes).unwrap(),
-        other => panic!("{other:?}"),
+        other @ (Reply::Silence | Reply::Forward(_)) => panic!("{other:?}"),
     }
 }
 
@@ -198,7 +198,7 @@ fn what_is_no_question_is_refused_and_an_answer_is_never_answered() {
         Reply::Answer(answer) => {
             assert_eq!((answer[..2].to_vec(), answer[3] & 15), (vec![0, 7], 1))
         }
-        other => panic!("{other:?}"),
+        other @ (Reply::Silence | Reply::Forward(_)) => panic!("{other:?}"),
     }
     let mut answer = bytes.clone();
     answer[2] |= 0x80;

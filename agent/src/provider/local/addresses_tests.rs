@@ -328,6 +328,7 @@ fn addresses_of_foreign_enis_are_counted_and_left_alone() {
         networks: ["10.0.1.4/32", "10.0.1.8/30", "fd00:10:0:1::4/128"]
             .map(|net| net.parse().unwrap())
             .into(),
+        private_dns_name: None,
     };
     vpc.foreign = crate::provider::local::vpc::Foreign::of(&[interface]);
     let mut existing = Vec::new();
