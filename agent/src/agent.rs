@@ -4,6 +4,8 @@
 //! It joins the modules and holds no logic of theirs. What is wanted is in the store before it is
 //! done, so an agent that was killed anywhere goes on from there.
 
+mod answers;
+
 mod care;
 
 mod checks;
@@ -52,6 +54,7 @@ use crate::{
     spec::TaskId,
     state::{RuleStore, Store, TaskStore},
     task::Host,
+    task_files::Folders,
 };
 
 /// Below bpffs, the folder of all pins.
@@ -62,6 +65,10 @@ const RUN_STATE: &str = "state";
 const SPOOL: &str = "spool";
 /// Name of the fabric's namespace.
 const FABRIC_NETNS: &str = "branchline-fabric";
+/// Name of the services' namespace.
+const SERVICES_NETNS: &str = "branchline-services";
+/// Below `run_dir`, the folder of the tasks' files.
+const TASK_FILES: &str = "tasks";
 /// The store's fact: forwarding settings as they were before the agent changed them.
 const FORWARDING_FACT: &str = "host_forwarding";
 
@@ -69,7 +76,7 @@ const FORWARDING_FACT: &str = "host_forwarding";
 pub struct Agent {
     config: Config,
     store: Arc<Store>,
-    tasks: TaskStore,
+    tasks: Arc<TaskStore>,
     host: Host,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
@@ -95,7 +102,7 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         tracing::warn!("a build for tests: it has fault points");
     }
     let store = Arc::new(Store::open(&config.state_dir)?);
-    let tasks = TaskStore::open(&run_state(&config))?;
+    let tasks = Arc::new(TaskStore::open(&run_state(&config))?);
     let rules = Arc::new(RuleStore::open(&run_state(&config))?);
     let socket = config.socket();
     let readers = config.api.readers()?;
@@ -159,6 +166,19 @@ fn fabric_plan(config: &Config, provider: &LocalProvider) -> FabricPlan {
 
 fn fabric_netns(config: &Config) -> PathBuf {
     config.netns_dir.join(FABRIC_NETNS)
+}
+
+fn services_netns(config: &Config) -> PathBuf {
+    config.netns_dir.join(SERVICES_NETNS)
+}
+
+/// Where tasks' files are.
+fn folders(config: &Config) -> Folders {
+    Folders {
+        netns: config.netns_dir.clone(),
+        etc_netns: config.etc_netns_dir.clone(),
+        tasks: config.run_dir.join(TASK_FILES),
+    }
 }
 
 /// The folder of what is known of tasks and rules; a reboot empties it.

@@ -9,6 +9,7 @@ mod flow_logs;
 mod health;
 mod network_interface;
 mod security_groups;
+mod task_files;
 
 pub use capacity::{
     Attribute, AttributeList, Capacity, CapacityLimit, EniDescription, EniList, SubnetDescription,
@@ -19,6 +20,7 @@ pub use events::{Operation, Step, TaskEvent, TaskEventDetail};
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
 pub use health::{Health, HealthPart, HealthStatus};
 pub use network_interface::{Difference, InterfaceAddress, NetworkInterface, TaskCheck};
+pub use task_files::{TaskDnsDescription, TaskFilesDescription};
 
 pub use security_groups::{
     ApplyRequest, MOST_FLOWS, PrefixListSummary, RuleDescription, SecurityGroupDescription,
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::eni_settings::EniSettings;
 use crate::life::{AttachmentStatus, Life};
 use crate::provider::Eni;
+use crate::task_metadata::{self, Subject};
 use crate::task_network::TaskNetwork;
 use crate::task_record::TaskRecord;
 
@@ -75,6 +78,12 @@ pub struct TaskDescription {
     pub network_namespace: PathBuf,
     /// The task's end of its veth.
     pub network_interface: NetworkInterface,
+    /// What it is told of names.
+    pub dns: TaskDnsDescription,
+    /// Its files, for a container runtime's bind mounts.
+    pub files: TaskFilesDescription,
+    /// Variables that its processes should have; each container has its own besides.
+    pub environment: Vec<KeyValuePair>,
     /// The host's end of its veth.
     pub host_link: String,
     /// The ENI's id on the trunk.
@@ -142,6 +151,12 @@ pub enum TaskStatus {
 pub struct Container {
     /// The container runtime's id.
     pub runtime_id: String,
+    /// Its name in the task definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Variables that its processes should have.
+    #[serde(default)]
+    pub environment: Vec<KeyValuePair>,
     /// The ENI that all containers of a task share.
     pub network_interfaces: Vec<ContainerNetworkInterface>,
 }
@@ -352,6 +367,9 @@ impl TaskDescription {
                 &eni.subnet_id,
                 &eni.vpc_id,
             ),
+            dns: TaskDnsDescription::of(&record.dns),
+            files: TaskFilesDescription::of(record),
+            environment: environment(record, Subject::Task),
             host_link: record.host_link.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
             counters: None,
@@ -371,7 +389,7 @@ impl TaskDescription {
 }
 
 /// Where a task is and shall be while its attachment is in `status`.
-fn task_status(status: AttachmentStatus) -> (TaskStatus, TaskStatus) {
+pub(crate) fn task_status(status: AttachmentStatus) -> (TaskStatus, TaskStatus) {
     match status {
         AttachmentStatus::Precreated | AttachmentStatus::Created | AttachmentStatus::Attaching => {
             (TaskStatus::Provisioning, TaskStatus::Running)
@@ -400,19 +418,30 @@ fn attachment(eni: &Eni, life: &Life) -> Attachment {
 
 fn containers(record: &TaskRecord) -> Vec<Container> {
     let eni = &record.eni;
-    let container = |one: &crate::ecs_task::EcsContainer| Container {
+    let container = |(index, one): (usize, &crate::ecs_task::EcsContainer)| Container {
         runtime_id: one.runtime_id.clone(),
+        name: one.name.clone(),
+        environment: environment(record, Subject::Container(index)),
         network_interfaces: vec![ContainerNetworkInterface {
             attachment_id: eni.attachment_id.clone(),
             private_ipv4_address: eni.ipv4.map(|net| net.addr().to_string()),
             ipv6_address: eni.ipv6.map(|net| net.addr().to_string()),
         }],
     };
-    record.spec.ecs.containers.iter().map(container).collect()
+    let all = record.spec.ecs.containers.iter().enumerate();
+    all.map(container).collect()
+}
+
+/// By what a process finds its task's metadata (ECS developer guide, "Task metadata endpoint version 4").
+fn environment(record: &TaskRecord, subject: Subject) -> Vec<KeyValuePair> {
+    vec![KeyValuePair {
+        name: "ECS_CONTAINER_METADATA_URI_V4".to_owned(),
+        value: task_metadata::uri(record, subject),
+    }]
 }
 
 /// As `2026-11-28T10:15:00.123Z`; a time no calendar has is shown as the number that it is.
-fn rfc3339(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok();
     let time = time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     time.map_or_else(|| ms.to_string(), |time| time.to_string())
@@ -460,6 +489,7 @@ pub(crate) mod tests {
         let mut record = attached("web");
         record.spec.ecs.containers = vec![crate::ecs_task::EcsContainer {
             runtime_id: "c0ffee".to_owned(),
+            ..crate::ecs_task::EcsContainer::default()
         }];
         let expected = serde_json::json!({
             "taskId": "web",
@@ -489,6 +519,10 @@ pub(crate) mod tests {
             }],
             "containers": [{
                 "runtimeId": "c0ffee",
+                "environment": [{
+                    "name": "ECS_CONTAINER_METADATA_URI_V4",
+                    "value": "http://169.254.170.2/v4/00000000000040008000000000000001-0000000001",
+                }],
                 "networkInterfaces": [{
                     "attachmentId": "00000000-0000-4000-8000-000000000001",
                     "privateIpv4Address": "10.0.1.10",
@@ -518,6 +552,15 @@ pub(crate) mod tests {
                 "subnetId": "subnet-a",
                 "vpcId": "vpc-1",
             },
+            "dns": {"nameServers": ["10.0.0.2"], "searchDomains": ["ec2.internal"]},
+            "files": {
+                "hosts": "/run/branchline/tasks/web/hosts",
+                "resolvConf": "/run/branchline/tasks/web/resolv.conf",
+            },
+            "environment": [{
+                "name": "ECS_CONTAINER_METADATA_URI_V4",
+                "value": "http://169.254.170.2/v4/00000000000040008000000000000001",
+            }],
             "hostLink": "bl456789abcdef0",
             "vlanId": 7,
         });

@@ -6,11 +6,13 @@ mod api;
 mod capacity;
 mod conntrack;
 mod metrics;
+mod services;
 
 pub use api::ApiConfig;
 pub use capacity::CapacityConfig;
 pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
 pub use metrics::MetricsConfig;
+pub use services::{DnsConfig, Forwarder, NoForwarder, TaskMetadataConfig};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -44,6 +46,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Folder where named network namespaces are mounted.
     pub netns_dir: PathBuf,
+    /// Folder where `ip netns exec` looks for a named namespace's files.
+    pub etc_netns_dir: PathBuf,
     /// Where bpffs is mounted.
     pub bpffs_dir: PathBuf,
     /// Who besides root may use the socket.
@@ -66,6 +70,8 @@ pub struct Config {
     pub mtu: u32,
     /// ENIs the host takes at most; sizes the tables of the data plane.
     pub max_enis: u32,
+    /// How often tasks may ask for their metadata.
+    pub task_metadata: TaskMetadataConfig,
     /// Who hands out ENIs.
     pub provider: ProviderKind,
     /// Settings of the `local` provider.
@@ -121,6 +127,8 @@ pub struct LocalConfig {
     /// Seconds for which address and VLAN id of a task that has gone are given to no other, unless
     /// nothing else is left.
     pub cool_down: u32,
+    /// The VPC's resolvers.
+    pub dns: DnsConfig,
 }
 
 impl Default for Config {
@@ -129,6 +137,7 @@ impl Default for Config {
             run_dir: "/run/branchline".into(),
             state_dir: "/var/lib/branchline".into(),
             netns_dir: "/run/netns".into(),
+            etc_netns_dir: "/etc/netns".into(),
             bpffs_dir: "/sys/fs/bpf".into(),
             api: ApiConfig::default(),
             metrics: MetricsConfig::default(),
@@ -140,6 +149,7 @@ impl Default for Config {
             log_drops: false,
             mtu: 9001,
             max_enis: MAX_ENIS,
+            task_metadata: TaskMetadataConfig::default(),
             provider: ProviderKind::Local,
             local: LocalConfig::default(),
         }
@@ -173,6 +183,7 @@ impl Default for LocalConfig {
             ),
             nat_gateway: false,
             cool_down: 60,
+            dns: DnsConfig::default(),
         }
     }
 }
@@ -242,6 +253,7 @@ impl Config {
             ("run_dir", &self.run_dir),
             ("state_dir", &self.state_dir),
             ("netns_dir", &self.netns_dir),
+            ("etc_netns_dir", &self.etc_netns_dir),
             ("bpffs_dir", &self.bpffs_dir),
         ] {
             absolute(field, dir)?;
@@ -254,6 +266,7 @@ impl Config {
         within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
         self.flow_records.check()?;
         check_all(&self.flow_logs)?;
+        self.task_metadata.check()?;
         self.local.check()
     }
 }
@@ -335,6 +348,7 @@ impl LocalConfig {
             ));
         }
         within("local.cool_down", self.cool_down, &COOL_DOWN)?;
+        self.dns.check()?;
         if self.nat_gateway && !self.uplink {
             return Err(FieldError::new(
                 "local.nat_gateway",

@@ -62,9 +62,21 @@ fn every_field_is_read_and_printed_back() {
                 .map(|text| text.to_owned().try_into().unwrap())
                 .to_vec(),
         },
+        etc_netns_dir: "/e".into(),
+        task_metadata: TaskMetadataConfig {
+            requests_per_second: 1,
+            burst: 2,
+        },
         local: LocalConfig {
             nat_gateway: true,
             vpc_file: "/v.toml".into(),
+            dns: DnsConfig {
+                forwarders: Some(
+                    ["192.0.2.53", "[2001:db8::53]:5353"]
+                        .map(|text| text.to_owned().try_into().unwrap())
+                        .to_vec(),
+                ),
+            },
             ..LocalConfig::default()
         },
         ..Config::default()
@@ -78,6 +90,22 @@ fn bad_values_name_field_and_fix() {
     let rows = [
         ("run_dri = '/x'", "run_dri", "expected one of"),
         ("run_dir = 'x'", "run_dir", "start it with /"),
+        ("etc_netns_dir = 'x'", "etc_netns_dir", "start it with /"),
+        (
+            "[task_metadata]\nburst = 0",
+            "task_metadata.burst",
+            "from 1 to 10000",
+        ),
+        (
+            "[local.dns]\nforwarders = ['dns.example']",
+            "local.dns.forwarders[0]",
+            "write an address",
+        ),
+        (
+            "[local.dns]\nforwarders = ['1.1.1.1', '1.1.1.2', '1.1.1.3', '1.1.1.4']",
+            "local.dns.forwarders",
+            "name 3 at most",
+        ),
         (
             "[[flow_logs]]\nflow_log_id = 'fl-00000001'\ndir = 'x'",
             "flow_logs[0].dir",

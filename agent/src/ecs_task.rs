@@ -32,11 +32,17 @@ pub struct EcsTask {
 }
 
 /// A container of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EcsContainer {
     /// The container runtime's id.
     pub runtime_id: String,
+    /// Its name in the task definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// As `registry.example/web:7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// A tag, as EC2 has it.
@@ -69,6 +75,13 @@ impl EcsTask {
         self.container_instance_arn.as_deref().map(last_component)
     }
 
+    /// The task definition's family and revision: what its ARN ends with.
+    #[must_use]
+    pub fn family_and_revision(&self) -> Option<(&str, &str)> {
+        let definition = last_component(self.task_definition_arn.as_deref()?);
+        Some(definition.rsplit_once(':').unwrap_or((definition, "")))
+    }
+
     /// The service that started the task.
     #[must_use]
     pub fn service_name(&self) -> Option<&str> {
@@ -92,8 +105,10 @@ impl EcsTask {
             check_word(&format!("ecs.{name}"), value.as_deref())?;
         }
         for (index, container) in self.containers.iter().enumerate() {
-            let field = format!("ecs.containers[{index}].runtimeId");
-            check_word(&field, Some(&container.runtime_id))?;
+            let field = |name: &str| format!("ecs.containers[{index}].{name}");
+            check_word(&field("runtimeId"), Some(&container.runtime_id))?;
+            check_word(&field("name"), container.name.as_deref())?;
+            check_word(&field("image"), container.image.as_deref())?;
         }
         Ok(())
     }
@@ -173,6 +188,7 @@ mod tests {
             let task = EcsTask {
                 containers: vec![EcsContainer {
                     runtime_id: bad.to_owned(),
+                    ..EcsContainer::default()
                 }],
                 ..task()
             };

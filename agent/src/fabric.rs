@@ -329,7 +329,7 @@ async fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError
     errors
 }
 
-async fn delete_veth(host: &Netlink, name: &str) -> Result<(), FabricError> {
+pub(crate) async fn delete_veth(host: &Netlink, name: &str) -> Result<(), FabricError> {
     let Some(link) = host.link_named(name).await? else {
         return Ok(());
     };
@@ -351,17 +351,24 @@ async fn ensure_pair(
     fabric: &Netlink,
     made: &mut Made,
 ) -> Result<(Link, Origin), FabricError> {
+    let (link, origin) = ensure_veth(host, pair, fabric).await?;
+    if origin == Origin::Created {
+        made.links.push(pair.near.name.clone());
+    }
+    Ok((link, origin))
+}
+
+/// Makes `pair` or finds it, with patience for one of its names that just goes.
+pub(crate) async fn ensure_veth(
+    host: &Netlink,
+    pair: &VethPair,
+    far: &Netlink,
+) -> Result<(Link, Origin), NetlinkError> {
     let mut checks = 0;
     loop {
-        match host.ensure_veth(pair, fabric).await {
-            Ok((link, origin)) => {
-                if origin == Origin::Created {
-                    made.links.push(pair.near.name.clone());
-                }
-                return Ok((link, origin));
-            }
+        match host.ensure_veth(pair, far).await {
             Err(NetlinkError::Conflict { .. }) if checks < DYING_LINK_CHECKS => checks += 1,
-            Err(error) => return Err(error.into()),
+            result => return result,
         }
         tokio::time::sleep(DYING_LINK_PAUSE).await;
     }
@@ -452,7 +459,7 @@ async fn know_neighbours(
 }
 
 /// Leaves `link` with exactly these routes of ours, and no address but `addresses`.
-async fn settle(
+pub(crate) async fn settle(
     netlink: &Netlink,
     link: u32,
     addresses: &[IpNet],
@@ -545,7 +552,7 @@ fn nth_v6(net: &Ipv6Net, n: u8) -> Ipv6Addr {
     Ipv6Addr::from_bits(net.network().to_bits() | u128::from(n))
 }
 
-fn on_link(link: u32, destination: IpNet) -> Route {
+pub(crate) fn on_link(link: u32, destination: IpNet) -> Route {
     Route {
         destination,
         gateway: None,

@@ -34,6 +34,10 @@ pub mod life;
 
 pub mod task_record;
 
+pub mod dns;
+
+pub mod task_files;
+
 pub mod progress;
 
 pub mod fault;
@@ -69,6 +73,12 @@ pub mod sysctl;
 pub mod task_network;
 
 pub mod fabric;
+
+pub mod services;
+
+pub mod task_metadata;
+
+pub mod resolver;
 
 pub mod nat;
 

@@ -12,8 +12,10 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use nix::errno::Errno;
+
 use crate::link::Mac;
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Netlink, NetlinkError, unless_gone};
 use crate::route::family;
 
 /// A neighbour that needs no resolution.
@@ -48,6 +50,21 @@ impl Netlink {
         self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)
             .await?;
         Ok(())
+    }
+
+    /// Deletes a neighbour, and tells whether it was there.
+    ///
+    /// # Errors
+    /// Those of the request; already gone is none.
+    pub async fn delete_neighbour(&self, link: u32, address: IpAddr) -> Result<bool, NetlinkError> {
+        let netns = self.netns().name();
+        let what = || format!("delete neighbour {address} on link {link} in {netns}");
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = link;
+        message.attributes = vec![NeighbourAttribute::Destination(address.into())];
+        let request = RouteNetlinkMessage::DelNeighbour(message);
+        unless_gone(self.request(what, request, 0).await, &[Errno::ENOENT])
     }
 
     /// The permanent neighbours of the namespace, both families.

@@ -46,6 +46,21 @@ pub struct Trunk {
     pub host: u32,
     /// Index of its far end in the local VPC's namespace, 0 where the VPC is not local.
     pub fabric: u32,
+    /// Index of the link to this host's own services, 0 where there are none.
+    pub services: u32,
+}
+
+/// What an ENI's entries are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The ENI.
+    pub eni: &'a Eni,
+    /// What it has besides addresses and groups.
+    pub settings: &'a EniSettings,
+    /// Whether this host answers what it asks the VPC's resolvers.
+    pub has_dns: bool,
+    /// Index of its branch's host side.
+    pub branch_ifindex: u32,
 }
 
 /// Which ENI has which slot, and which policies there are.
@@ -161,10 +176,9 @@ impl Plugs {
     pub fn plug(
         &mut self,
         datapath: &Mutex<Datapath>,
-        eni: &Eni,
-        settings: &EniSettings,
-        branch_ifindex: u32,
+        wanted: Wanted<'_>,
     ) -> Result<(u32, Unsettled), PlugError> {
+        let eni = wanted.eni;
         let mut datapath = lock(datapath);
         let slot = self.take_slot(&eni.eni_id)?;
         let member = Member::new(eni.groups.iter().cloned(), networks(eni));
@@ -174,7 +188,7 @@ impl Plugs {
         let policy = self.policies.join(&mut datapath, slot, &eni.groups)?;
         let held = datapath.eni(slot)?;
         let ticks_per_second = datapath.clock().ticks_per_second();
-        let entry = self.entry(eni, settings, branch_ifindex, ticks_per_second);
+        let entry = self.entry(wanted, ticks_per_second);
         let entry = maps::Eni {
             policy: held.policy,
             ..entry
@@ -183,12 +197,15 @@ impl Plugs {
             datapath.set_eni(slot, &entry)?;
         }
         datapath.switch_policy(&BTreeSet::from([slot]), policy)?;
-        datapath.set_branch(branch_ifindex, slot)?;
+        datapath.set_branch(wanted.branch_ifindex, slot)?;
         for address in own_addresses(&entry) {
             datapath.set_address(address, slot)?;
         }
         for endpoint in self.endpoints(&entry) {
             datapath.set_endpoint(endpoint, slot)?;
+        }
+        if let Some(endpoint) = self.services_endpoint(&entry) {
+            datapath.set_services_endpoint(endpoint, slot)?;
         }
         Ok((slot, unsettled))
     }
@@ -200,23 +217,23 @@ impl Plugs {
     pub fn is_plugged(
         &self,
         datapath: &Mutex<Datapath>,
-        eni: &Eni,
-        settings: &EniSettings,
-        branch_ifindex: u32,
+        wanted: Wanted<'_>,
     ) -> Result<bool, DatapathError> {
-        let Some(slot) = self.slot(&eni.eni_id) else {
+        let Some(slot) = self.slot(&wanted.eni.eni_id) else {
             return Ok(false);
         };
         let datapath = lock(datapath);
         let held = datapath.eni(slot)?;
         let ticks_per_second = datapath.clock().ticks_per_second();
-        let entry = self.entry(eni, settings, branch_ifindex, ticks_per_second);
+        let entry = self.entry(wanted, ticks_per_second);
         let entry = maps::Eni {
             policy: held.policy,
             ..entry
         };
-        let (addresses, endpoints) = (own_addresses(&entry), self.endpoints(&entry));
-        let leads = datapath.leads(branch_ifindex, &addresses, &endpoints)?;
+        let addresses = own_addresses(&entry);
+        let endpoints = self.endpoints(&entry).into_iter();
+        let endpoints: Vec<_> = endpoints.chain(self.services_endpoint(&entry)).collect();
+        let leads = datapath.leads(wanted.branch_ifindex, &addresses, &endpoints)?;
         Ok(held == entry && leads.iter().all(|lead| *lead == Some(slot)))
     }
 
@@ -277,13 +294,22 @@ impl Plugs {
         })
     }
 
-    fn entry(
-        &self,
-        eni: &Eni,
-        settings: &EniSettings,
-        branch_ifindex: u32,
-        ticks_per_second: u32,
-    ) -> maps::Eni {
+    /// By what the services' link finds an ENI: it is one more trunk, without VLANs.
+    fn services_endpoint(&self, entry: &maps::Eni) -> Option<Endpoint> {
+        (self.trunk.services != 0).then_some(Endpoint {
+            trunk_ifindex: self.trunk.services,
+            vlan: 0,
+            mac: entry.mac,
+        })
+    }
+
+    fn entry(&self, wanted: Wanted<'_>, ticks_per_second: u32) -> maps::Eni {
+        let Wanted {
+            eni,
+            settings,
+            has_dns,
+            branch_ifindex,
+        } = wanted;
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let ipv4 = eni.ipv4.map(|net| IpAddr::V4(net.addr()));
         let ipv6 = eni.ipv6.map(|net| IpAddr::V6(net.addr()));
@@ -293,7 +319,8 @@ impl Plugs {
             fabric_ifindex: self.trunk.fabric,
             policy: 0,
             flags: flag(settings.source_dest_check, eni::SOURCE_DEST_CHECK)
-                | flag(settings.block_imds, eni::BLOCK_IMDS),
+                | flag(settings.block_imds, eni::BLOCK_IMDS)
+                | flag(has_dns, eni::HOSTED_DNS),
             vlan: eni.vlan.map_or(0, |vlan| vlan.get()),
             mac: eni.mac.0,
             ipv4: or_none(ipv4),
@@ -304,6 +331,8 @@ impl Plugs {
             resolvers: resolvers(&self.vpc_cidrs),
             timeouts: eni_settings::timeouts(settings, ticks_per_second),
             max_connections: settings.max_connections,
+            services_ifindex: self.trunk.services,
+            metadata_source: or_none(eni.metadata_source().map(IpAddr::V4)),
         }
     }
 }

@@ -17,15 +17,20 @@ use crate::{
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
     netns::{Netns, NetnsError},
-    plug::{PlugError, Plugs},
+    plug::{PlugError, Plugs, Wanted},
     policies::{PolicyError, Unsettled},
     progress::{Events, Progress},
     provider::{Eni, Provider, ProviderError},
     server::causes,
+    services::{Rate, Services, Tenants},
     sysctl::{self, SysctlError},
+    task_files::{Folders, TaskFileError, TaskFiles},
     task_network::{self, TaskNetwork, TaskNetworkError},
     task_record::TaskRecord,
 };
+
+/// What the name of a namespace begins with that the agent makes, before a dash and the task's id.
+pub(crate) const NETNS_PREFIX: &str = "branchline";
 
 /// What the steps work on.
 pub struct Host {
@@ -41,6 +46,14 @@ pub struct Host {
     pub exporter: Exporter,
     /// Whose records a slot's are.
     pub identities: Identities,
+    /// This host's own services.
+    pub services: Services,
+    /// Who is who to them.
+    pub tenants: Tenants,
+    /// How often a task may ask for its metadata.
+    pub metadata_rate: Rate,
+    /// Where tasks' files are.
+    pub folders: Folders,
     /// MTU of every task, in bytes.
     pub mtu: u32,
     /// What ENIs have unless their tasks say otherwise.
@@ -95,6 +108,9 @@ pub enum SetUpError {
     /// The program.
     #[error("attach the branch's program")]
     Program(#[from] DatapathError),
+    /// The task's files.
+    #[error(transparent)]
+    Files(#[from] TaskFileError),
 }
 
 /// What one step of taking a network away could not do. The others were still tried.
@@ -115,6 +131,9 @@ pub enum TearDownError {
     /// The namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// The task's files.
+    #[error(transparent)]
+    Files(#[from] TaskFileError),
     /// The provider.
     #[error("release the ENI")]
     Release(#[source] ProviderError),
@@ -140,6 +159,10 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
     progress.step(Step::Inside, configure).await?;
     let plug = async { Ok::<_, SetUpError>(plug(host, task, link.index).await?) };
     progress.step(Step::Plug, plug).await?;
+    let services = async { Ok::<_, SetUpError>(join_services(host, task).await?) };
+    progress.step(Step::Services, services).await?;
+    let files = async { Ok::<_, SetUpError>(write_files(task)?) };
+    progress.step(Step::Files, files).await?;
     let program = program(host, link.index);
     progress.step(Step::Program, program).await?;
     let up = async { Ok::<_, SetUpError>(host.netlink.set_up(link.index, true).await?) };
@@ -156,6 +179,7 @@ pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     let distrust = async { distrust(host, eni) };
     let disconnect = async { remove_veth(&host.netlink, task).await };
     let netns = async { remove_netns(task) };
+    let files = async { remove_files(task) };
     let release = async {
         let released = host.provider.release(eni).await;
         released.map_err(TearDownError::Release)
@@ -164,16 +188,24 @@ pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
         progress.step(Step::Distrust, distrust).await,
         progress.step(Step::Disconnect, disconnect).await,
         progress.step(Step::RemoveNamespace, netns).await,
+        progress.step(Step::RemoveFiles, files).await,
+        progress
+            .step(Step::LeaveServices, leave_services(host, task))
+            .await,
         progress.step(Step::Unplug, unplug(host, eni)).await,
         progress.step(Step::Release, release).await,
     ];
     results.into_iter().filter_map(Result::err).collect()
 }
 
-/// Removes a task's veth and, if it is its own, its namespace: the part of [`tear_down`] that needs
-/// no agent.
+/// Removes a task's veth, its files and, if it is its own, its namespace: the part of [`tear_down`] that
+/// needs no agent.
 pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
-    let results = [remove_veth(host, task).await, remove_netns(task)];
+    let results = [
+        remove_veth(host, task).await,
+        remove_netns(task),
+        remove_files(task),
+    ];
     results.into_iter().filter_map(Result::err).collect()
 }
 
@@ -217,6 +249,35 @@ pub(crate) async fn configure(
 
 async fn program(host: &Host, link: u32) -> Result<(), SetUpError> {
     datapath::attach_branch(&host.datapath, &host.netlink, link).await?;
+    Ok(())
+}
+
+/// The host's services answer the task from now on. Idempotent.
+///
+/// # Errors
+/// The kernel's answer.
+pub async fn join_services(host: &Host, task: &TaskRecord) -> Result<(), NetlinkError> {
+    host.tenants
+        .insert(task, host.metadata_rate, std::time::Instant::now());
+    host.services.know(&task.eni).await
+}
+
+async fn leave_services(host: &Host, task: &TaskRecord) -> Result<(), TearDownError> {
+    host.tenants.remove(task);
+    host.services.forget(&task.eni).await?;
+    Ok(())
+}
+
+/// Writes the task's files. Idempotent.
+///
+/// # Errors
+/// Names the file.
+pub fn write_files(task: &TaskRecord) -> Result<(), TaskFileError> {
+    task.files.write(&TaskFiles::of(&task.dns, &task.eni))
+}
+
+fn remove_files(task: &TaskRecord) -> Result<(), TearDownError> {
+    task.files.remove()?;
     Ok(())
 }
 
@@ -296,9 +357,13 @@ pub(crate) fn network(host: &Host, task: &TaskRecord) -> TaskNetwork {
 pub async fn plug(host: &Host, task: &TaskRecord, branch_ifindex: u32) -> Result<(), PlugError> {
     let attributes = task.spec.network_interface_attributes();
     let settings = EniSettings::resolve(&host.conntrack, attributes);
-    let plugged = host
-        .plugs()
-        .plug(&host.datapath, &task.eni, &settings, branch_ifindex);
+    let wanted = Wanted {
+        eni: &task.eni,
+        settings: &settings,
+        has_dns: task.dns.has_resolver,
+        branch_ifindex,
+    };
+    let plugged = host.plugs().plug(&host.datapath, wanted);
     let (slot, unsettled) = plugged?;
     settle(host, unsettled);
     host.identities
@@ -350,6 +415,6 @@ async fn unplug(host: &Host, eni: &Eni) -> Result<(), TearDownError> {
 pub fn netns_path(netns_dir: &Path, task_id: &str, handed_in: Option<&PathBuf>) -> PathBuf {
     match handed_in {
         Some(path) => path.clone(),
-        None => netns_dir.join(format!("branchline-{task_id}")),
+        None => netns_dir.join(format!("{NETNS_PREFIX}-{task_id}")),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     neighbour::Neighbour,
     netlink::{Netlink, NetlinkError},
     netns::Netns,
+    plug::Wanted,
     route::{Address, Route},
     task::{self, Host},
     task_network::{TaskNetwork, default_route},
@@ -83,9 +84,15 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
     let attributes = task.spec.network_interface_attributes();
     let settings = EniSettings::resolve(&host.conntrack, attributes);
     let is_plugged = match index {
-        Some(index) => host
-            .plugs()
-            .is_plugged(&host.datapath, &task.eni, &settings, index)?,
+        Some(branch_ifindex) => host.plugs().is_plugged(
+            &host.datapath,
+            Wanted {
+                eni: &task.eni,
+                settings: &settings,
+                has_dns: task.dns.has_resolver,
+                branch_ifindex,
+            },
+        )?,
         None => false,
     };
     let inside = match Netns::open(&task.netns) {

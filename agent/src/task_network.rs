@@ -5,7 +5,7 @@
 //! has returned, and a task must not start before. Filters nothing: what a task finds here it may
 //! change, and the programs on the host's end decide regardless.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -15,6 +15,7 @@ use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::provider::Eni;
 use crate::route::{Address, Route};
+use crate::services::TASK_METADATA;
 use crate::sysctl::{self, SysctlError, Sysctls};
 use crate::system_controls::SystemControl;
 
@@ -33,6 +34,8 @@ pub struct TaskNetwork {
     pub ipv4: Option<(Ipv4Net, std::net::Ipv4Addr)>,
     /// The ENI's IPv6 address with its subnet's prefix length, and the router's.
     pub ipv6: Option<(Ipv6Net, std::net::Ipv6Addr)>,
+    /// Where it asks for its metadata from, if it has no IPv4 address.
+    pub metadata_source: Option<Ipv4Addr>,
 }
 
 /// Why a task's network could not be set up.
@@ -96,6 +99,39 @@ pub async fn configure(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskN
             .ensure_route(&default_route(link.index, &address, router))
             .await?;
     }
+    if let Some(source) = task.metadata_source {
+        lead_to_metadata(inside, link.index, task, source).await?;
+    }
+    Ok(())
+}
+
+/// A task without IPv4 has an address and a route for the one service that it reaches by it.
+async fn lead_to_metadata(
+    inside: &Netlink,
+    link: u32,
+    task: &TaskNetwork,
+    source: Ipv4Addr,
+) -> Result<(), NetlinkError> {
+    let source = IpAddr::V4(source);
+    let address = Address {
+        link,
+        address: source.into(),
+        prefix_route: true,
+    };
+    inside.ensure_address(&address).await?;
+    let neighbour = Neighbour {
+        link,
+        address: TASK_METADATA.into(),
+        mac: task.router_mac,
+    };
+    inside.set_neighbour(&neighbour).await?;
+    let route = Route {
+        destination: IpAddr::V4(TASK_METADATA).into(),
+        gateway: None,
+        link,
+        source: Some(source),
+    };
+    inside.ensure_route(&route).await?;
     Ok(())
 }
 
@@ -110,6 +146,7 @@ impl TaskNetwork {
             router_mac: Mac(eni.router_mac.0),
             ipv4: eni.ipv4.zip(eni.router_ipv4),
             ipv6: eni.ipv6.zip(eni.router_ipv6),
+            metadata_source: eni.metadata_source(),
         }
     }
 

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dns::TaskDns;
 use crate::life::{AttachmentStatus, Life};
 use crate::provider::{Eni, Occupied};
 use crate::spec::{ClientToken, TaskId, TaskSpec};
+use crate::task_files::FilePlaces;
 
 /// How long a task that has gone is remembered, as at ECS.
 pub const REMEMBERED_MS: u64 = 3_600_000;
@@ -32,6 +34,12 @@ pub struct TaskRecord {
     pub owned_netns: bool,
     /// The host's end of its veth.
     pub host_link: String,
+    /// What it is told of names, from its start to its end.
+    #[serde(default)]
+    pub dns: TaskDns,
+    /// Where its `hostname`, `hosts` and `resolv.conf` are.
+    #[serde(default)]
+    pub files: FilePlaces,
     /// How far it has come, and when.
     pub life: Life,
     /// Never given to another task, so a late clean-up cannot hit a task of the same name.

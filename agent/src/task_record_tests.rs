@@ -22,6 +22,16 @@ pub(crate) fn record(id: &str) -> TaskRecord {
         netns: format!("/run/netns/branchline-{id}").into(),
         owned_netns: true,
         host_link: "bl456789abcdef0".into(),
+        dns: TaskDns {
+            has_resolver: true,
+            name_servers: vec!["10.0.0.2".parse().unwrap()],
+            search: vec!["ec2.internal".to_owned()],
+            ..TaskDns::default()
+        },
+        files: FilePlaces {
+            run: format!("/run/branchline/tasks/{id}").into(),
+            netns: None,
+        },
         life,
         generation: 0,
     }

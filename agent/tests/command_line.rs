@@ -15,7 +15,7 @@ use branchline::api::{
     ApplyRequest, Attachment, AttributeList, Capacity, CniGarbageCollected, Difference, EniList,
     FlowLogFile, FlowLogList, Health, KeyValuePair, NetworkInterface, SecurityGroupDescription,
     SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck,
-    TaskDescription, TaskEvent, TaskStatus,
+    TaskDescription, TaskDnsDescription, TaskEvent, TaskFilesDescription, TaskStatus,
 };
 use branchline::cni_attachment::CniGarbageCollection;
 use branchline::config::ConntrackConfig;
@@ -89,6 +89,9 @@ impl Control for Memory {
                 subnet_id: "subnet-a".into(),
                 vpc_id: "vpc-1".into(),
             },
+            dns: TaskDnsDescription::default(),
+            files: TaskFilesDescription::default(),
+            environment: Vec::new(),
             host_link: "bl0".into(),
             vlan_id: Some(1),
             counters: None,

@@ -2,8 +2,8 @@
 
 use crate::{
     flow::{Address, halves, is_neighbour_discovery, mapped},
-    headers::{icmp, protocol, udp},
-    maps::{Eni, is_same},
+    headers::{icmp, protocol, tcp, udp},
+    maps::{Eni, eni, is_same},
     parse::{Fragment, Packet},
     verdict::{Direction, Service},
 };
@@ -131,6 +131,41 @@ pub const fn service(eni: &Eni, peer: &Address) -> Option<Service> {
         None if is_resolver(eni, peer) => Some(Service::Dns),
         None => None,
     }
+}
+
+/// Whether `peer` is the task metadata service, and `own` the address from which a task that has no
+/// IPv4 address of its own asks it.
+#[must_use]
+#[inline(always)]
+pub const fn is_metadata_source(eni: &Eni, own: &Address, peer: &Address) -> bool {
+    is_task_metadata(peer) && is_same(own, &eni.metadata_source)
+}
+
+/// Whether this host itself serves what an exempt packet of a task asks for: task metadata, or DNS
+/// where it is this host's. Only from the ENI's own address, whatever its source/destination check
+/// says: the service knows the task by it. A later fragment has no port, so is never served.
+#[must_use]
+#[inline(always)]
+pub const fn is_hosted(eni: &Eni, packet: &Packet) -> bool {
+    let (own, peer) = (&packet.source, &packet.destination);
+    if eni.services_ifindex == 0 || matches!(packet.fragment, Fragment::Later) {
+        return false;
+    }
+    let (protocol, port) = (packet.protocol, packet.destination_port);
+    if is_task_metadata(peer) {
+        let is_own = eni.owns(own) || is_same(own, &eni.metadata_source);
+        return is_own && protocol == protocol::TCP && port == tcp::HTTP;
+    }
+    eni.has(eni::HOSTED_DNS)
+        && is_dns(protocol, port)
+        && eni.owns(own)
+        && matches!(service(eni, peer), Some(Service::Dns))
+}
+
+#[inline(always)]
+const fn is_task_metadata(peer: &Address) -> bool {
+    let (high, low) = halves(peer);
+    high == 0 && low == TASK_METADATA
 }
 
 #[cfg(test)]

@@ -126,6 +126,8 @@ pub mod protocol {
 
 /// TCP (RFC 9293 section 3.1).
 pub mod tcp {
+    /// Port of HTTP.
+    pub const HTTP: u16 = 80;
     /// Bytes of the header without options.
     pub const MIN_LEN: usize = 20;
     /// Offset of the sequence number.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Version of every layout in this crate that a pinned map holds.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Names of the maps, as the object file and the pins have them.
 pub mod name {
@@ -73,6 +73,9 @@ pub mod name {
         COUNTERS,
     ];
 }
+
+/// The MAC address of the link behind which this host's own services are, in their namespace.
+pub const SERVICES_MAC: [u8; ethernet::MAC_LEN] = [0x02, b'b', b'l', b's', 0, 2];
 
 /// Slots for ENIs; slot 0 is the VPC's router and is never given out.
 pub const ENI_SLOTS: u32 = 4096;
@@ -174,6 +177,11 @@ pub struct Eni {
     pub timeouts: Timeouts,
     /// Connections that the ENI may have at most; 0 for no bound of its own.
     pub max_connections: u32,
+    /// Index of the link to this host's own services; 0 where there are none.
+    pub services_ifindex: u32,
+    /// The IPv4 address from which a task without one asks for its metadata, mapped, and for nothing
+    /// else; [`NO_ADDRESS`](crate::flow::NO_ADDRESS) if it has one of its own.
+    pub metadata_source: Address,
 }
 
 /// Bits of [`Eni::flags`].
@@ -182,6 +190,8 @@ pub mod eni {
     pub const SOURCE_DEST_CHECK: u32 = 1;
     /// Instance metadata is dropped.
     pub const BLOCK_IMDS: u32 = 2;
+    /// This host answers what the ENI asks the VPC's resolvers.
+    pub const HOSTED_DNS: u32 = 4;
 }
 
 impl Eni {

@@ -9,7 +9,10 @@ use crate::{
     account::{IS_COUNTED, Segments, Traffic},
     admission::{DENIED, Question, UNTRACKED, ask},
     conntrack::{self, Opening, State, Tracking, is_bare_syn, timeout},
-    exempt::{Reserved, is_dhcp, is_dns, is_neighbour, is_resolver, is_router, reserved, service},
+    exempt::{
+        Reserved, is_dhcp, is_dns, is_hosted, is_metadata_source, is_neighbour, is_resolver,
+        is_router, reserved, service,
+    },
     flow::{
         Address, FlowKey, NO_ADDRESS, Ports, fragment_ports, halves, is_icmp, is_icmp_error,
         joined, kind, mapped, ports,
@@ -211,6 +214,14 @@ pub fn run<T: Tables>(
     }
 }
 
+/// Whether this host serves what the packet in `room` asks for, which [`run`] has found to be exempt.
+#[must_use]
+#[inline(always)]
+pub fn is_served_here(eni: &Eni, room: &mut Room, link: &Ethernet) -> bool {
+    // ARP leaves the packet before it in the room.
+    link.ether_type != ethernet::ARP && is_hosted(eni, opaque(&mut room.packet))
+}
+
 #[inline(always)]
 fn inspect<T: Tables>(
     tables: &T,
@@ -337,7 +348,10 @@ fn standing(hook: &Hook<'_>, packet: &Packet, key: &FlowKey) -> Standing {
     if is_dhcp(eni, packet, direction) {
         return Standing::Dhcp;
     }
-    if eni.has(eni::SOURCE_DEST_CHECK) && !eni.owns(&key.local) {
+    if eni.has(eni::SOURCE_DEST_CHECK)
+        && !eni.owns(&key.local)
+        && !is_metadata_source(eni, &key.local, &key.remote)
+    {
         return Standing::Foreign;
     }
     let (_, peer_port) = ports(packet, direction);

@@ -1,14 +1,16 @@
-//! `branch_egress`: the task's link layer is checked; judge; push the VLAN; out by the trunk.
+//! `branch_egress`: the task's link layer is checked; judge; push the VLAN; out by the trunk, or to this
+//! host's services.
 
 use aya_ebpf::programs::TcContext;
 use branchline_common::{
     link::check_task,
+    maps::SERVICES_MAC,
     parse,
     verdict::{Direction, DropReason},
 };
 
 use crate::{
-    hook::{self, Drop},
+    hook::{self, Drop, Passed},
     maps,
     skb::{self, Frame},
 };
@@ -21,7 +23,10 @@ pub fn egress(ctx: &TcContext) -> Result<i32, Drop> {
     let failed = |reason| Drop::of(slot, reason);
     let link = parse::ethernet(&frame, frame.tag()).map_err(failed)?;
     check_task(&link, eni).map_err(failed)?;
-    hook::judge(&frame, &link, eni, slot, Direction::Egress)?;
+    if hook::judge(&frame, &link, eni, slot, Direction::Egress)? == Passed::ToServices {
+        frame.write(0, &SERVICES_MAC).map_err(failed)?;
+        return skb::send(eni.services_ifindex).map_err(failed);
+    }
     if eni.vlan != 0 {
         frame.push_vlan(eni.vlan).map_err(failed)?;
     }

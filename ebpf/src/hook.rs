@@ -45,10 +45,19 @@ impl From<DropReason> for Drop {
     }
 }
 
+/// Where a packet goes that may pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// Its way.
+    On,
+    /// To this host's own services.
+    ToServices,
+}
+
 /// Lets the packet go on up the stack of this namespace.
 pub const PASS: i32 = TC_ACT_OK;
 
-/// Judges a frame of an ENI; `Ok` lets it pass.
+/// Judges a frame of an ENI; `Ok` lets it pass. Only what a task sends may be for this host's services.
 #[inline(always)]
 pub fn judge(
     frame: &Frame,
@@ -56,15 +65,19 @@ pub fn judge(
     eni: &Eni,
     slot: u32,
     direction: Direction,
-) -> Result<(), Drop> {
+) -> Result<Passed, Drop> {
     let room = maps::room().ok_or(DropReason::UnknownEndpoint)?;
     let control = maps::control().ok_or(DropReason::UnknownEndpoint)?;
     let hook = at(control, eni, slot, direction);
     match pipeline::run(&Kernel, &hook, room, frame, link, frame.segments()) {
-        Verdict::Allow => Ok(()),
+        Verdict::Allow => Ok(Passed::On),
         Verdict::Exempt => {
             maps::count_packet(slot, 0);
-            Ok(())
+            let is_sent = matches!(direction, Direction::Egress);
+            if is_sent && pipeline::is_served_here(eni, room, link) {
+                return Ok(Passed::ToServices);
+            }
+            Ok(Passed::On)
         }
         Verdict::Deny(reason) => Err(Drop::of(slot, reason)),
     }

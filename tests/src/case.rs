@@ -48,6 +48,10 @@ pub struct EniSpec {
     pub router_ipv6: String,
     /// The VPC's resolvers, at most four.
     pub resolvers: Vec<String>,
+    /// Whether the host has services of its own.
+    pub has_services: bool,
+    /// Where a task without an IPv4 address asks for its metadata from, as `ipv4`.
+    pub metadata_source: String,
 }
 
 impl EniSpec {
@@ -65,6 +69,8 @@ impl EniSpec {
             router_ipv4: "10.0.1.1".to_owned(),
             router_ipv6: "2001:db8:1:1::1".to_owned(),
             resolvers: vec!["10.0.0.2".to_owned()],
+            has_services: false,
+            metadata_source: String::new(),
         }
     }
 
@@ -108,6 +114,8 @@ impl EniSpec {
             resolvers,
             timeouts,
             max_connections: self.max_connections,
+            services_ifindex: if self.has_services { LINK } else { 0 },
+            metadata_source: mapped_address(&self.metadata_source),
         }
     }
 

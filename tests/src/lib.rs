@@ -27,6 +27,8 @@ pub mod scenario;
 
 pub mod flow_log;
 
+pub mod awsvpc;
+
 pub mod settings;
 
 pub mod api_client;

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-use crate::host::Host;
+use crate::{host::Host, settings::ETC_NETNS};
 
 const PACKAGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/packaging");
 /// Stands for the user and the group that sysusers.d makes; nobody else's here.
@@ -120,6 +120,9 @@ fn make_folder(line: &str) -> Result<()> {
     let ["d", path, mode, "root", "branchline", "-"] = words[..] else {
         anyhow::bail!("a line of branchline.tmpfiles is not understood: {line}");
     };
+    // The machine's own is left alone.
+    let path = path.replace("/etc/netns", ETC_NETNS);
+    let path = path.as_str();
     fs::create_dir_all(path)?;
     chown(path, Some(0), Some(USER))?;
     let mode = u32::from_str_radix(mode, 8)?;

@@ -39,6 +39,9 @@ description = "nothing in"
 ip_permissions = []
 "#;
 
+/// Where a host under test has the files of named namespaces: `/etc` is the machine's.
+pub const ETC_NETNS: &str = "/run/etc-netns";
+
 /// The port that `sg-server` of [`VPC`] opens.
 pub const OPEN_PORT: u16 = 7;
 
@@ -101,6 +104,7 @@ impl Settings {
         format!(
             "run_dir = \"/run/branchline\"\n\
              state_dir = \"/run/state\"\n\
+             etc_netns_dir = \"{ETC_NETNS}\"\n\
              {top_level}\n\
              [[flow_logs]]\n\
              flow_log_id = \"fl-00000000000000000\"\n\

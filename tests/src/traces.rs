@@ -8,7 +8,7 @@ use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, lpm_trie::LpmTrie},
 };
-use branchline::netlink::Netlink;
+use branchline::{netlink::Netlink, netns::Netns};
 use branchline_common::{
     conntrack::Connection,
     fabric::Route,
@@ -16,8 +16,14 @@ use branchline_common::{
     maps::{Counters, Endpoint, Eni, FragmentFate, Row, name},
 };
 
-use crate::host::{Host, block_on};
+use crate::{
+    host::{Host, block_on},
+    settings::ETC_NETNS,
+};
 
+/// Folders of tasks' files.
+const TASK_FILES: [&str; 2] = [ETC_NETNS, "/run/branchline/tasks"];
+const SERVICES_NETNS: &str = "/run/netns/branchline-services";
 const BPFFS: &str = "/sys/fs/bpf";
 /// Folders of settings that a host with forwarding changes.
 const SETTINGS: [&str; 4] = [
@@ -54,8 +60,17 @@ impl Traces {
             let addresses = lines(netlink.addresses().await?);
             anyhow::Ok((links, addresses, lines(netlink.routes().await?)))
         })?;
+        let known = known_to_services(host)?;
         host.run(|| {
+            let mut files = Vec::new();
+            for folder in TASK_FILES.map(Path::new) {
+                if folder.exists() {
+                    files.extend(tree(folder)?);
+                }
+            }
             Ok(Self(BTreeMap::from([
+                ("task files", files),
+                ("services", known),
                 ("links", links),
                 ("addresses", addresses),
                 ("routes", routes),
@@ -80,6 +95,19 @@ impl Traces {
         }
         differences
     }
+}
+
+/// Whom the host's services know.
+fn known_to_services(host: &Host) -> Result<Vec<String>> {
+    let netns = host.run(|| {
+        let path = Path::new(SERVICES_NETNS);
+        path.exists().then(|| Netns::open(path)).transpose()
+    })?;
+    let Some(netns) = netns else {
+        return Ok(Vec::new());
+    };
+    let neighbours = block_on(async { Netlink::open(&netns)?.permanent_neighbours().await })?;
+    Ok(lines(neighbours))
 }
 
 fn lines<T: std::fmt::Debug>(things: Vec<T>) -> Vec<String> {

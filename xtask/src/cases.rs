@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// What the cases are about
     topic: Topic,
     /// Files in the format of tests/fixtures/sg_cases.json, flowlog_cases.json or flowlog_samples.json,
-    /// flowlog_paths.json
+    /// flowlog_paths.json, hostnames.json, tmds_network.json
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -34,6 +34,10 @@ enum Topic {
     FlowLogs,
     /// Paths of flow-log files
     Paths,
+    /// Hostnames of tasks, by their VPC's settings
+    Hostnames,
+    /// Networks as task metadata shows them
+    Metadata,
 }
 
 /// Runs the command.
@@ -46,6 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Topic::Sg => ("cases", None),
         Topic::FlowLogs => ("flow_log_cases", Some("flow-logs")),
         Topic::Paths => ("flow_log_cases", Some("paths")),
+        Topic::Hostnames => ("awsvpc_cases", Some("hostnames")),
+        Topic::Metadata => ("awsvpc_cases", Some("metadata")),
     };
     let needs_root = args.topic == Topic::Sg;
     if needs_root {

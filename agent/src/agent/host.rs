@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, care::Care, fabric_plan, pins, previous_forwarding,
-    security_groups::applied,
+    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders, pins,
+    previous_forwarding, security_groups::applied, services_netns,
 };
 use crate::{
     address::{address, prefix},
@@ -25,7 +25,7 @@ use crate::{
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
-    delivery,
+    delivery, dns,
     fabric::{Fabric, HOST_TRUNK},
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
@@ -40,6 +40,8 @@ use crate::{
     progress::{Events, enter},
     provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
     provider::{Eni, Measured, Provider},
+    resolver::Zone,
+    services::{self, Services, ServicesPlan, Tenants},
     state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
@@ -52,7 +54,7 @@ impl Agent {
     pub(super) async fn start(
         config: Config,
         store: Arc<Store>,
-        task_store: TaskStore,
+        task_store: Arc<TaskStore>,
         rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
         let instruments = Instruments::default();
@@ -70,15 +72,20 @@ impl Agent {
             datapath.forward_log()?;
         }
         fill_routes(&mut datapath, &config, provider.vpc())?;
+        let tenants = Tenants::default();
+        let zone = zone(provider.vpc(), tenants.clone());
+        let services_plan = services_plan(&config, provider.vpc());
         let provider = Measured::new(provider, instruments.provider.clone());
         let auto_track = config.conntrack.auto_track.iter();
         let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
         let fabric = Fabric::ensure(&plan, &netlink).await?;
+        let services = Services::ensure(&services_plan, &netlink).await?;
         let trunk = Trunk {
             host: fabric.host_trunk,
             fabric: fabric.trunk,
+            services: services.host_link,
         };
         let tasks = task_store.tasks();
         let directory = provider.describe_security_groups().await?;
@@ -135,6 +142,11 @@ impl Agent {
         let trunk_attachment =
             attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
         fabric.bring_up(&netlink).await?;
+        let (name, link) = (services::HOST_LINK, services.host_link);
+        attach_trunk(&datapath, &netlink, name, link).await?;
+        services.bring_up(&netlink).await?;
+        services.know_only(&enis).await?;
+        let answers = Answers::open(&services, &config, zone)?;
         let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
         if let Some(nat) = &host_nat {
             nat_gateway(nat, &netlink, &store)?;
@@ -146,6 +158,10 @@ impl Agent {
             plugs: Arc::new(Mutex::new(plugs)),
             exporter,
             identities,
+            services,
+            tenants,
+            metadata_rate: config.task_metadata.rate(),
+            folders: folders(&config),
             mtu: config.mtu,
             conntrack: config.conntrack.clone(),
             records,
@@ -172,6 +188,10 @@ impl Agent {
             care: Care::default(),
         };
         agent.resume(&tasks).await?;
+        let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
+        agent.host.folders.remove_strays(&places)?;
+        // What tasks have asked meanwhile has waited in the sockets.
+        answers.serve(&agent)?;
         Ok(agent)
     }
 
@@ -216,6 +236,8 @@ impl Agent {
     async fn take_up(&self, task: &TaskRecord, link: &Link) -> Result<(), HostError> {
         let (datapath, netlink) = (&self.host.datapath, &self.host.netlink);
         task::plug(&self.host, task, link.index).await?;
+        task::join_services(&self.host, task).await?;
+        task::write_files(task)?;
         crate::datapath::attach_branch(datapath, netlink, link.index).await?;
         self.care.begin(&task.spec.task_id, link);
         if !task.is_attached() {
@@ -241,6 +263,27 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// This host's services: task metadata, and the VPC's resolvers, whose addresses are there whatever the VPC says now:
+/// a task keeps what was said when it started.
+fn services_plan(config: &Config, vpc: &Vpc) -> ServicesPlan {
+    let of_vpc = vpc.resolvers().map(IpAddr::V4);
+    let resolvers = of_vpc.chain([dns::RESOLVER_IPV4.into(), dns::RESOLVER_IPV6.into()]);
+    ServicesPlan {
+        netns_path: services_netns(config),
+        mtu: config.mtu,
+        resolvers: resolvers.collect(),
+    }
+}
+
+/// The VPC's names: of its tasks here, and of what its file names elsewhere.
+fn zone(vpc: &Vpc, tenants: Tenants) -> Zone {
+    let others = vpc.network_interfaces.iter().filter_map(|interface| {
+        let name = interface.private_dns_name.clone()?;
+        Some((name, interface.addresses().collect()))
+    });
+    Zone::new(&vpc.domains(), vpc.cidrs(), tenants, others)
 }
 
 /// The host's name, where it is one word.

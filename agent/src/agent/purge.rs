@@ -9,7 +9,10 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{FORWARDING_FACT, SPOOL, fabric_netns, pins, previous_forwarding, run_state};
+use super::{
+    FORWARDING_FACT, SPOOL, TASK_FILES, fabric_netns, folders, pins, previous_forwarding,
+    run_state, services_netns,
+};
 use crate::{
     cli::{HostError, Purged},
     config::Config,
@@ -22,12 +25,11 @@ use crate::{
     netns::Netns,
     progress::now_ms,
     server::causes,
+    services::Services,
     state::{Store, TaskStore},
     task,
 };
 
-/// Where `ip netns exec` looks for the files of a namespace (ip-netns(8)).
-const NETNS_FILES: &str = "/etc/netns";
 /// What the names of the namespaces of tasks begin with, and so of those files' folders.
 const OURS: &str = "branchline-";
 
@@ -49,9 +51,10 @@ pub async fn purge(config: Config, flow_logs: bool) -> Result<Purged, HostError>
         removed.map(|()| "programs, maps and their pins"),
     );
     purge_namespaces(&config.netns_dir, &mut purged);
-    each_of_ours(Path::new(NETNS_FILES), &mut purged, |path, _| {
+    each_of_ours(&config.etc_netns_dir, &mut purged, |path, _| {
         fs::remove_dir_all(path)
     });
+    purge_files(&config, &mut purged);
     if flow_logs {
         match &logs {
             Ok(logs) => logs.iter().for_each(|log| purge_log(log, &mut purged)),
@@ -78,10 +81,25 @@ async fn purge_tasks(tasks: &TaskStore, host: &Netlink, purged: &mut Purged) {
     }
 }
 
+/// Files of tasks that no store knows any more, and their folder.
+fn purge_files(config: &Config, purged: &mut Purged) {
+    if let Err(error) = folders(config).remove_strays(&[]) {
+        purged.left.push(causes(&error));
+    }
+    let files = config.run_dir.join(TASK_FILES);
+    note_path(purged, &files, fs::remove_dir(&files));
+}
+
 async fn purge_network(config: &Config, store: &Store, host: &Netlink, purged: &mut Purged) {
     let left = Fabric::purge(&fabric_netns(config), host).await;
     let what = "the local VPC's namespace and links";
     if left.is_empty() {
+        purged.removed.push(what.to_owned());
+    }
+    purged.left.extend(left.iter().map(|error| causes(error)));
+    let left = Services::purge(&services_netns(config), host).await;
+    if left.is_empty() {
+        let what = "the services' namespace and link";
         purged.removed.push(what.to_owned());
     }
     purged.left.extend(left.iter().map(|error| causes(error)));

@@ -40,6 +40,7 @@ use crate::{
     spec::{TaskId, TaskSpec},
     state::StateError,
     task::{self, SetUpError},
+    task_files::FilePlaces,
     task_record::TaskRecord,
     upload::UploadError,
 };
@@ -389,10 +390,14 @@ impl Agent {
         for status in [AttachmentStatus::Created, AttachmentStatus::Attaching] {
             life.enter(status, now_ms());
         }
+        let is_own = handed_in.is_none();
+        let id = spec.task_id.as_str();
         let record = TaskRecord {
             spec: spec.clone(),
+            dns: self.host.provider.task_dns(&eni),
+            files: FilePlaces::choose(&self.host.folders, id, &netns, is_own),
             netns,
-            owned_netns: handed_in.is_none(),
+            owned_netns: is_own,
             host_link: eni.host_link_name(),
             eni,
             life,

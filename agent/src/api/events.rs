@@ -116,6 +116,10 @@ pub enum Step {
     Inside,
     /// The ENI and its policy into the maps.
     Plug,
+    /// The host's services know the task.
+    Services,
+    /// Its `hostname`, `hosts` and `resolv.conf`.
+    Files,
     /// The program on the host's end.
     Program,
     /// The host's end goes up.
@@ -128,6 +132,10 @@ pub enum Step {
     Disconnect,
     /// The namespace goes, if the agent made it.
     RemoveNamespace,
+    /// Its `hostname`, `hosts` and `resolv.conf` go.
+    RemoveFiles,
+    /// The host's services know the task no more.
+    LeaveServices,
     /// The ENI leaves the maps, its last counts go to the flow logs.
     Unplug,
     /// The provider frees the ENI.
@@ -149,7 +157,7 @@ impl Operation {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Allocate,
         Self::AttachEni,
         Self::Namespace,
@@ -157,12 +165,16 @@ impl Step {
         Self::HostEnd,
         Self::Inside,
         Self::Plug,
+        Self::Services,
+        Self::Files,
         Self::Program,
         Self::LinkUp,
         Self::Carrier,
         Self::Distrust,
         Self::Disconnect,
         Self::RemoveNamespace,
+        Self::RemoveFiles,
+        Self::LeaveServices,
         Self::Unplug,
         Self::Release,
         Self::Forget,
@@ -179,12 +191,16 @@ impl Step {
             Self::HostEnd => "host-end",
             Self::Inside => "inside",
             Self::Plug => "plug",
+            Self::Services => "services",
+            Self::Files => "files",
             Self::Program => "program",
             Self::LinkUp => "link-up",
             Self::Carrier => "carrier",
             Self::Distrust => "distrust",
             Self::Disconnect => "disconnect",
             Self::RemoveNamespace => "remove-namespace",
+            Self::RemoveFiles => "remove-files",
+            Self::LeaveServices => "leave-services",
             Self::Unplug => "unplug",
             Self::Release => "release",
             Self::Forget => "forget",

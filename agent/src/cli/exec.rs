@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::api::TaskFilesDescription;
+
 /// Why the command does not run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecError {
@@ -39,16 +41,20 @@ pub(super) enum ExecError {
 
 /// Enters `netns` and becomes `command`; returns only why that failed.
 ///
-/// `/sys` shows the namespace's links, and files of `/etc/netns/<name>` stand in for those of `/etc`, for the command
-/// only: it has a mount namespace of its own.
-pub(super) fn exec(netns: &Path, command: &[OsString]) -> ExecError {
-    match become_command(netns, command) {
+/// `/sys` shows the namespace's links, and the task's `files` and those of `/etc/netns/<name>` stand in for those of
+/// `/etc`, for the command only: it has a mount namespace of its own.
+pub(super) fn exec(netns: &Path, files: &TaskFilesDescription, command: &[OsString]) -> ExecError {
+    match become_command(netns, files, command) {
         Err(error) => error,
         Ok(never) => match never {},
     }
 }
 
-fn become_command(netns: &Path, command: &[OsString]) -> Result<Infallible, ExecError> {
+fn become_command(
+    netns: &Path,
+    files: &TaskFilesDescription,
+    command: &[OsString],
+) -> Result<Infallible, ExecError> {
     let file = File::open(netns).map_err(|source| ExecError::Open {
         path: netns.to_owned(),
         source,
@@ -66,6 +72,10 @@ fn become_command(netns: &Path, command: &[OsString]) -> Result<Infallible, Exec
         None::<&str>,
     )
     .map_err(step("mount the namespace's /sys".to_owned()))?;
+    let own = [&files.hosts, &files.resolv_conf];
+    for file in own.into_iter().chain(files.hostname.as_ref()) {
+        bind(file)?;
+    }
     bind_etc(netns)?;
     let (program, arguments) = command
         .split_first()
@@ -90,18 +100,25 @@ fn bind_etc(netns: &Path) -> Result<(), ExecError> {
         entries => entries.map_err(list)?,
     };
     for entry in entries {
-        let from = entry.map_err(list)?.path();
-        let to = Path::new("/etc").join(from.file_name().unwrap_or_default());
-        mount(
-            Some(&from),
-            &to,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(step(format!("put {} at {}", from.display(), to.display())))?;
+        bind(&entry.map_err(list)?.path())?;
     }
     Ok(())
+}
+
+/// Lets a file stand in for the one of its name in `/etc`, if there are both.
+fn bind(from: &Path) -> Result<(), ExecError> {
+    let to = Path::new("/etc").join(from.file_name().unwrap_or_default());
+    if !from.exists() || !to.exists() {
+        return Ok(());
+    }
+    mount(
+        Some(from),
+        &to,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .map_err(step(format!("put {} at {}", from.display(), to.display())))
 }
 
 fn step(attempt: String) -> impl FnOnce(nix::Error) -> ExecError {

@@ -388,7 +388,7 @@ fn task(command: TaskCommand, client: &Client) -> Result<ExitCode, CommandError>
         TaskCommand::Exec { id, command } => {
             // The runtime has ended by now, so this is the process's only thread.
             let task = wait(client.task(&id))??;
-            return Err(exec::exec(&task.network_namespace, &command).into());
+            return Err(exec::exec(&task.network_namespace, &task.files, &command).into());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -69,6 +69,21 @@ impl Datapath {
         }
     }
 
+    /// Leads frames of this host's services for `endpoint` to a slot. It has no hint: its place is one of the
+    /// trunk's, whose packets are many.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn set_services_endpoint(
+        &mut self,
+        endpoint: Endpoint,
+        slot: u32,
+    ) -> Result<(), DatapathError> {
+        self.endpoints
+            .insert(endpoint, slot, 0)
+            .map_err(|source| map_error("write", name::ENDPOINTS, source))
+    }
+
     /// Says which slot's branch a link is.
     ///
     /// # Errors

@@ -141,6 +141,7 @@ mod tests {
             group: Some("service:shop".to_owned()),
             containers: vec![EcsContainer {
                 runtime_id: "c0ffee".to_owned(),
+                ..EcsContainer::default()
             }],
             ..EcsTask::default()
         };

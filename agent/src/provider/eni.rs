@@ -1,7 +1,7 @@
 //! An elastic network interface as every provider describes it. Plain values; never talks to anything.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -45,6 +45,21 @@ impl Eni {
     pub fn host_link_name(&self) -> String {
         let start = self.eni_id.len().saturating_sub(13);
         format!("bl{}", self.eni_id.get(start..).unwrap_or_default())
+    }
+
+    /// Where a task without an IPv4 address asks for its metadata from, which is served over IPv4 only: 169.254.176.0
+    /// and its VLAN id, so unique on the host. `None` if it has an IPv4 address, or no trunk.
+    pub fn metadata_source(&self) -> Option<Ipv4Addr> {
+        let base = Ipv4Addr::new(169, 254, 176, 0).to_bits();
+        let vlan = self.vlan.filter(|_| self.ipv4.is_none())?;
+        Some(Ipv4Addr::from_bits(base + u32::from(vlan.get())))
+    }
+
+    /// The addresses that the host's services know its task by.
+    pub fn service_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv4 = self.ipv4.map(|net| net.addr()).or(self.metadata_source());
+        let ipv6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
+        ipv4.map(IpAddr::V4).into_iter().chain(ipv6)
     }
 }
 

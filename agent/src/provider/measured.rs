@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables};
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
+use crate::dns::TaskDns;
 use crate::metrics::ProviderCalls;
 use crate::security_groups::{Directory, Members};
 
@@ -92,5 +93,9 @@ impl<P: Provider> Provider for Measured<P> {
 
     fn vpc_cidrs(&self) -> Vec<IpNet> {
         self.provider.vpc_cidrs()
+    }
+
+    fn task_dns(&self, eni: &Eni) -> TaskDns {
+        self.provider.task_dns(eni)
     }
 }

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
+use crate::dns::TaskDns;
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
 
@@ -134,4 +135,7 @@ pub trait Provider: Send + Sync {
 
     /// The VPC's networks of both families.
     fn vpc_cidrs(&self) -> Vec<IpNet>;
+
+    /// What a task with `eni` that starts now is told of names.
+    fn task_dns(&self, eni: &Eni) -> TaskDns;
 }

@@ -3,7 +3,7 @@
 //! Field names are DescribeNetworkInterfaces', the lists flat. Never an ENI of a task.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::directory::Directory;
 use super::rule::Peer;
+use crate::dns::is_domain;
 use crate::field_error::{FieldError, FieldNote, check_id};
 
 /// An ENI that carries groups, with its private addresses and delegated prefixes.
@@ -22,6 +23,16 @@ pub struct NetworkInterface {
     pub groups: Vec<String>,
     /// Its addresses and prefixes, at least one, without host bits.
     pub networks: BTreeSet<IpNet>,
+    /// What the VPC's resolver calls it, if anything.
+    pub private_dns_name: Option<String>,
+}
+
+impl NetworkInterface {
+    /// Its addresses, without its prefixes.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let is_one = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+        self.networks.iter().filter(is_one).map(IpNet::addr)
+    }
 }
 
 /// One network interface, as written.
@@ -32,6 +43,8 @@ pub struct NetworkInterfaceTable {
     pub network_interface_id: Option<String>,
     /// Ids of its groups.
     pub groups: Vec<String>,
+    /// As `ip-10-0-1-10.ec2.internal`.
+    pub private_dns_name: Option<String>,
     /// IPv4 addresses, primary and secondary.
     #[serde(default)]
     pub private_ip_addresses: Vec<String>,
@@ -75,9 +88,21 @@ pub fn check(
             network_interface_id: id,
             groups: table.groups.clone(),
             networks: networks(table, &field, notes)?,
+            private_dns_name: name(table, &field)?,
         });
     }
     Ok(interfaces)
+}
+
+fn name(table: &NetworkInterfaceTable, field: &str) -> Result<Option<String>, FieldError> {
+    match &table.private_dns_name {
+        Some(name) if !is_domain(name) => Err(FieldError::new(
+            format!("{field}.private_dns_name"),
+            format!("{name:?} is no DNS name"),
+            "write one as ip-10-0-1-10.ec2.internal, or leave it out",
+        )),
+        name => Ok(name.clone()),
+    }
 }
 
 fn check_groups(groups: &[String], field: &str, directory: &Directory) -> Result<(), FieldError> {

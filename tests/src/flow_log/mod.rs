@@ -79,7 +79,7 @@ pub fn run_paths(text: &str) -> Result<Outcome> {
     path_case::run(&document(text)?)
 }
 
-fn document(text: &str) -> Result<Value> {
+pub(crate) fn document(text: &str) -> Result<Value> {
     let file: Value = serde_json::from_str(text)?;
     if file.get("format").and_then(Value::as_u64) != Some(FORMAT) {
         bail!("format is {:?}, not {FORMAT}", file.get("format"));
@@ -88,7 +88,7 @@ fn document(text: &str) -> Result<Value> {
 }
 
 /// The list `name` of a file, each entry with its place in error messages.
-fn entries<T: serde::de::DeserializeOwned>(file: &Value, name: &str) -> Result<Vec<T>> {
+pub(crate) fn entries<T: serde::de::DeserializeOwned>(file: &Value, name: &str) -> Result<Vec<T>> {
     let Some(list) = file.get(name).and_then(Value::as_array) else {
         bail!("{name} is no list");
     };

@@ -24,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend(imds());
     cases.extend(dhcp());
     cases.extend(included());
+    cases.extend(metadata_source());
     cases
 }
 
@@ -214,6 +215,27 @@ fn imds() -> Vec<Case> {
             .egress(tcp("10.0.1.10:1", "169.254.170.2:80", SYN), Exempt)
             .egress(udp("10.0.1.10:1", "169.254.169.253:53"), Exempt),
     ]
+}
+
+/// A task without an IPv4 address has one to ask for its metadata, and for that alone.
+fn metadata_source() -> Vec<Case> {
+    const FOREIGN: Verdict = Deny(DropReason::ForeignSource);
+    let open: &[&str] = &["egress all 0.0.0.0/0", "ingress all 0.0.0.0/0"];
+    let mut own = case("a task of IPv6 only reaches its metadata", open)
+        .address("")
+        .egress(tcp("169.254.176.7:1", "169.254.170.2:80", SYN), Exempt)
+        .ingress(tcp("169.254.170.2:80", "169.254.176.7:1", SYN_ACK), Exempt)
+        .egress(tcp("169.254.176.8:1", "169.254.170.2:80", SYN), FOREIGN)
+        .egress(udp("169.254.176.7:1", "169.254.169.253:53"), FOREIGN)
+        .egress(tcp("169.254.176.7:1", "10.0.1.20:80", SYN), FOREIGN)
+        .ingress(
+            tcp("10.0.1.20:80", "169.254.176.7:1", SYN),
+            Deny(DropReason::ForeignDestination),
+        );
+    own.enis[0].metadata_source = "169.254.176.7".to_owned();
+    let none = case("another task has no such address", open)
+        .egress(tcp("169.254.176.7:1", "169.254.170.2:80", SYN), FOREIGN);
+    vec![own, none]
 }
 
 fn dhcp() -> Vec<Case> {

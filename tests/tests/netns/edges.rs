@@ -33,6 +33,7 @@ fn task(n: u8) -> TaskNetwork {
         router_mac: ROUTER,
         ipv4: Some((ipv4, "10.0.1.1".parse().unwrap())),
         ipv6: Some((ipv6, "fd00:1::1".parse().unwrap())),
+        metadata_source: None,
     }
 }
 

@@ -115,6 +115,7 @@ async fn wire_task(
             "fd00:1::4/64".parse().unwrap(),
             "fd00:1::1".parse().unwrap(),
         )),
+        metadata_source: None,
     };
     task_network::configure(&task, &network).await.unwrap();
     let mut objects = Vec::new();

@@ -25,6 +25,7 @@ mod restart_many;
 mod rows;
 mod security_groups;
 mod service;
+mod services;
 mod spoof;
 mod traffic;
 mod upload;

@@ -7,6 +7,8 @@ mod fabric;
 
 mod golden;
 
+mod services;
+
 mod sweep;
 
 mod untracked;

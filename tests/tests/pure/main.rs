@@ -1,6 +1,8 @@
 //! Tier 1: the table and random frames through the pure pipeline. Needs no privilege.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod awsvpc;
+
 mod flow_log;
 
 mod golden;

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::vpc::{Subnet, Vpc};
+use crate::dns::{private_dns_name, region_of};
 use crate::field_error::FieldError;
 use crate::provider::{Eni, EniRequest, MacAddress, Occupied, ProviderError, VlanId};
 use crate::security_groups::Directory;
@@ -95,8 +96,10 @@ pub fn allocate(
         router_ipv6: subnet.ipv6.map(router_ipv6),
         router_mac: ROUTER_MAC,
         groups,
-        private_dns_name: ipv4
-            .map(|net| private_dns_name(net.addr(), subnet.availability_zone.as_deref())),
+        private_dns_name: ipv4.map(|net| {
+            let zone = subnet.availability_zone.as_deref();
+            private_dns_name(net.addr(), zone.and_then(region_of))
+        }),
         availability_zone: subnet.availability_zone.clone(),
     })
 }
@@ -109,16 +112,6 @@ pub fn router_ipv4(subnet: Ipv4Net) -> Ipv4Addr {
 /// The router of an IPv6 subnet: base+1.
 pub fn router_ipv6(subnet: Ipv6Net) -> Ipv6Addr {
     Ipv6Addr::from_bits(subnet.network().to_bits() | 1)
-}
-
-/// `ip-10-0-1-10.ec2.internal`; outside us-east-1 the Region stands in the domain (VPC guide, DNS hostnames).
-fn private_dns_name(address: Ipv4Addr, zone: Option<&str>) -> String {
-    let [a, b, c, d] = address.octets();
-    let region = zone.map(|zone| zone.trim_end_matches(|c: char| c.is_ascii_lowercase()));
-    match region {
-        None | Some("" | "us-east-1") => format!("ip-{a}-{b}-{c}-{d}.ec2.internal"),
-        Some(region) => format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal"),
-    }
 }
 
 fn subnets<'a>(vpc: &'a Vpc, ids: &[String]) -> Result<Vec<&'a Subnet>, AllocateError> {

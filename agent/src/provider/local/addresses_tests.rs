@@ -251,7 +251,8 @@ fn names_carry_the_region_except_in_us_east_1() {
         ),
     ];
     for (zone, name) in rows {
-        assert_eq!(private_dns_name(Ipv4Addr::new(10, 24, 34, 0), zone), name);
+        let address = Ipv4Addr::new(10, 24, 34, 0);
+        assert_eq!(private_dns_name(address, zone.and_then(region_of)), name);
     }
 }
 
@@ -327,6 +328,7 @@ fn addresses_of_foreign_enis_are_counted_and_left_alone() {
         networks: ["10.0.1.4/32", "10.0.1.8/30", "fd00:10:0:1::4/128"]
             .map(|net| net.parse().unwrap())
             .into(),
+        private_dns_name: None,
     };
     vpc.foreign = crate::provider::local::vpc::Foreign::of(&[interface]);
     let mut existing = Vec::new();

@@ -24,6 +24,7 @@ use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, LocalConfig};
+use crate::dns::TaskDns;
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
 use crate::spec::TaskId;
@@ -222,6 +223,10 @@ impl Provider for LocalProvider {
     fn vpc_cidrs(&self) -> Vec<IpNet> {
         self.vpc.cidrs()
     }
+
+    fn task_dns(&self, eni: &Eni) -> TaskDns {
+        TaskDns::of(&self.vpc.dns, self.vpc.ipv4_cidrs.first().copied(), eni)
+    }
 }
 
 /// Host and VPC are linked by networks that must not be the VPC's own.
@@ -264,7 +269,7 @@ pub fn new_attachment_id() -> std::io::Result<String> {
 }
 
 /// The kernel's random numbers; a crate for them would bring no more than this file read.
-fn random_bytes() -> std::io::Result<[u8; 16]> {
+pub(crate) fn random_bytes() -> std::io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)

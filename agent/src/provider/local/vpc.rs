@@ -1,10 +1,11 @@
 //! The local VPC: its networks, subnets and groups, after `vpc_file` has checked them. Pure.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::dns::{VpcDns, internal_domain, region_of, resolver_of};
 use crate::security_groups::network_interface::NetworkInterface;
 use crate::security_groups::{Directory, SecurityGroup};
 
@@ -25,6 +26,8 @@ pub struct Vpc {
     pub network_interfaces: Vec<NetworkInterface>,
     /// Their addresses and networks, which no ENI of this host may have.
     pub foreign: Foreign,
+    /// What it says of names.
+    pub dns: VpcDns,
 }
 
 /// Addresses of ENIs outside this host.
@@ -80,6 +83,23 @@ impl Vpc {
         let ipv4 = self.ipv4_cidrs.iter().copied().map(IpNet::V4);
         ipv4.chain(self.ipv6_cidrs.iter().copied().map(IpNet::V6))
             .collect()
+    }
+
+    /// The resolver of each of its IPv4 networks.
+    pub fn resolvers(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.ipv4_cidrs.iter().copied().map(resolver_of)
+    }
+
+    /// The domains of its ENIs' names, by the Regions of its zones.
+    pub fn domains(&self) -> Vec<String> {
+        let zones = self.subnets.iter();
+        let zones = zones.map(|subnet| subnet.availability_zone.as_deref());
+        let mut domains: Vec<_> = zones
+            .map(|zone| internal_domain(zone.and_then(region_of)))
+            .collect();
+        domains.sort();
+        domains.dedup();
+        domains
     }
 
     /// The subnet with this id.

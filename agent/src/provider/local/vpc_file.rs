@@ -8,6 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 use super::vpc::{Foreign, Subnet, Vpc};
+use crate::dns::{DhcpOptions, DhcpOptionsTable, VpcDns};
 use crate::field_error::{FieldError, check_id, from_toml};
 use crate::security_groups::change::{ApplyOptions, apply};
 use crate::security_groups::file::{PrefixListTable, SecurityGroupFile, SecurityGroupTable};
@@ -63,6 +64,16 @@ struct VpcEntry {
     prefix_lists: Vec<PrefixListTable>,
     #[serde(default)]
     network_interfaces: Vec<NetworkInterfaceTable>,
+    #[serde(default = "default_dns_support")]
+    enable_dns_support: bool,
+    #[serde(default)]
+    enable_dns_hostnames: bool,
+    dhcp_options: Option<DhcpOptionsTable>,
+}
+
+/// As EC2's CreateVpc.
+const fn default_dns_support() -> bool {
+    true
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,6 +154,12 @@ pub fn parse(text: &str) -> Result<CheckedVpc, FieldError> {
     let network_interfaces =
         network_interface::check(&entry.network_interfaces, &directory, &mut notes)?;
     warnings.extend(notes.iter().map(ToString::to_string));
+    let dhcp_options = entry.dhcp_options.as_ref().map(DhcpOptions::check);
+    let dns = VpcDns {
+        enable_dns_support: entry.enable_dns_support,
+        enable_dns_hostnames: entry.enable_dns_hostnames,
+        dhcp_options: dhcp_options.transpose()?,
+    };
     let vpc = Vpc {
         vpc_id: entry.vpc_id,
         ipv4_cidrs,
@@ -151,6 +168,7 @@ pub fn parse(text: &str) -> Result<CheckedVpc, FieldError> {
         directory,
         foreign: Foreign::of(&network_interfaces),
         network_interfaces,
+        dns,
     };
     Ok(CheckedVpc { vpc, warnings })
 }

@@ -1,0 +1,230 @@
+//! This host's own services: a namespace with their addresses, its link, and which task is who to them.
+//!
+//! Tasks reach them because `branch_egress` leads their packets to the link, and the answers come back through
+//! `trunk_ingress` on its other end, as from one more trunk. Nothing is forwarded here, and nothing listens in a task's
+//! namespace. Answers no request: that is `task_metadata`'s and `resolver`'s.
+
+mod allowance;
+mod connections;
+mod tenants;
+
+pub use allowance::{Allowance, Rate};
+pub use connections::{Connections, Peer};
+pub use tenants::{Tenant, Tenants};
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use branchline_common::maps::SERVICES_MAC;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::fabric::{FabricError, delete_veth, ensure_veth, on_link, settle};
+use crate::link::{Mac, VethEnd, VethPair};
+use crate::neighbour::Neighbour;
+use crate::netlink::{Netlink, NetlinkError};
+use crate::netns::{Netns, NetnsError};
+use crate::provider::Eni;
+use crate::route::Address;
+use crate::sysctl::{self, SysctlError};
+use crate::task_network::fix_ipv6;
+
+/// The link's end on the host, where `trunk_ingress` is.
+pub const HOST_LINK: &str = "bl-services";
+/// Its end in the services' namespace.
+pub const LINK: &str = "services";
+/// The task metadata service's address (ECS developer guide, "Task metadata endpoint version 4").
+pub const TASK_METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+
+const HOST_MAC: Mac = Mac([SERVICES_MAC[0], b'b', b'l', b's', 0, 1]);
+
+/// What the services' namespace is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicesPlan {
+    /// Where it is bound.
+    pub netns_path: PathBuf,
+    /// Bytes, as of every task.
+    pub mtu: u32,
+    /// The resolvers' addresses; none where the VPC's DNS is not this host's.
+    pub resolvers: Vec<IpAddr>,
+}
+
+/// The namespace in place; dropping it changes nothing.
+#[derive(Debug)]
+pub struct Services {
+    netlink: Netlink,
+    /// The index of `bl-services` on the host.
+    pub host_link: u32,
+    link: u32,
+    addresses: Vec<IpNet>,
+}
+
+impl Services {
+    /// Makes the namespace and its link, or compares what exists with `plan` and mends it. A new link is down.
+    ///
+    /// # Errors
+    /// Names what failed. What was made stays, for the next start or [`Services::purge`].
+    pub async fn ensure(plan: &ServicesPlan, host: &Netlink) -> Result<Self, FabricError> {
+        let (netns, _) = Netns::create(&plan.netns_path)?;
+        let netlink = Netlink::open(&netns)?;
+        let lo = netlink.existing_link("lo").await?;
+        netlink.set_up(lo.index, true).await?;
+        let end = |name: &str, mac| VethEnd {
+            name: name.to_owned(),
+            mac: Some(mac),
+        };
+        let pair = VethPair {
+            near: end(HOST_LINK, HOST_MAC),
+            far: end(LINK, Mac(SERVICES_MAC)),
+            mtu: plan.mtu,
+        };
+        let (host_link, _) = ensure_veth(host, &pair, &netlink).await?;
+        let link = netlink.existing_link(LINK).await?.index;
+        let has_ipv6 = set_sysctls(host.netns(), &netns)?;
+        let addresses = plan.resolvers.iter().copied();
+        let addresses = addresses.chain([IpAddr::V4(TASK_METADATA)]);
+        let addresses = addresses.filter(|address| address.is_ipv4() || has_ipv6);
+        let addresses: Vec<IpNet> = addresses.map(IpNet::from).collect();
+        for address in &addresses {
+            let address = Address {
+                link,
+                address: *address,
+                prefix_route: true,
+            };
+            netlink.ensure_address(&address).await?;
+        }
+        Ok(Self {
+            netlink,
+            host_link: host_link.index,
+            link,
+            addresses,
+        })
+    }
+
+    /// Sets the link up, once its program is attached, and answers whoever asks over it.
+    ///
+    /// # Errors
+    /// Names the link or route; a second call is safe.
+    pub async fn bring_up(&self, host: &Netlink) -> Result<(), FabricError> {
+        self.netlink.set_up(self.link, true).await?;
+        host.set_up(self.host_link, true).await?;
+        self.netlink.wait_until_sending(self.link).await?;
+        let has_ipv6 = sysctl::within(self.netlink.netns(), |sysctls| Ok(sysctls.has_ipv6()))?;
+        let mut routes = vec![on_link(self.link, Ipv4Net::default().into())];
+        if has_ipv6 {
+            routes.push(on_link(self.link, Ipv6Net::default().into()));
+        }
+        settle(&self.netlink, self.link, &self.addresses, &routes).await
+    }
+
+    /// Answers reach the task with `eni` from now on. Idempotent.
+    ///
+    /// # Errors
+    /// The kernel's answer; [`Services::forget`] removes what was made.
+    pub async fn know(&self, eni: &Eni) -> Result<(), NetlinkError> {
+        for address in eni.service_addresses() {
+            let neighbour = Neighbour {
+                link: self.link,
+                address,
+                mac: Mac(eni.mac.0),
+            };
+            self.netlink.set_neighbour(&neighbour).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers reach the task no more; already so is success.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub async fn forget(&self, eni: &Eni) -> Result<(), NetlinkError> {
+        for address in eni.service_addresses() {
+            self.netlink.delete_neighbour(self.link, address).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets whoever has none of `enis`.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub async fn know_only(&self, enis: &[&Eni]) -> Result<(), NetlinkError> {
+        for found in self.netlink.permanent_neighbours().await? {
+            let is_of = |eni: &&&Eni| eni.service_addresses().any(|one| one == found.address);
+            if found.link == self.link && !enis.iter().any(|eni| is_of(&eni)) {
+                let address = found.address;
+                self.netlink.delete_neighbour(self.link, address).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses at which there are resolvers.
+    pub fn resolvers(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.addresses.iter().map(IpNet::addr);
+        all.filter(|address| *address != IpAddr::V4(TASK_METADATA))
+    }
+
+    /// Listens for TCP at `port` of one of the services' addresses.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the kernel's answer.
+    pub fn listen(&self, address: IpAddr, port: u16) -> std::io::Result<TcpListener> {
+        let listen = || {
+            let listener = TcpListener::bind((address, port))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        self.netlink.netns().run(listen).map_err(entered)?
+    }
+
+    /// A UDP socket at `port` of one of the services' addresses.
+    ///
+    /// # Errors
+    /// As [`Services::listen`].
+    pub fn socket(&self, address: IpAddr, port: u16) -> std::io::Result<UdpSocket> {
+        let bind = || {
+            let socket = UdpSocket::bind((address, port))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        self.netlink.netns().run(bind).map_err(entered)?
+    }
+
+    /// Removes namespace and link. Already gone is success. Goes on past errors and returns them all.
+    pub async fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
+        let link = delete_veth(host, HOST_LINK).await.err();
+        let netns = Netns::remove(netns_path).err().map(FabricError::from);
+        link.into_iter().chain(netns).collect()
+    }
+}
+
+fn entered(error: NetnsError) -> std::io::Error {
+    std::io::Error::other(error)
+}
+
+/// What a new namespace inherits of the host's settings is set all the same. Returns whether there is IPv6.
+fn set_sysctls(host: &Netns, services: &Netns) -> Result<bool, SysctlError> {
+    sysctl::within(host, |sysctls| {
+        // Frames of the services never concern the host's own stack.
+        if sysctls.has_ipv6() {
+            sysctls.set(&format!("net/ipv6/conf/{HOST_LINK}/disable_ipv6"), "1")?;
+        }
+        Ok(())
+    })?;
+    sysctl::within(services, |sysctls| {
+        sysctls.set("net/ipv4/ip_forward", "0")?;
+        // HTTP and DNS, of both families, without CAP_NET_BIND_SERVICE.
+        sysctls.set("net/ipv4/ip_unprivileged_port_start", "0")?;
+        for scope in ["all", "default", LINK] {
+            sysctls.set(&format!("net/ipv4/conf/{scope}/forwarding"), "0")?;
+            sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
+        }
+        if sysctls.has_ipv6() {
+            sysctls.set("net/ipv6/conf/all/forwarding", "0")?;
+            fix_ipv6(sysctls, LINK)?;
+            sysctls.set(&format!("net/ipv6/conf/{LINK}/disable_ipv6"), "0")?;
+            sysctls.set(&format!("net/ipv6/conf/{LINK}/addr_gen_mode"), "1")?;
+        }
+        Ok(sysctls.has_ipv6())
+    })
+}
