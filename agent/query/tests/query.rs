@@ -512,6 +512,7 @@ fn the_command_line_hands_over_with_the_folders_of_the_logs_in_force() {
             files: 0,
             bytes: 0,
             records: 0,
+            lost_epochs: 0,
             skipped_packets: 0,
             waiting_epochs: 0,
             error: None,
