@@ -21,7 +21,7 @@ use branchline::upload::Environment;
 use branchline_common::account::{FlagsSeen, Traffic};
 use branchline_common::conntrack::{Connection, State, Tracking, default_timeouts};
 use branchline_common::flow::{FlowKey, kind, mapped};
-use branchline_common::maps::{Row, name};
+use branchline_common::maps::{LAYOUT_VERSION, Row, name};
 use branchline_common::verdict::{Action, Direction};
 use branchline_tests::flow_row::FlowRow;
 
@@ -121,7 +121,7 @@ impl Host {
     }
 
     fn map<V: aya::Pod>(&self, name: &str) -> HashMap<MapData, FlowKey, V> {
-        let pin = self.pins.join("maps-v2").join(name);
+        let pin = self.pins.join(format!("maps-v{LAYOUT_VERSION}")).join(name);
         Map::HashMap(MapData::from_pin(pin).unwrap())
             .try_into()
             .unwrap()

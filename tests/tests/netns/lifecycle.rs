@@ -313,6 +313,7 @@ fn purge_leaves_the_host_as_it_was() {
     host.run(|| {
         let there = |path: &str| Path::new(path).exists();
         assert!(mine.exists() && !stray_files.exists());
+        fs::remove_dir(&mine).unwrap();
         assert!(!there("/run/state") && !there("/run/branchline"));
         assert!(there("/run/flows/AWSLogs"), "flow logs stay");
     });
