@@ -17,7 +17,7 @@ fn packets_make_the_lines_of_the_specification() {
 #[test]
 fn packets_make_the_lines_of_our_own_cases() {
     let text = include_str!("../../fixtures/flowlog_own_cases.json");
-    assert_right(&run_flow_logs(text).unwrap(), 5);
+    assert_right(&run_flow_logs(text).unwrap(), 10);
 }
 
 #[test]
