@@ -123,7 +123,9 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         Ok(())
     });
     tokio::spawn(Arc::clone(&agent).retry_removals());
-    tokio::spawn(Arc::clone(&agent).look_after());
+    if agent.config.mend {
+        tokio::spawn(Arc::clone(&agent).look_after());
+    }
     tracing::info!(socket = %socket.display(), "ready");
     service::ready(&service::Parts::summary(agent.as_ref()));
     let access = server::Access::root(readers).with_agent(geteuid().as_raw());

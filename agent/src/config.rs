@@ -66,6 +66,8 @@ pub struct Config {
     pub flow_rows_max: u32,
     /// Whether each kind of dropped packet is also logged by the agent, rate-limited.
     pub log_drops: bool,
+    /// Whether what others change of tasks' networks is mended; if not, only `task check` finds it.
+    pub mend: bool,
     /// MTU of the trunk and of every task, in bytes.
     pub mtu: u32,
     /// ENIs the host takes at most; sizes the tables of the data plane.
@@ -147,6 +149,7 @@ impl Default for Config {
             conntrack: ConntrackConfig::default(),
             flow_rows_max: 131_072,
             log_drops: false,
+            mend: true,
             mtu: 9001,
             max_enis: MAX_ENIS,
             task_metadata: TaskMetadataConfig::default(),

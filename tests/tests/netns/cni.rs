@@ -18,6 +18,17 @@ fn running(name: &str) -> Host {
     host
 }
 
+/// A host whose agent leaves what others change as it is, so that a test finds it.
+fn running_without_mending(name: &str) -> Host {
+    let settings = Settings {
+        top_level: "mend = false".to_owned(),
+        ..Settings::default()
+    };
+    let host = Host::new(name, settings).unwrap();
+    host.start_agent().unwrap();
+    host
+}
+
 fn pods() -> Value {
     configuration("pods", &["subnet-a"], &["sg-server"])
 }
@@ -140,7 +151,7 @@ fn a_namespace_may_go_before_del_and_the_hosts_own_is_refused() {
 
 #[test]
 fn what_was_changed_behind_the_agent_is_found() {
-    let host = running("cni-check");
+    let host = running_without_mending("cni-check");
     let netns = host.container_netns("c1").unwrap();
     let call = Call::new("c1", &pods());
     let added = host.cni_ok("ADD", &call).unwrap();
@@ -300,7 +311,7 @@ fn an_add_that_a_kill_interrupts_can_be_deleted_and_done_again() {
 
 #[test]
 fn status_says_what_is_wrong_before_anybody_asks_for_more() {
-    let host = running("cni-status");
+    let host = running_without_mending("cni-status");
     let status = |configuration: &Value| {
         let call = Call::new("", configuration);
         host.cni("STATUS", &call).unwrap().status.success()
