@@ -48,10 +48,10 @@ enum Topic {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (bin, topic) = match args.topic {
         Topic::Sg => ("cases", None),
-        Topic::FlowLogs => ("flow_log_cases", Some("flow-logs")),
-        Topic::Paths => ("flow_log_cases", Some("paths")),
-        Topic::Hostnames => ("awsvpc_cases", Some("hostnames")),
-        Topic::Metadata => ("awsvpc_cases", Some("metadata")),
+        Topic::FlowLogs => ("pure_cases", Some("flow-logs")),
+        Topic::Paths => ("pure_cases", Some("paths")),
+        Topic::Hostnames => ("pure_cases", Some("hostnames")),
+        Topic::Metadata => ("pure_cases", Some("metadata")),
     };
     let needs_root = args.topic == Topic::Sg;
     if needs_root {

@@ -1,5 +1,6 @@
-//! Runs golden files of what tasks are told and prints where the agent's code comes out otherwise. The first argument
-//! is their topic: `hostnames` or `metadata`.
+//! Runs golden files through the agent's pure code and prints where it comes out otherwise. The first
+//! argument is their topic: `flow-logs` (packets and lines, published lines), `paths`, `hostnames` or
+//! `metadata`.
 //!
 //! Exits with 1 if there is a mismatch, with 2 if a file cannot be read.
 #![forbid(unsafe_code)]
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use branchline_tests::{
     awsvpc::{run_hostnames, run_metadata},
-    flow_log::Outcome,
+    flow_log::{Outcome, run_flow_logs, run_paths},
 };
 
 fn main() -> ExitCode {
@@ -35,6 +36,8 @@ fn run(arguments: &[OsString], out: &mut impl Write) -> Result<bool> {
     let (topic, files) = arguments.split_first().context("name a topic")?;
     ensure!(!files.is_empty(), "name at least one file of cases");
     let run: fn(&str) -> Result<Outcome> = match topic.to_str() {
+        Some("flow-logs") => run_flow_logs,
+        Some("paths") => run_paths,
         Some("hostnames") => run_hostnames,
         Some("metadata") => run_metadata,
         _ => bail!("{} is no topic", topic.display()),
