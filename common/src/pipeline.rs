@@ -423,13 +423,16 @@ fn judge_start<T: Tables>(
     flow.tracking.generation = policy.generation;
     match found {
         None => create(tables, hook, key, flow, traffic),
-        Some(_) if is_live && !conntrack::replaces(packet) => Ok(Outcome::Allowed),
-        // A dead entry may be on its way out of the table this very moment.
-        Some(entry) if tables.reopen(entry, &flow.tracking) => {
+        Some(entry)
+            if (!is_live || conntrack::replaces(packet))
+                && tables.reopen(entry, &flow.tracking) =>
+        {
             tables.set_windows(entry, &flow.windows);
             Ok(Outcome::Tracked(entry))
         }
-        Some(_) => Err(DropReason::ConntrackFull),
+        // A live one stays as it is. A dead one is on its way out of the table this very moment: the
+        // packet passes by the rule, and the next one opens.
+        Some(_) => Ok(Outcome::Allowed),
     }
 }
 

@@ -150,6 +150,15 @@ impl Loaded {
         }
     }
 
+    /// Does to a connection what another CPU might be doing this very moment; `None` takes it out of
+    /// the table.
+    pub fn set_connection(&mut self, key: FlowKey, connection: Option<Connection>) {
+        match connection {
+            Some(connection) => self.connections.insert(key, connection, 0).unwrap(),
+            None => self.connections.remove(&key).unwrap(),
+        }
+    }
+
     /// Changes what the programs are told.
     pub fn control(&mut self, change: impl FnOnce(&mut Control)) {
         let mut control = self.datapath.control().unwrap();

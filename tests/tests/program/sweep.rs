@@ -12,7 +12,7 @@ use aya::{
 use branchline::datapath::program;
 use branchline_common::{
     account::Segments,
-    conntrack::SWEEP_GRACE_SECONDS,
+    conntrack::{SWEEP_GRACE_SECONDS, SWEPT},
     flow::FlowKey,
     maps::{Eni, SWEEP_KEYS, SweepRequest},
     verdict::{Direction, DropReason, Verdict},
@@ -68,6 +68,16 @@ fn dead_connections_go_and_live_ones_stay() {
         assert_eq!(local_ports(loaded), [2]);
         assert_eq!(loaded.datapath.sweep(&keys, 1).unwrap(), 0);
     });
+}
+
+/// Packets that passed from this port without an entry.
+fn rows_of(loaded: &Loaded, local_port: u16) -> u64 {
+    let rows = loaded.datapath.rows().unwrap();
+    let own = rows.iter().filter(|(key, _)| key.local_port == local_port);
+    own.flat_map(|(_, row)| &row.account.slots)
+        .filter(|slot| slot.epoch != 0)
+        .map(|slot| slot.packets)
+        .sum()
 }
 
 #[test]
@@ -157,6 +167,29 @@ fn a_flow_whose_last_packet_another_cpu_saw_later_than_now_stays() {
     });
 }
 
+#[test]
+fn a_packet_whose_dead_entry_is_on_its_way_out_passes_by_the_rule_and_the_next_one_opens() {
+    with_sender(|loaded, case| {
+        send(loaded, case, &from(1));
+        let key = connections(loaded)[0];
+        loaded.age((30 + SWEEP_GRACE_SECONDS) * loaded.ticks_per_second());
+        let mut swept = loaded.datapath.connection(&key).unwrap().unwrap();
+        swept.tracking.state = SWEPT;
+        loaded.set_connection(key, Some(swept));
+
+        assert_eq!(send(loaded, case, &from(1)), Verdict::Allow);
+        let left = loaded.datapath.connection(&key).unwrap().unwrap();
+        assert_eq!(left.tracking, swept.tracking);
+        assert_eq!(left.accounts, swept.accounts);
+        assert_eq!(rows_of(loaded, 1), 1);
+
+        loaded.set_connection(key, None);
+        assert_eq!(send(loaded, case, &from(1)), Verdict::Allow);
+        assert_eq!(connections(loaded), [key]);
+        assert_eq!(rows_of(loaded, 1), 1);
+    });
+}
+
 /// Sweeps `key` all the time until then, as if everything that it counted were written; returns how
 /// often it went.
 fn keep_sweeping(pin: &str, key: FlowKey, until: Instant) -> u32 {
@@ -191,7 +224,7 @@ fn no_packet_loses_its_flow_to_a_sweeper_on_another_cpu() {
         let sweep = loaded.datapath.classifier(program::SWEEP).unwrap();
         sweep.pin(PIN).unwrap();
         let until = Instant::now() + Duration::from_secs(3);
-        let (mut packets, mut lost) = (0, 0);
+        let (mut packets, mut lost, mut in_rows) = (0, 0, 0);
         thread::scope(|scope| {
             // It may take the flow before a packet comes, so what it took is not counted.
             scope.spawn(|| keep_sweeping(PIN, key, until));
@@ -206,7 +239,11 @@ fn no_packet_loses_its_flow_to_a_sweeper_on_another_cpu() {
                 for _ in 0..100 {
                     packets += 1;
                     assert_eq!(send(loaded, case, &from(1)), Verdict::Allow);
-                    lost += u32::from(loaded.datapath.connection(&key).unwrap().is_none());
+                    // One that found its entry on its way out has its row.
+                    let passed = rows_of(loaded, 1);
+                    let is_in_row = std::mem::replace(&mut in_rows, passed) != passed;
+                    let is_gone = loaded.datapath.connection(&key).unwrap().is_none();
+                    lost += u32::from(is_gone && !is_in_row);
                 }
             }
         });
