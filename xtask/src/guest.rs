@@ -77,7 +77,11 @@ pub(crate) fn boot(qemu: &Path, release: &str, payload: &Path, verbose: bool) ->
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let (lines, report) = follow(child.spawn().context("start QEMU")?, TIMEOUT, verbose)?;
+    let (lines, report) = follow(
+        child.spawn().context("start QEMU")?,
+        TIMEOUT,
+        verbose.then_some(release),
+    )?;
     fs::write(&log, lines.join("\n") + "\n").with_context(|| format!("write {}", log.display()))?;
 
     let report = judge(
@@ -85,13 +89,18 @@ pub(crate) fn boot(qemu: &Path, release: &str, payload: &Path, verbose: bool) ->
         &lines,
         fs::read_to_string(&code).unwrap_or_default().trim(),
     );
-    if report.failure.is_some() && !verbose {
-        for line in lines.iter().rev().take(40).rev() {
-            println!("    {line}");
-        }
-    }
     if report.failure.is_some() {
-        println!("    all of it: {}", workspace::relative(&log).display());
+        let shown = if verbose { 0 } else { 40 };
+        let end = lines.len().saturating_sub(shown);
+        // In one piece: another guest may fail meanwhile.
+        let all = format!("all of it: {}", workspace::relative(&log).display());
+        let end = lines[end..].iter().chain([&all]);
+        println!(
+            "{}",
+            end.map(|line| format!("    {line}"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
     }
     Ok(report)
 }
@@ -123,8 +132,9 @@ fn image(kernel: &Path) -> Result<PathBuf> {
         })
 }
 
-/// Reads what QEMU prints until it ends or its time is up, which the report's `failure` then says.
-fn follow(mut qemu: Child, limit: Duration, verbose: bool) -> Result<(Vec<String>, Report)> {
+/// Reads what QEMU prints until it ends or its time is up, which the report's `failure` then says. Shows it under
+/// the name `shown`.
+fn follow(mut qemu: Child, limit: Duration, shown: Option<&str>) -> Result<(Vec<String>, Report)> {
     let started = Instant::now();
     let (sender, receiver) = mpsc::channel();
     let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
@@ -152,8 +162,8 @@ fn follow(mut qemu: Child, limit: Duration, verbose: bool) -> Result<(Vec<String
                     report.boot = started.elapsed();
                     report.release = release.to_owned();
                 }
-                if verbose {
-                    println!("    {line}");
+                if let Some(name) = shown {
+                    println!("    {name}: {line}");
                 }
                 lines.push(line);
             }
@@ -268,7 +278,7 @@ mod tests {
             .args(["-c", "echo VM-UP 6.1.0; exec sleep 60"])
             .stdout(Stdio::piped());
         let limit = Duration::from_millis(500);
-        let (lines, report) = follow(guest.spawn().unwrap(), limit, false).unwrap();
+        let (lines, report) = follow(guest.spawn().unwrap(), limit, None).unwrap();
         assert_eq!(lines, ["VM-UP 6.1.0"]);
         assert_eq!(report.release, "6.1.0");
         assert_eq!(report.failure.as_deref(), Some("not done after 0 s"));

@@ -5,10 +5,13 @@
 
 use std::env::consts::ARCH;
 use std::fs;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::build::{self, Executable, executables};
 use crate::guest::{self, Report, TIERS};
@@ -45,12 +48,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let qemu = fetch(&releases)?;
     let payload = payload()?;
-    let mut reports = Vec::new();
-    for release in releases {
+    let reports = boot_all(&releases, |release| {
         let report = guest::boot(&qemu, release, &payload, args.verbose)?;
         say("vm", &summary(release, &report));
-        reports.push((release, report));
-    }
+        Ok(report)
+    })?;
     println!("{}", table(&reports));
     let failed: Vec<&str> = reports
         .iter()
@@ -63,6 +65,37 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         failed.join(", ")
     );
     Ok(())
+}
+
+/// Boots `releases`, as many at a time as there are processors: a guest has one.
+fn boot_all<'a>(
+    releases: &[&'a str],
+    boot: impl Fn(&str) -> Result<Report> + Sync,
+) -> Result<Vec<(&'a str, Report)>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut booted = Vec::new();
+        while let Some(release) = releases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            booted.push((*release, boot(release)?));
+        }
+        Ok(booted)
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let booted: Result<Vec<_>> = thread::scope(|scope| {
+        let started: Vec<_> = (0..workers.min(releases.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let joined = started.into_iter().map(|worker| {
+            let ended: Result<Vec<_>> = worker
+                .join()
+                .map_err(|_| anyhow!("a guest's thread panicked"))?;
+            ended
+        });
+        joined.collect()
+    });
+    let mut reports: Vec<_> = booted?.into_iter().flatten().collect();
+    reports.sort_by_key(|(release, _)| releases.iter().position(|asked| asked == release));
+    Ok(reports)
 }
 
 /// Fetches what is missing of QEMU and the kernels `releases`; returns QEMU's path.
@@ -183,4 +216,38 @@ fn table(reports: &[(&str, Report)]) -> String {
 /// A script of `xtask/vm`.
 pub(crate) fn script(name: &str) -> Command {
     Command::new(workspace::root().join("xtask/vm").join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_release_is_booted_once_and_reported_in_the_order_asked() {
+        let asked = ["7.3", "5.10", "6.12", "6.1", "6.6"];
+        let booted = boot_all(&asked, |release| {
+            // The first is the last to end.
+            thread::sleep(Duration::from_millis(if release == "7.3" { 50 } else { 0 }));
+            Ok(Report {
+                release: release.to_owned(),
+                ..Report::default()
+            })
+        });
+        let booted = booted.unwrap();
+        assert_eq!(
+            booted.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            asked
+        );
+        assert!(booted.iter().all(|(name, report)| report.release == *name));
+    }
+
+    #[test]
+    fn a_guest_that_cannot_be_started_is_an_error() {
+        let error = boot_all(&["6.1", "6.12"], |_| anyhow::bail!("no QEMU")).unwrap_err();
+        assert_eq!(error.to_string(), "no QEMU");
+    }
 }
