@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (agent, mut bench) = build::agent_and(true, &["--bench", "programs"])?;
     let (object, unaccounted) = (object()?, unaccounted()?);
     let bench = bench.pop().context("cargo built no bench")?;
-    let mut command = sandbox::command(&bench);
+    let mut command = sandbox::command(&bench.path);
     command
         .env("BRANCHLINE_BENCH_OBJECT", object)
         .env("BRANCHLINE_UNACCOUNTED_OBJECT", unaccounted)

@@ -36,8 +36,6 @@ pub(crate) struct Executable {
     /// The cargo target's name: `branchline`, or a test file's stem.
     pub(crate) target: String,
     pub(crate) path: PathBuf,
-    /// Whether it was built to test itself.
-    pub(crate) is_test: bool,
 }
 
 /// Runs the command.
@@ -64,12 +62,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Builds kernel programs, agent, the CNI plugin beside it, and `others` of the tests' package, as `--test netns`;
-/// returns the paths of the agent and of what else there was to build. One call, as the crates that both need are built twice otherwise: cargo
+/// returns the agent's path and what else there was to build. One call, as the crates that both need are built twice otherwise: cargo
 /// chooses their features by what it is to build.
 ///
 /// # Errors
 /// See [`run`].
-pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<PathBuf>)> {
+pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<Executable>)> {
     agent_with(&[], release, others)
 }
 
@@ -81,7 +79,7 @@ pub(crate) fn agent_with(
     features: &[&str],
     release: bool,
     others: &[&str],
-) -> Result<(PathBuf, Vec<PathBuf>)> {
+) -> Result<(PathBuf, Vec<Executable>)> {
     object()?;
     let mut cargo = process::cargo("build");
     for feature in features {
@@ -104,13 +102,7 @@ pub(crate) fn agent_with(
         .path;
     // Cargo names the programs that a package's tests may start beside those asked for.
     built.retain(|executable| others.contains(&executable.target.as_str()));
-    Ok((
-        agent,
-        built
-            .into_iter()
-            .map(|executable| executable.path)
-            .collect(),
-    ))
+    Ok((agent, built))
 }
 
 /// Builds the program that answers `branchline flows query`, beside the agent; returns its path.
@@ -171,16 +163,6 @@ pub(crate) fn executables(cargo: &mut Command) -> Result<Vec<Executable>> {
     parse_messages(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// As [`executables`], but only the tests: cargo names a package's programs beside them.
-///
-/// # Errors
-/// As [`executables`].
-pub(crate) fn tests(cargo: &mut Command) -> Result<Vec<Executable>> {
-    let mut built = executables(cargo)?;
-    built.retain(|executable| executable.is_test);
-    Ok(built)
-}
-
 /// Reads cargo's messages (The Cargo Book, "External tools": JSON messages).
 fn parse_messages(messages: &str) -> Result<Vec<Executable>> {
     let mut executables = Vec::new();
@@ -194,7 +176,6 @@ fn parse_messages(messages: &str) -> Result<Vec<Executable>> {
             executables.push(Executable {
                 target: target.to_owned(),
                 path: path.into(),
-                is_test: message["profile"]["test"] == true,
             });
         }
     }
@@ -228,20 +209,19 @@ mod tests {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"libc"},"executable":null}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"demo"},"profile":{"test":false},"executable":"/t/demo"}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"demo"},"executable":"/t/demo"}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"program"},"profile":{"test":true},"executable":"/t/program-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"program"},"executable":"/t/program-1"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        let executable = |target: &str, path: &str, is_test| Executable {
+        let executable = |target: &str, path: &str| Executable {
             target: target.to_owned(),
             path: path.into(),
-            is_test,
         };
         let expected = [
-            executable("demo", "/t/demo", false),
-            executable("program", "/t/program-1", true),
+            executable("demo", "/t/demo"),
+            executable("program", "/t/program-1"),
         ];
         assert_eq!(parse_messages(messages).unwrap(), expected);
     }

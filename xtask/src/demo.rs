@@ -27,7 +27,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
     let demo = demo.pop().context("cargo built no demo")?;
     say("demo", "in namespaces of its own, of which nothing remains");
     let flows = workspace::target("demo/flows");
-    let status = sandbox::command(&demo)
+    let status = sandbox::command(&demo.path)
         .env(build::AGENT_VARIABLE, &agent)
         .arg(workspace::relative(&flows))
         .current_dir(workspace::root())

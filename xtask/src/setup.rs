@@ -82,7 +82,7 @@ const PROGRAMS: [Program; 24] = [
     ("dpkg-deb", "dpkg", &[Group::Package]),
     ("dpkg", "dpkg", &[Group::Package]),
     ("md5sum", "coreutils", &[Group::Package]),
-    ("strip", "binutils", &[Group::Package]),
+    ("strip", "binutils", &[Group::Package, Group::Vm]),
 ];
 
 /// A CNI plugin that containerd runs for each pod, in the package of the reference plugins; in nobody's `PATH`.

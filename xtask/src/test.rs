@@ -161,7 +161,7 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
     let features = [build::FAULT_POINTS];
     let (agent, tests) = build::agent_with(&features, args.long, &["--test", tier.name()])?;
     for test in tests {
-        let mut command = sandbox::command(&test);
+        let mut command = sandbox::command(&test.path);
         command
             .env(build::AGENT_VARIABLE, &agent)
             .env("BRANCHLINE_VENV", python::venv())

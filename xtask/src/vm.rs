@@ -13,9 +13,9 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::build::{self, Executable, executables};
+use crate::build::{self, Executable};
 use crate::guest::{self, Report, TIERS};
-use crate::process::{self, find, output, say};
+use crate::process::{find, output, say};
 use crate::setup::{self, Group};
 use crate::workspace;
 
@@ -149,38 +149,27 @@ fn qemu() -> Result<PathBuf> {
     Ok(unpacked)
 }
 
-/// Builds agent and tests as static executables and gathers them in one folder.
+/// Gathers the agent and the tests of this kernel's tiers in one folder, without what only a debugger reads.
 fn payload() -> Result<PathBuf> {
-    build::object()?;
-    say("vm", "building agent and tests as static executables");
-    let mut agent = static_build("build");
-    agent.args(["--package", "branchline", "--bin", "branchline"]);
-    let mut built = executables(agent.args(["--features", build::FAULT_POINTS]))?;
-    let mut tests = static_build("test");
-    tests.args(["--no-run", "--package", "branchline-tests"]);
-    for tier in TIERS {
-        tests.args(["--test", tier]);
-    }
-    built.extend(build::tests(&mut tests)?);
-
+    say("vm", "building agent and tests");
+    let tests = TIERS.map(|tier| ["--test", tier]);
+    let (agent, tests) = build::agent_with(&[build::FAULT_POINTS], false, &tests.concat())?;
     let folder = workspace::target("vm/payload");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    for Executable { target, path, .. } in built {
-        fs::copy(&path, folder.join(&target))
-            .with_context(|| format!("copy {}", path.display()))?;
+    let agent = Executable {
+        target: "branchline".to_owned(),
+        path: agent,
+    };
+    for Executable { target, path } in tests.iter().chain([&agent]) {
+        output(
+            Command::new("strip")
+                .args(["--strip-debug", "-o"])
+                .arg(folder.join(target))
+                .arg(path),
+        )
+        .context("copy agent and tests for the guests")?;
     }
     Ok(folder)
-}
-
-/// A cargo command for executables that run without this machine's libraries.
-fn static_build(subcommand: &str) -> Command {
-    let mut cargo = process::cargo(subcommand);
-    cargo
-        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-        .arg(workspace::target("vm-build"))
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0");
-    cargo
 }
 
 fn summary(release: &str, report: &Report) -> String {

@@ -2,7 +2,7 @@
 # initramfs.sh KERNEL OUT PAYLOAD: packs a guest's whole file system into OUT.
 #
 # In it: busybox, this machine's sh, ip, tc, nft and bpftool with their libraries, the kernel modules that the tests need
-# with what those depend on, the folder PAYLOAD as /payload, and init.
+# with what those depend on, the programs of the folder PAYLOAD in /payload, and init.
 set -eu
 kernel=$1 out=$2 payload=$3
 here=$(dirname "$(readlink -f "$0")")
@@ -50,6 +50,7 @@ add() { # add NAME: the module and, before it, what it depends on; in loading or
 }
 for module in "${modules[@]}"; do add "$module"; done
 
-cp -a "$payload" "$work/payload"
+mkdir "$work/payload"
+for program in "$payload"/*; do with_libraries "$program" "payload/${program##*/}"; done
 install -m 755 "$here/init" "$work/init"
 (cd "$work" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 > "$out"
