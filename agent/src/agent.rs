@@ -16,6 +16,8 @@ mod host;
 
 mod leftovers;
 
+mod life_cycle;
+
 mod observation;
 
 mod purge;
