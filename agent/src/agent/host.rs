@@ -66,6 +66,7 @@ impl Agent {
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
         let ip_ranges = ip_ranges.unwrap_or_default();
         let netlink = Netlink::open(&Netns::host()?)?;
+        Netns::prepare_folder(&config.netns_dir)?;
         let plan = fabric_plan(&config, &provider);
         let mut datapath = load(&config)?;
         if config.log_drops {
