@@ -25,7 +25,9 @@ pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use events::{Operation, Step, TaskEvent, TaskEventDetail};
 pub use flow_logs::{FlowLogDescription, FlowLogFile, FlowLogList};
 pub use health::{Health, HealthPart, HealthStatus};
-pub use network_interface::{Difference, InterfaceAddress, NetworkInterface, TaskCheck};
+pub use network_interface::{
+    Difference, InterfaceAddress, NetworkInterface, NetworkPart, TaskCheck,
+};
 pub use security_groups::{
     ApplyRequest, MOST_FLOWS, PrefixListSummary, RuleDescription, SecurityGroupDescription,
     SecurityGroupList, SecurityGroupSummary, SecurityGroupsApplied, SecurityGroupsDiff,

@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders, pins,
-    previous_forwarding, security_groups::applied, services_netns,
+    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
+    nat_table::NatTable, pins, previous_forwarding, security_groups::applied, services_netns,
 };
 use crate::{
     address::{address, prefix},
@@ -179,7 +179,7 @@ impl Agent {
             tasks: task_store,
             host,
             trunk_attachment,
-            host_nat,
+            host_nat: host_nat.map(NatTable::applied),
             started: Instant::now(),
             instruments,
             live,
