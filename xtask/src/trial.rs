@@ -74,7 +74,8 @@ spec process ",\"networkNamespace\":\"/proc/$sleeper/ns/net\""
 for task in web named process; do branchline task add /tmp/$task.json >/dev/null; done
 kill $sleeper
 branchline task exec web -- ip -6 route show default | grep -q fd00:77
-# What somebody changes is told at once, not found in the minute's round.
+# What somebody changes is told, not found in the minute's round.
+! journalctl --unit=branchline | grep 'changes are not told'
 branchline task exec web -- ip link set eth0 mtu 1400
 timeout 5 sh -c 'until branchline status --json | grep -q "\"repairs\": *1"; do sleep 0.1; done'
 reach web $(address named)

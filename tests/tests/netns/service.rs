@@ -126,10 +126,12 @@ fn work(host: &Host) -> Result<()> {
     change(&client)?;
     let changed = Instant::now();
     while host.status()?.repairs == 0 {
-        // Each task is looked at once a minute besides.
         ensure!(changed.elapsed() < PATIENCE, "a change is not told");
         std::thread::sleep(Duration::from_millis(20));
     }
+    // Few tasks are looked at every few seconds besides, many only each minute.
+    let log = host.log();
+    ensure!(!log.contains("changes are not told"), "{log}");
     host.stop_agent()?;
     reach().context("without the agent")?;
     host.start_agent()?;
