@@ -16,6 +16,10 @@ mod host;
 
 mod leftovers;
 
+mod life_cycle;
+
+mod nat_table;
+
 mod observation;
 
 mod purge;
@@ -34,6 +38,7 @@ use std::{
 };
 
 use care::Care;
+use nat_table::NatTable;
 use nix::unistd::geteuid;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
@@ -80,7 +85,7 @@ pub struct Agent {
     host: Host,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
-    host_nat: Option<nat::HostNat>,
+    host_nat: Option<NatTable>,
     started: Instant,
     instruments: Instruments,
     live: Live,
@@ -126,6 +131,7 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     if agent.config.mend {
         tokio::spawn(Arc::clone(&agent).look_after());
     }
+    tokio::spawn(Arc::clone(&agent).look_at_nat());
     tracing::info!(socket = %socket.display(), "ready");
     service::ready(&service::Parts::summary(agent.as_ref()));
     let access = server::Access::root(readers).with_agent(geteuid().as_raw());

@@ -154,6 +154,25 @@ impl Netns {
         Ok(Self::named(file, Path::new(name)))
     }
 
+    /// Makes an empty `folder` of namespaces a mount point of its own, shared, as `ip netns add` and runtimes do
+    /// where it is none. They take the mounts in it along, and what is then mounted twice, once out of sight, nobody
+    /// can remove.
+    ///
+    /// # Errors
+    /// `Failed`: it cannot be made, or this process may not mount.
+    pub fn prepare_folder(folder: &Path) -> Result<(), NetnsError> {
+        const NONE: Option<&str> = None;
+        let failed = |source| NetnsError::failed("prepare the folder of", folder, source);
+        fs::create_dir_all(folder).map_err(failed)?;
+        let is_empty = fs::read_dir(folder).map_err(failed)?.next().is_none();
+        if !is_empty || is_mount_point(folder).map_err(failed)? {
+            return Ok(());
+        }
+        mount(Some(folder), folder, NONE, MsFlags::MS_BIND, NONE)
+            .and_then(|()| mount(NONE, folder, NONE, MsFlags::MS_SHARED, NONE))
+            .map_err(|errno| failed(errno.into()))
+    }
+
     /// Takes the namespace off `path` and removes the file; already gone is
     /// success. The namespace itself ends with its last user.
     ///
@@ -287,6 +306,14 @@ fn new_bound_to(path: &Path) -> io::Result<File> {
         None::<&str>,
     )?;
     Ok(file)
+}
+
+/// By the kernel's list of mounts (proc_pid_mountinfo(5): the fifth field).
+fn is_mount_point(folder: &Path) -> io::Result<bool> {
+    let folder = fs::canonicalize(folder)?;
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(points.any(|point| Path::new(point) == folder))
 }
 
 /// Removes a plain file, the only thing that may stand in a namespace's place.

@@ -4,7 +4,7 @@
 //! What a task has beyond its own, such as more addresses or routes, is no difference: only what is missing or changed.
 
 use crate::{
-    api::Difference,
+    api::{Difference, NetworkPart},
     datapath::{BRANCH_BLOCK, DatapathError, program},
     eni_settings::EniSettings,
     link::{Link, Mac},
@@ -126,7 +126,10 @@ pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Ve
     compare_host(&mut list, task, found);
     match &found.inside {
         Some(inside) => compare_inside(&mut list, wanted, inside, found.host_link.as_ref()),
-        None => list.missing(format!("network namespace {}", task.netns.display())),
+        None => list.missing(
+            NetworkPart::Namespace,
+            format!("network namespace {}", task.netns.display()),
+        ),
     }
     list.0
 }
@@ -134,60 +137,85 @@ pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Ve
 fn compare_host(list: &mut List, task: &TaskRecord, found: &Found) {
     let name = &task.host_link;
     let Some(link) = &found.host_link else {
-        list.missing(format!("host link {name}"));
+        list.missing(NetworkPart::HostLink, format!("host link {name}"));
         return;
     };
     list.same(
+        NetworkPart::HostLink,
         format!("host link {name} kind"),
         "veth",
         link.kind.as_deref().unwrap_or("none"),
     );
-    list.same(format!("host link {name}"), "up", up(link));
+    list.same(
+        NetworkPart::HostLink,
+        format!("host link {name}"),
+        "up",
+        up(link),
+    );
     let block = found
         .block
         .map_or("none".to_owned(), |block| block.to_string());
     list.same(
+        NetworkPart::Program,
         format!("TC block of host link {name}"),
         &BRANCH_BLOCK.to_string(),
         &block,
     );
     let attached = found.program.as_deref().unwrap_or("none");
     list.same(
+        NetworkPart::Program,
         "program of the branches".to_owned(),
         program::BRANCH_EGRESS,
         attached,
     );
     if !found.is_plugged {
         let what = format!("{} in the data plane", task.eni.eni_id);
-        list.add(what, "its entries".to_owned(), "others, or none".to_owned());
+        list.add(
+            NetworkPart::DataPlane,
+            what,
+            "its entries".to_owned(),
+            "others, or none".to_owned(),
+        );
     }
 }
 
 fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: Option<&Link>) {
     let name = &wanted.link;
     if !inside.is_loopback_up {
-        list.add("lo".to_owned(), "up".to_owned(), "down".to_owned());
+        list.add(
+            NetworkPart::Loopback,
+            "lo".to_owned(),
+            "up".to_owned(),
+            "down".to_owned(),
+        );
     }
     let Some(link) = &inside.link else {
-        list.missing(format!("link {name}"));
+        list.missing(NetworkPart::Link, format!("link {name}"));
         return;
     };
     if let Some(host) = host
         && (link.peer_index != Some(host.index) || host.peer_index != Some(link.index))
     {
         let expected = format!("the other end of {}", host.name);
-        list.add(format!("link {name}"), expected, "another link".to_owned());
+        list.add(
+            NetworkPart::Link,
+            format!("link {name}"),
+            expected,
+            "another link".to_owned(),
+        );
     }
-    list.same(format!("link {name}"), "up", up(link));
+    list.same(NetworkPart::Link, format!("link {name}"), "up", up(link));
     let mac = link
         .mac
         .map_or("none".to_owned(), |mac: Mac| mac.to_string());
     list.same(
+        NetworkPart::MacAddress,
         format!("MAC address of {name}"),
         &wanted.mac.to_string(),
         &mac,
     );
     list.same(
+        NetworkPart::Mtu,
         format!("MTU of {name}"),
         &wanted.mtu.to_string(),
         &link.mtu.to_string(),
@@ -195,7 +223,7 @@ fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: 
     for (address, router) in wanted.addresses() {
         let has_address = |found: &Address| found.link == link.index && found.address == address;
         if !inside.addresses.iter().any(has_address) {
-            list.missing(format!("address {address} of {name}"));
+            list.missing(NetworkPart::Address, format!("address {address} of {name}"));
         }
         let route = default_route(link.index, &address, router);
         let is_it = |found: &Route| {
@@ -203,10 +231,10 @@ fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: 
                 == (route.destination, route.gateway, route.link)
         };
         if !inside.routes.iter().any(is_it) {
-            list.missing(format!(
-                "route {} via {router} over {name}",
-                route.destination
-            ));
+            list.missing(
+                NetworkPart::Route,
+                format!("route {} via {router} over {name}", route.destination),
+            );
         }
         let neighbour = Neighbour {
             link: link.index,
@@ -214,10 +242,13 @@ fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: 
             mac: wanted.router_mac,
         };
         if !inside.neighbours.contains(&neighbour) {
-            list.missing(format!(
-                "permanent neighbour {router} at {} on {name}",
-                neighbour.mac
-            ));
+            list.missing(
+                NetworkPart::Neighbour,
+                format!(
+                    "permanent neighbour {router} at {} on {name}",
+                    neighbour.mac
+                ),
+            );
         }
     }
 }
@@ -230,18 +261,19 @@ fn up(link: &Link) -> &'static str {
 struct List(Vec<Difference>);
 
 impl List {
-    fn same(&mut self, what: String, expected: &str, found: &str) {
+    fn same(&mut self, part: NetworkPart, what: String, expected: &str, found: &str) {
         if expected != found {
-            self.add(what, expected.to_owned(), found.to_owned());
+            self.add(part, what, expected.to_owned(), found.to_owned());
         }
     }
 
-    fn missing(&mut self, what: String) {
-        self.add(what, "to be there".to_owned(), "none".to_owned());
+    fn missing(&mut self, part: NetworkPart, what: String) {
+        self.add(part, what, "to be there".to_owned(), "none".to_owned());
     }
 
-    fn add(&mut self, what: String, expected: String, found: String) {
+    fn add(&mut self, part: NetworkPart, what: String, expected: String, found: String) {
         self.0.push(Difference {
+            part,
             what,
             expected,
             found,

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use branchline::api::{
     ApplyRequest, Attachment, AttributeList, Capacity, CniGarbageCollected, Difference, EniList,
-    FlowLogFile, FlowLogList, Health, KeyValuePair, NetworkInterface, SecurityGroupDescription,
-    SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck,
-    TaskDescription, TaskDnsDescription, TaskEvent, TaskFilesDescription, TaskStatus,
+    FlowLogFile, FlowLogList, Health, KeyValuePair, NetworkInterface, NetworkPart,
+    SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
+    SubnetList, TaskCheck, TaskDescription, TaskDnsDescription, TaskEvent, TaskFilesDescription,
+    TaskStatus,
 };
 use branchline::cni_attachment::CniGarbageCollection;
 use branchline::config::ConntrackConfig;
@@ -134,6 +135,7 @@ impl Control for Memory {
         let mut differences = Vec::new();
         if id.as_str() != "sound" {
             differences.push(Difference {
+                part: NetworkPart::Mtu,
                 what: "MTU of eth0".into(),
                 expected: "9001".into(),
                 found: "1500".into(),

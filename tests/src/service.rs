@@ -2,7 +2,7 @@
 //! capabilities, limits and folders, by `setpriv` of util-linux.
 //!
 //! Reads the files that are packaged, so that a test cannot drift from them. System call filters need
-//! the service manager and are not applied.
+//! the service manager: `cargo xtask test package` has one.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -5,15 +5,17 @@
 //! 200 crates to build and a second build of ours. Installs nothing.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build;
-use crate::process::{self, output, run as run_command, say};
+use crate::process::{output, run as run_command, say};
+use crate::sandbox;
 use crate::setup::{self, Group};
+use crate::trial;
 use crate::unit::{self, UNITS, packaging};
 use crate::workspace;
 
@@ -22,7 +24,10 @@ use crate::workspace;
 pub(crate) struct Args {
     /// Package programs that are not optimised
     #[arg(long)]
-    dev: bool,
+    pub(crate) dev: bool,
+    /// Also install, run, upgrade, remove and purge it on a machine of its own (root)
+    #[arg(long)]
+    pub(crate) trial: bool,
 }
 
 /// Debian's revision of the version.
@@ -37,6 +42,10 @@ const PLUGIN_DIR: &str = "usr/lib/cni";
 /// What an administrator may change.
 const CONFFILES: [&str; 2] = ["agent.toml", "vpc.toml"];
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+/// Comes after the version in an upgrade, which is tried with the same programs.
+const NEXT: &str = "+next";
+/// A page of the query program's own would say the same: it is started by `branchline flows query`.
+const SAME_PAGE: [&str; 2] = ["branchline-query.1.gz", "branchline-flows-query.1.gz"];
 const SHELLS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/branchline"),
     ("zsh", "usr/share/zsh/vendor-completions/_branchline"),
@@ -51,30 +60,37 @@ const SHELLS: [(&str, &str); 3] = [
 /// # Errors
 /// Something does not compile, a tool is missing, or the package is not what it should be.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.trial {
+        sandbox::require_privilege("package --trial")?;
+        setup::ensure(&[Group::Trial])?;
+    }
     setup::ensure(&[Group::Build, Group::Package])?;
     let (agent, _) = build::agent_and(!args.dev, &[])?;
-    let programs = [agent, build::query(!args.dev)?, plugin(!args.dev)?];
+    let plugin = agent.with_file_name(PLUGIN);
+    let programs = [agent, build::query(!args.dev)?, plugin];
     let tree = Tree::new()?;
     tree.programs(&programs)?;
     tree.service()?;
     tree.documents()?;
-    tree.control()?;
-    let package = tree.pack(args.dev)?;
+    tree.md5sums()?;
+    tree.control(&version())?;
+    let package = tree.pack(&version(), args.dev)?;
     check(&package)?;
+    if !args.dev {
+        lint(&package)?;
+    }
     let size = fs::metadata(&package).context("measure the package")?.len();
     let shown = workspace::relative(&package).display();
     say("package", &format!("{shown}, {} KB", size / 1024));
-    Ok(())
-}
-
-fn plugin(release: bool) -> Result<PathBuf> {
-    let mut cargo = process::cargo("build");
-    cargo.args(["--package", PLUGIN, "--bin", PLUGIN]);
-    if release {
-        cargo.arg("--release");
+    if args.trial {
+        let next = version() + NEXT;
+        tree.control(&next)?;
+        let next = tree.pack(&next, true)?;
+        let tried = trial::run(&package, &next);
+        fs::remove_file(&next).context("remove the package of the upgrade")?;
+        tried?;
     }
-    let built = build::executables(&mut cargo)?.pop();
-    Ok(built.context("cargo built no branchline-cni")?.path)
+    Ok(())
 }
 
 fn version() -> String {
@@ -155,6 +171,8 @@ impl Tree {
         for page in fs::read_dir(&man).context("list the man pages")? {
             compress(&page?.path())?;
         }
+        let [page, same] = SAME_PAGE;
+        symlink(same, man.join(page)).context("link a man page")?;
         for (shell, name) in SHELLS {
             let file = File::create(self.place(name)?).context("write completions")?;
             let mut completions = Command::new(&agent);
@@ -169,6 +187,8 @@ impl Tree {
         let doc = |name: &str| format!("usr/share/doc/branchline/{name}");
         let debian = packaging().join("debian");
         self.copy(&debian.join("copyright"), &doc("copyright"), 0o644)?;
+        let overrides = "usr/share/lintian/overrides/branchline";
+        self.copy(&debian.join("lintian-overrides"), overrides, 0o644)?;
         self.copy(
             &workspace::root().join("README.md"),
             &doc("README.md"),
@@ -187,7 +207,7 @@ impl Tree {
         compress(&self.copy(&changes, &doc("changelog.Debian"), 0o644)?)
     }
 
-    fn control(&self) -> Result<()> {
+    fn control(&self, version: &str) -> Result<()> {
         let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
         let libc = self.libc()?;
         let kilobytes = self
@@ -196,7 +216,7 @@ impl Tree {
             .map(|(_, size)| size.div_ceil(1024));
         let control = format!(
             "Package: branchline\n\
-             Version: {}\n\
+             Version: {version}\n\
              Architecture: {}\n\
              Maintainer: The branchline authors <branchline@localhost>\n\
              Installed-Size: {}\n\
@@ -207,7 +227,6 @@ impl Tree {
              Description: network identity, security groups and flow logs for tasks\n \
              Gives every task on this host an address, security groups and a flow log of its\n \
              own, as Amazon ECS does in awsvpc mode, enforced and recorded in eBPF.\n",
-            version(),
             architecture.trim(),
             kilobytes.sum::<u64>(),
         );
@@ -215,17 +234,20 @@ impl Tree {
         let conffiles = CONFFILES.map(|file| format!("/etc/branchline/{file}\n"));
         fs::write(self.place("DEBIAN/conffiles")?, conffiles.concat())
             .context("write conffiles")?;
-        let mut sums = Command::new("md5sum");
-        sums.current_dir(&self.root);
-        let files = self.files()?;
-        sums.args(files.iter().map(|(name, _)| name));
-        let sums = output(&mut sums)?;
-        fs::write(self.place("DEBIAN/md5sums")?, sums).context("write md5sums")?;
         for script in SCRIPTS {
             let from = packaging().join("debian").join(script);
             self.copy(&from, &format!("DEBIAN/{script}"), 0o755)?;
         }
         Ok(())
+    }
+
+    fn md5sums(&self) -> Result<()> {
+        let mut sums = Command::new("md5sum");
+        sums.current_dir(&self.root);
+        let files = self.files()?.into_iter().map(|(name, _)| name);
+        sums.args(files.filter(|name| !self.root.join(name).is_symlink()));
+        let sums = output(&mut sums)?;
+        fs::write(self.place("DEBIAN/md5sums")?, sums).context("write md5sums")
     }
 
     /// The oldest C library that has every symbol that the programs ask for.
@@ -262,7 +284,7 @@ impl Tree {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    files.push((name, fs::metadata(&path)?.len()));
+                    files.push((name, fs::symlink_metadata(&path)?.len()));
                 }
             }
         }
@@ -270,19 +292,16 @@ impl Tree {
         Ok(files)
     }
 
-    fn pack(&self, dev: bool) -> Result<PathBuf> {
+    fn pack(&self, version: &str, dev: bool) -> Result<PathBuf> {
         let mut pack = Command::new("dpkg-deb");
         pack.args(["--root-owner-group", "--build"]);
         if dev {
-            pack.args(["-Zgzip", "-z1"]);
+            pack.arg("-Znone");
         }
         output(pack.arg(&self.root).arg(workspace::target("package")))?;
         let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-        let name = format!(
-            "package/branchline_{}_{}.deb",
-            version(),
-            architecture.trim()
-        );
+        let architecture = architecture.trim();
+        let name = format!("package/branchline_{version}_{architecture}.deb");
         let package = workspace::target(&name);
         ensure!(package.is_file(), "dpkg-deb made no {}", package.display());
         Ok(package)
@@ -305,6 +324,16 @@ fn glibc(bytes: &[u8]) -> (u32, u32) {
 /// As Debian's policy wants documents (section 12).
 fn compress(file: &Path) -> Result<()> {
     output(Command::new("gzip").args(["-9", "-n", "-f"]).arg(file))?;
+    Ok(())
+}
+
+/// Debian's own judgement of a package.
+fn lint(package: &Path) -> Result<()> {
+    setup::ensure(&[Group::Lintian])?;
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--no-cfg", "--allow-root", "--fail-on", "error,warning"]);
+    run_command(lintian.arg(package)).context("lintian has something to say")?;
+    say("package", "lintian: neither errors nor warnings");
     Ok(())
 }
 

@@ -45,21 +45,37 @@ pub(crate) enum Group {
     Vm,
     /// Making a Debian package
     Package,
+    /// Trying it on a machine of its own
+    Trial,
+    /// Having it judged as Debian judges its packages
+    Lintian,
 }
 
 /// A program that must be there, the Debian package that brings it, and who needs it.
 type Program = (&'static str, &'static str, &'static [Group]);
 
-const PROGRAMS: [Program; 24] = [
+const PROGRAMS: [Program; 28] = [
     ("cc", "gcc", &[Group::Build, Group::Readers]),
-    ("ip", "iproute2", &[Group::Run, Group::Vm]),
+    ("ip", "iproute2", &[Group::Run, Group::Vm, Group::Trial]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
-    ("nft", "nftables", &[Group::Run, Group::Vm]),
-    ("unshare", "util-linux", &[Group::Run]),
-    ("setpriv", "util-linux", &[Group::Run, Group::Vm]),
+    ("nft", "nftables", &[Group::Run, Group::Vm, Group::Trial]),
+    ("unshare", "util-linux", &[Group::Run, Group::Trial]),
+    ("nsenter", "util-linux", &[Group::Trial]),
+    (SERVICE_MANAGER, "systemd", &[Group::Trial]),
+    ("curl", "curl", &[Group::Trial]),
+    ("lintian", "lintian", &[Group::Lintian]),
+    (
+        "setpriv",
+        "util-linux",
+        &[Group::Run, Group::Vm, Group::Trial],
+    ),
     ("mount", "mount", &[Group::Run]),
     ("bpftool", "bpftool", &[Group::Run, Group::Vm]),
-    ("busybox", "busybox-static", &[Group::Vm, Group::Containers]),
+    (
+        "busybox",
+        "busybox-static",
+        &[Group::Vm, Group::Containers, Group::Trial],
+    ),
     ("runc", "runc", &[Group::Containers]),
     ("crun", "crun", &[Group::Containers]),
     ("podman", "podman", &[Group::Containers]),
@@ -87,6 +103,9 @@ const PROGRAMS: [Program; 24] = [
 
 /// A CNI plugin that containerd runs for each pod, in the package of the reference plugins; in nobody's `PATH`.
 const LOOPBACK: &str = "/usr/lib/cni/loopback";
+
+/// In nobody's `PATH`, either.
+pub(crate) const SERVICE_MANAGER: &str = "/lib/systemd/systemd";
 
 /// Debian's compiler with a BPF `core`.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];

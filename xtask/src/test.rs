@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs the tiers pure, query, interop, program, netns and containers on this kernel.
+//! `cargo xtask test`: runs the tiers pure, query, interop, program, netns, containers and package on this kernel.
 //!
 //! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::build;
+use crate::package;
 use crate::process::{self, say};
 use crate::python;
 use crate::sandbox;
@@ -19,7 +20,7 @@ use crate::workspace;
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
 
-/// Run the tests of this kernel: pure, query, interop, program, netns and containers
+/// Run the tests of this kernel: pure, query, interop, program, netns, containers and package
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The tiers to run; all if none is named
@@ -47,6 +48,8 @@ enum Tier {
     Netns,
     /// The CNI plugin under runc, crun, podman and containerd; root
     Containers,
+    /// The Debian package, run under its unit on a machine of its own; root
+    Package,
 }
 
 impl Tier {
@@ -58,6 +61,7 @@ impl Tier {
             Self::Program => "program",
             Self::Netns => "netns",
             Self::Containers => "containers",
+            Self::Package => "package",
         }
     }
 }
@@ -79,6 +83,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Tier::Query => query(args)?,
             Tier::Interop => interop(args)?,
             Tier::Program | Tier::Netns | Tier::Containers => privileged(*tier, args)?,
+            // Of the programs that tier query has built.
+            Tier::Package => package::run(&package::Args {
+                dev: true,
+                trial: true,
+            })?,
         }
         say(
             "test",
@@ -155,7 +164,7 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         // For the S3 server.
         Tier::Netns => setup::ensure(&[Group::Interop])?,
         Tier::Containers => setup::ensure(&[Group::Containers, Group::Interop])?,
-        Tier::Pure | Tier::Query | Tier::Interop | Tier::Program => {}
+        Tier::Pure | Tier::Query | Tier::Interop | Tier::Program | Tier::Package => {}
     }
     // Unoptimised, the oracle and the pure core take longer than the kernel.
     let features = [build::FAULT_POINTS];

@@ -223,6 +223,7 @@ impl Agent {
             Ok(link) if left.is_empty() => {
                 self.care.begin(id, &link);
                 self.care.places().repairs += 1;
+                self.instruments.repairs.mended(&differences);
                 tracing::info!(task = %id, what = text(&differences), "changed by somebody, mended");
                 self.host.events.mended(id, differences.clone());
                 (Look::Mended, text(&differences))
@@ -243,6 +244,7 @@ impl Agent {
         ));
         enter(&self.host.events, &mut task, AttachmentStatus::Failed);
         self.care.places().failed += 1;
+        self.instruments.repairs.gave_up();
         self.undo(task).await;
     }
 
@@ -267,6 +269,7 @@ impl Agent {
         attach_trunk(datapath, host, &link.name, trunk).await?;
         host.set_up(trunk, true).await?;
         self.care.places().repairs += 1;
+        self.instruments.repairs.trunk_mended();
         tracing::warn!(
             link = link.name,
             is_attached,

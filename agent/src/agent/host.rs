@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders, pins,
-    previous_forwarding, security_groups::applied, services_netns,
+    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
+    nat_table::NatTable, pins, previous_forwarding, security_groups::applied, services_netns,
 };
 use crate::{
     address::{address, prefix},
@@ -66,6 +66,7 @@ impl Agent {
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
         let ip_ranges = ip_ranges.unwrap_or_default();
         let netlink = Netlink::open(&Netns::host()?)?;
+        Netns::prepare_folder(&config.netns_dir)?;
         let plan = fabric_plan(&config, &provider);
         let mut datapath = load(&config)?;
         if config.log_drops {
@@ -178,7 +179,7 @@ impl Agent {
             tasks: task_store,
             host,
             trunk_attachment,
-            host_nat,
+            host_nat: host_nat.map(NatTable::applied),
             started: Instant::now(),
             instruments,
             live,

@@ -2,9 +2,13 @@
 //!
 //! Reads; changes nothing, and waits for no slow disk.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Agent, FORWARDING_FACT};
+use super::{
+    Agent, FORWARDING_FACT,
+    nat_table::{self, NatTable},
+};
 use crate::api::{FlowLogList, Health, TaskCounts};
 use crate::datapath::{DatapathError, lock};
 use crate::delivery::LogState;
@@ -12,7 +16,7 @@ use crate::eni_settings::EniSettings;
 use crate::fabric::HOST_TRUNK;
 use crate::link::Link;
 use crate::metrics::{EniSample, Process, Snapshot, TaskSamples};
-use crate::nat::{PreviousForwarding, TableState};
+use crate::nat::PreviousForwarding;
 use crate::netlink::NetlinkError;
 use crate::server::{ControlError, causes};
 use crate::task_record::TaskRecord;
@@ -28,7 +32,9 @@ impl Agent {
     pub(super) async fn metrics(&self) -> Result<String, ControlError> {
         let logs = self.host.exporter.logs_within(PATIENCE).await;
         let uploads = self.host.exporter.uploads();
-        let health = self.health_of(logs.as_deref(), &uploads).await;
+        let health = self
+            .health_of(logs.as_deref(), &uploads, NatTable::last_problem)
+            .await;
         let tasks = self.task_samples().map_err(super::requests::failed)?;
         let started = SystemTime::now() - self.started.elapsed();
         let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -45,11 +51,27 @@ impl Agent {
     /// How the agent's parts are.
     pub(super) async fn parts(&self) -> Health {
         let logs = self.host.exporter.logs_within(PATIENCE).await;
-        self.health_of(logs.as_deref(), &self.host.exporter.uploads())
+        let host = self.host.netlink.netns();
+        let uploads = self.host.exporter.uploads();
+        self.health_of(logs.as_deref(), &uploads, |nat| nat.problem(host))
             .await
     }
 
-    async fn health_of(&self, logs: Option<&[LogState]>, uploads: &[UploadStatus]) -> Health {
+    /// Looks at the host's nftables table now and then, for ever.
+    pub(super) async fn look_at_nat(self: Arc<Self>) {
+        let Some(nat) = &self.host_nat else { return };
+        loop {
+            tokio::time::sleep(nat_table::ROUND).await;
+            drop(nat.check(self.host.netlink.netns()));
+        }
+    }
+
+    async fn health_of(
+        &self,
+        logs: Option<&[LogState]>,
+        uploads: &[UploadStatus],
+        nat_problem: impl Fn(&NatTable) -> Option<String>,
+    ) -> Health {
         let trunk = self.host.netlink.link_named(HOST_TRUNK).await;
         let control = lock(&self.host.datapath).control();
         let stored = self.store.fact::<PreviousForwarding>(FORWARDING_FACT);
@@ -60,15 +82,7 @@ impl Agent {
             ("flow-counts".to_owned(), self.counts_problem()),
         ];
         if let Some(nat) = &self.host_nat {
-            let table = match nat.check(self.host.netlink.netns()) {
-                Ok(TableState::Equal) => None,
-                Ok(TableState::Absent) => Some("its nftables table is missing".to_owned()),
-                Ok(TableState::Different) => {
-                    Some("its nftables table was changed by someone else".to_owned())
-                }
-                Err(error) => Some(causes(&error)),
-            };
-            parts.push(("nat-gateway".to_owned(), table));
+            parts.push(("nat-gateway".to_owned(), nat_problem(nat)));
         }
         parts.extend(log_parts(logs, uploads));
         Health::of(parts)

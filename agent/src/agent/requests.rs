@@ -1,13 +1,9 @@
 //! What the agent does on request.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use branchline_common::{maps::ENI_SLOTS, verdict::DropReason};
-use tokio::sync::{Mutex as AsyncMutex, broadcast};
+use tokio::sync::broadcast;
 
 use super::{
     Agent,
@@ -25,22 +21,17 @@ use crate::{
     cni_attachment::CniGarbageCollection,
     datapath::{DatapathError, lock},
     delivery::FlowLogsError,
-    eni_settings::{self, EniSettings},
+    eni_settings::EniSettings,
     explain::{ExplainRequest, Explanation},
-    field_error::FieldError,
     flows::FlowLogError,
-    life::{AttachmentStatus, Life},
+    life::AttachmentStatus,
     live::Follower,
     metrics::ApiRequests,
     nat::TableState,
-    netns::Netns,
-    progress::{Progress, enter, now_ms},
-    provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
+    progress::{Progress, enter},
     server::{Added, Control, ControlError, causes},
     spec::{TaskId, TaskSpec},
-    state::StateError,
-    task::{self, SetUpError},
-    task_files::FilePlaces,
+    task,
     task_record::TaskRecord,
     upload::UploadError,
 };
@@ -262,77 +253,6 @@ impl Control for Agent {
 }
 
 impl Agent {
-    /// Makes the network of a task that is stored, and stores that it is there.
-    async fn make(&self, record: TaskRecord) -> Result<TaskRecord, ControlError> {
-        let set_up = task::set_up(&self.host, &record).await;
-        let link = set_up.map_err(|error| not_set_up(&record, error))?;
-        let mut attached = record;
-        attached.life.enter(AttachmentStatus::Attached, now_ms());
-        self.tasks.update(&attached).map_err(failed)?;
-        self.care.begin(&attached.spec.task_id, &link);
-        self.host.events.state(&attached);
-        tracing::info!(task = %attached.spec.task_id, eni = %attached.eni.eni_id, "added");
-        Ok(attached)
-    }
-
-    /// Removes what is left of an earlier task of this id; whoever calls has its turn.
-    async fn finish_removal(&self, id: &TaskId) -> Result<(), ControlError> {
-        let Some(left) = self.tasks.task(id).filter(|task| !task.is_attached()) else {
-            return Ok(());
-        };
-        self.undo(left).await;
-        if self.tasks.task(id).is_none() {
-            return Ok(());
-        }
-        Err(ControlError::Conflict(format!(
-            "taskId: the earlier task {id} could not be removed completely and will be tried again; \
-             see the agent's log for what is left"
-        )))
-    }
-
-    pub(super) fn turn(&self, id: &TaskId) -> Arc<AsyncMutex<()>> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(busy.entry(id.clone()).or_default())
-    }
-
-    /// The answer to a request that was made before, or whose task is there already.
-    fn known(&self, spec: &TaskSpec) -> Option<Result<Added, ControlError>> {
-        let table = self.tasks.table();
-        let by_token = spec.client_token.as_ref();
-        if let Some(record) = by_token.and_then(|token| table.by_token(token)) {
-            let id = &record.spec.task_id;
-            if !record.spec.is_same_wish(spec) {
-                return Some(Err(ControlError::Conflict(format!(
-                    "clientToken: it was used for task {id} with another specification; use a new one"
-                ))));
-            }
-            // One that was never there may be tried again with its token.
-            let was_there = record
-                .life
-                .entered_at_ms(AttachmentStatus::Attached)
-                .is_some();
-            if record.status() == AttachmentStatus::Deleted && was_there {
-                return Some(Err(ControlError::Conflict(format!(
-                    "clientToken: task {id}, which this request made, has gone; use a new token \
-                     to make it again"
-                ))));
-            }
-        }
-        let existing = table.get(&spec.task_id)?;
-        let id = &spec.task_id;
-        if !existing.is_attached() {
-            return None;
-        }
-        if !existing.spec.is_same_wish(spec) {
-            return Some(Err(ControlError::Conflict(format!(
-                "taskId: task {id} exists with another specification; remove it first \
-                 (branchline task rm {id}) or choose another taskId"
-            ))));
-        }
-        Some(Ok(Added::Existing(self.describe(existing))))
-    }
-
     fn describe_flow_logs(&self) -> FlowLogList {
         let exporter = &self.host.exporter;
         FlowLogList::of(exporter.logs(), exporter.uploads())
@@ -374,97 +294,6 @@ impl Agent {
             });
         }
         Ok(found)
-    }
-
-    /// Chooses an ENI for a task and stores both before anything is done on the host.
-    async fn allocate(&self, spec: &TaskSpec) -> Result<TaskRecord, ControlError> {
-        let handed_in = spec.network_namespace.as_ref();
-        let netns = task::netns_path(&self.config.netns_dir, spec.task_id.as_str(), handed_in);
-        // What a task's own namespace is made over would go when the task goes.
-        if handed_in.is_none() && !Netns::is_free(&netns).map_err(failed)? {
-            return Err(taken(&netns));
-        }
-        let mut life = Life::begin(now_ms());
-        let _one_at_a_time = self.allocation.lock().await;
-        let eni = self.choose_eni(spec).await?;
-        for status in [AttachmentStatus::Created, AttachmentStatus::Attaching] {
-            life.enter(status, now_ms());
-        }
-        let is_own = handed_in.is_none();
-        let id = spec.task_id.as_str();
-        let record = TaskRecord {
-            spec: spec.clone(),
-            dns: self.host.provider.task_dns(&eni),
-            files: FilePlaces::choose(&self.host.folders, id, &netns, is_own),
-            netns,
-            owned_netns: is_own,
-            host_link: eni.host_link_name(),
-            eni,
-            life,
-            generation: 0,
-        };
-        let record = self.tasks.insert(record).map_err(failed)?;
-        self.host.events.state(&record);
-        Ok(record)
-    }
-
-    /// An ENI for a task that no other task has; the caller holds `allocation`.
-    async fn choose_eni(&self, spec: &TaskSpec) -> Result<Eni, ControlError> {
-        eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
-            .map_err(ControlError::Invalid)?;
-        let awsvpc = spec.awsvpc();
-        let request = EniRequest {
-            attachment_id: new_attachment_id().map_err(failed)?,
-            subnets: awsvpc.subnets.clone(),
-            security_groups: awsvpc.security_groups.clone(),
-        };
-        let directory = self.host.plugs().policies().directory().clone();
-        let occupied = {
-            let mut table = self.tasks.table();
-            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
-            table.occupied()
-        };
-        let provider = &self.host.provider;
-        let allocated = provider.allocate(&request, &directory, &occupied).await;
-        allocated.map_err(refused)
-    }
-
-    /// Leaves nothing of a task whose set-up failed or that has gone.
-    pub(super) async fn undo(&self, record: TaskRecord) {
-        let id = &record.spec.task_id;
-        self.care.end(id);
-        let left = task::tear_down(&self.host, &record).await;
-        for error in &left {
-            tracing::error!(task = %id, error = %causes(error), "left behind");
-        }
-        // What could not be undone stays in the store, to be tried again.
-        let stored = if left.is_empty() {
-            self.forget(record.clone()).await
-        } else {
-            self.tasks.update(&record)
-        };
-        if let Err(error) = &stored {
-            tracing::error!(task = %id, error = %causes(error), "left in the store");
-        }
-        if stored.is_err() || !left.is_empty() {
-            self.left.notify_one();
-        }
-    }
-
-    /// Nothing is left of a task but the memory of it.
-    async fn forget(&self, mut record: TaskRecord) -> Result<(), StateError> {
-        let events = self.host.events.clone();
-        enter(&events, &mut record, AttachmentStatus::Detached);
-        let id = record.spec.task_id.clone();
-        let progress = Progress::new(&events, &id, Operation::Remove);
-        let forget = async {
-            record.life.enter(AttachmentStatus::Deleted, now_ms());
-            self.tasks.end(&record, now_ms())
-        };
-        progress.step(Step::Forget, forget).await?;
-        events.state(&record);
-        tracing::info!(task = %id, eni = %record.eni.eni_id, "removed");
-        Ok(())
     }
 
     fn counts(&self) -> Result<(Vec<DropCount>, u64, u64), DatapathError> {
@@ -521,31 +350,6 @@ impl Agent {
     }
 }
 
-/// A namespace that cannot be used is the request's fault if the request named it.
-fn not_set_up(record: &TaskRecord, error: SetUpError) -> ControlError {
-    let field = "networkNamespace";
-    let fix = "name an existing network namespace, as /run/netns/NAME";
-    if matches!(error, SetUpError::HostNetns) {
-        let problem = format!("{} is the host's own", record.netns.display());
-        return ControlError::Invalid(FieldError::new(field, problem, fix));
-    }
-    if let SetUpError::Netns { path, source } = &error
-        && !record.owned_netns
-    {
-        let problem = format!("{}: {}", path.display(), causes(source));
-        return ControlError::Invalid(FieldError::new(field, problem, fix));
-    }
-    failed(error)
-}
-
-fn taken(netns: &Path) -> ControlError {
-    let path = netns.display();
-    ControlError::Conflict(format!(
-        "taskId: {path} is there already and no task's; remove it, choose another taskId, \
-         or hand it in as networkNamespace"
-    ))
-}
-
 /// Several errors as one.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -562,13 +366,5 @@ fn all(errors: &[task::TearDownError]) -> Option<Several> {
 pub(super) fn failed(source: impl std::error::Error + Send + Sync + 'static) -> ControlError {
     ControlError::Failed {
         source: Box::new(source),
-    }
-}
-
-fn refused(error: ProviderError) -> ControlError {
-    match error {
-        ProviderError::Invalid(error) => ControlError::Invalid(error),
-        ProviderError::Exhausted(text) => ControlError::Exhausted(text),
-        ProviderError::Failed { .. } => failed(error),
     }
 }

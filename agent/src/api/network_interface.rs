@@ -42,9 +42,61 @@ pub struct TaskCheck {
     pub differences: Vec<Difference>,
 }
 
+/// A part of a task's network.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkPart {
+    /// Its namespace.
+    Namespace,
+    /// The host's end of its veth.
+    HostLink,
+    /// The program on that end.
+    Program,
+    /// Its ENI in the data plane.
+    DataPlane,
+    /// `lo` in its namespace.
+    Loopback,
+    /// Its end of the veth.
+    Link,
+    /// That end's MAC address.
+    MacAddress,
+    /// That end's MTU.
+    Mtu,
+    /// Its addresses.
+    Address,
+    /// Its default routes.
+    Route,
+    /// The router as its neighbour.
+    Neighbour,
+}
+
+impl NetworkPart {
+    /// As in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::HostLink => "host-link",
+            Self::Program => "program",
+            Self::DataPlane => "data-plane",
+            Self::Loopback => "loopback",
+            Self::Link => "link",
+            Self::MacAddress => "mac-address",
+            Self::Mtu => "mtu",
+            Self::Address => "address",
+            Self::Route => "route",
+            Self::Neighbour => "neighbour",
+        }
+    }
+}
+
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Difference {
+    /// What part of a task's network it is of.
+    pub part: NetworkPart,
     /// As `eth0 MAC address`.
     pub what: String,
     /// What it should be.
@@ -80,6 +132,7 @@ impl std::fmt::Display for Difference {
             what,
             expected,
             found,
+            ..
         } = self;
         write!(out, "{what}: expected {expected}, found {found}")
     }

@@ -10,7 +10,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Operation, Step};
+use std::collections::BTreeSet;
+
+use crate::api::{Difference, Operation, Step};
 use crate::provider::ProviderError;
 
 /// Upper bounds in seconds: a step takes tenths of a millisecond, a provider's call up to seconds.
@@ -68,6 +70,46 @@ impl Default for StepTimes {
             durations: times(),
             errors: Family::default(),
         }
+    }
+}
+
+/// What was mended of what somebody had changed, and what could not be.
+#[derive(Debug, Clone, Default)]
+pub struct Repairs {
+    parts: Family<Labels<&'static str, 1>, Counter>,
+    given_up: Counter,
+}
+
+impl Repairs {
+    /// A task's network had `differences`, and has none any more.
+    pub fn mended(&self, differences: &[Difference]) {
+        let parts: BTreeSet<_> = differences.iter().map(|one| one.part).collect();
+        for part in parts {
+            self.parts.get_or_create(&[("part", part.name())]).inc();
+        }
+    }
+
+    /// The trunk's program is attached again, or the trunk up.
+    pub fn trunk_mended(&self) {
+        self.parts.get_or_create(&[("part", "trunk")]).inc();
+    }
+
+    /// A task's network could not be mended.
+    pub fn gave_up(&self) {
+        self.given_up.inc();
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "branchline_repairs",
+            "Repairs of what somebody changed behind the agent, by part; one may be of several parts",
+            self.parts.clone(),
+        );
+        registry.register(
+            "branchline_tasks_given_up",
+            "Tasks whose network was changed and could not be mended",
+            self.given_up.clone(),
+        );
     }
 }
 

@@ -13,7 +13,7 @@ mod sheet;
 
 mod process;
 
-pub use instruments::{ApiRequests, ProviderCalls, StepTimes};
+pub use instruments::{ApiRequests, ProviderCalls, Repairs, StepTimes};
 pub use process::Process;
 use snapshot::Scrape;
 pub use snapshot::{EniSample, FlowLogSample, Snapshot, TaskSamples};
@@ -34,6 +34,8 @@ pub struct Instruments {
     pub provider: ProviderCalls,
     /// Requests on the socket.
     pub requests: ApiRequests,
+    /// What was mended.
+    pub repairs: Repairs,
     /// Packets and bytes of ENIs.
     pub traffic: Traffic,
 }
@@ -47,6 +49,7 @@ impl Instruments {
         self.steps.register(&mut registry);
         self.provider.register(&mut registry);
         self.requests.register(&mut registry);
+        self.repairs.register(&mut registry);
         registry.register_collector(Box::new(Scrape { snapshot, traffic }));
         let mut text = String::new();
         encode(&mut text, &registry).expect("a String takes any text");

@@ -9,7 +9,9 @@ use branchline_common::maps::Counters;
 use branchline_common::verdict::{Direction, DropReason};
 
 use super::*;
-use crate::api::{FlowLogDescription, Health, Operation, Step, TaskCounts};
+use crate::api::{
+    Difference, FlowLogDescription, Health, NetworkPart, Operation, Step, TaskCounts,
+};
 use crate::delivery::FlowLog;
 use crate::flows::{Action, FlowCounts, FlowTuple, Identity, Report};
 use crate::provider::ProviderError;
@@ -62,6 +64,16 @@ fn everything() -> (Instruments, Snapshot) {
     let exhausted = ProviderError::Exhausted("no address".to_owned());
     provider.ended("allocate", took, Some(&exhausted));
     instruments.requests.answered("addTask", 201, took);
+    let difference = |part| Difference {
+        part,
+        what: "of eth0".to_owned(),
+        expected: "this".to_owned(),
+        found: "that".to_owned(),
+    };
+    let parts = [NetworkPart::Route, NetworkPart::Route, NetworkPart::Mtu];
+    instruments.repairs.mended(&parts.map(difference));
+    instruments.repairs.trunk_mended();
+    instruments.repairs.gave_up();
     let flows = [(Action::Accept, 7, 700), (Action::Reject, 2, 120)];
     instruments.traffic.take(&[report("eni-1", &flows)]);
     let mut counters = Counters::default();
@@ -126,6 +138,10 @@ fn a_scrape_says_what_was_counted() {
         r#"branchline_task_step_duration_seconds_bucket{le="0.0005",operation="add",step="veth"} 2"#,
         r#"branchline_task_step_errors_total{operation="add",step="veth"} 1"#,
         r#"branchline_provider_call_errors_total{method="allocate",kind="exhausted"} 1"#,
+        r#"branchline_repairs_total{part="route"} 1"#,
+        r#"branchline_repairs_total{part="mtu"} 1"#,
+        r#"branchline_repairs_total{part="trunk"} 1"#,
+        "branchline_tasks_given_up_total 1",
         r#"branchline_api_requests_total{operation="addTask",status="201"} 1"#,
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");

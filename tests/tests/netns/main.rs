@@ -28,5 +28,6 @@ mod service;
 mod services;
 mod spoof;
 mod traffic;
+mod upgrade;
 mod upload;
 mod vm;

@@ -1,9 +1,11 @@
 //! What the agent says of itself to Prometheus and to whoever asks whether it is well.
 
 use std::{
+    fs::{self, Permissions},
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    process::Command,
     time::Instant,
 };
 
@@ -179,6 +181,81 @@ fn a_scrape_has_the_packets_and_bytes_of_the_flow_records() {
     {
         assert!(started.elapsed() < PATIENCE * 2);
     }
+}
+
+#[test]
+fn repairs_are_counted_by_what_was_changed() {
+    let host = with_listener("repairs");
+    let web = host.add_task("web", &["subnet-a"], &["sg-server"]).unwrap();
+    let repaired = |part| {
+        let (_, text) = on_loopback(&host, "GET /metrics");
+        value(&text, "branchline_repairs_total", &[("part", part)])
+    };
+    for (part, change) in [
+        ("mtu", "ip link set eth0 mtu 1400"),
+        ("route", "ip route del default"),
+    ] {
+        assert_eq!(repaired(part), 0.0);
+        let mut shell = Command::new("sh");
+        let changed = web.netns.output(shell.args(["-c", change])).unwrap();
+        assert!(changed.status.success(), "{changed:?}");
+        let started = Instant::now();
+        while repaired(part) < 1.0 {
+            assert!(started.elapsed() < PATIENCE, "{part}");
+        }
+    }
+    assert_eq!(host.status().unwrap().repairs, 2);
+    let (_, text) = on_loopback(&host, "GET /metrics");
+    assert_eq!(value(&text, "branchline_tasks_given_up_total", &[]), 0.0);
+    assert!(text.contains("\nbranchline_tasks_given_up_total 0\n"));
+}
+
+/// An `nft` that notes each start of itself.
+const NFT: &str = "#!/bin/sh\necho >> /run/nft-starts\nexec /usr/sbin/nft \"$@\"\n";
+
+#[test]
+fn a_scrape_starts_no_process_and_health_few() {
+    let host = Host::new(
+        "nft",
+        Settings {
+            environment: vec![("PATH", "/run/bin:/usr/sbin:/usr/bin")],
+            ..Settings::default()
+        },
+    )
+    .unwrap();
+    host.run(|| {
+        fs::create_dir("/run/bin").unwrap();
+        fs::write("/run/bin/nft", NFT).unwrap();
+        fs::set_permissions("/run/bin/nft", Permissions::from_mode(0o755)).unwrap();
+    });
+    host.start_agent().unwrap();
+    let starts = || host.run(|| fs::metadata("/run/nft-starts").unwrap().len());
+    let nat_gateway = || {
+        let (_, text) = on_socket(&host, "GET /metrics");
+        value(&text, "branchline_part_healthy", &[("part", "nat-gateway")])
+    };
+    let before = starts();
+    assert!(before > 0, "the agent runs another nft");
+    for _ in 0..20 {
+        assert_eq!(nat_gateway(), 1.0);
+    }
+    assert_eq!(starts(), before);
+    let mut nft = Command::new("nft");
+    let removed = nft.args(["delete", "table", "inet", "branchline"]);
+    assert!(host.run(|| removed.status()).unwrap().success());
+    // Health looks anew after 5 s, and a scrape tells what it found.
+    let started = Instant::now();
+    let mut asked = 0;
+    while !on_socket(&host, "GET /v1/health").1.contains("is missing") {
+        asked += 1;
+        assert!(started.elapsed() < PATIENCE, "never");
+    }
+    let looks = starts() - before;
+    assert!(
+        (1..=4).contains(&looks) && asked > 20,
+        "{looks} for {asked}"
+    );
+    assert_eq!(nat_gateway(), 0.0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use branchline_tests::{
     service::{Service, USER},
     settings::{OPEN_PORT, Settings},
     talk::{self, PATIENCE},
-    task::spec,
+    task::{Task, spec},
 };
 
 const NOTIFY: &str = "/run/notify";
@@ -93,7 +93,17 @@ impl Drop for Container {
     }
 }
 
-/// All that an agent does: tasks with namespaces made and handed in, traffic between them, a restart.
+/// Somebody changes a task's link.
+fn change(task: &Task) -> Result<()> {
+    let mut command = Command::new("ip");
+    let changed = command.args(["link", "set", "eth0", "mtu", "1400"]);
+    let changed = task.netns.output(changed)?;
+    ensure!(changed.status.success(), "{changed:?}");
+    Ok(())
+}
+
+/// All that an agent does: tasks with namespaces made and handed in, traffic between them, what somebody
+/// changes mended, a restart.
 fn work(host: &Host) -> Result<()> {
     host.start_agent()?;
     let server = host.add_task("server", &["subnet-a"], &["sg-server"])?;
@@ -113,6 +123,15 @@ fn work(host: &Host) -> Result<()> {
         Ok(())
     };
     reach()?;
+    change(&client)?;
+    let changed = Instant::now();
+    while host.status()?.repairs == 0 {
+        ensure!(changed.elapsed() < PATIENCE, "a change is not told");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Few tasks are looked at every few seconds besides, many only each minute.
+    let log = host.log();
+    ensure!(!log.contains("changes are not told"), "{log}");
     host.stop_agent()?;
     reach().context("without the agent")?;
     host.start_agent()?;

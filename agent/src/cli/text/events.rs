@@ -39,7 +39,7 @@ pub(in crate::cli) fn line(event: &TaskEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Difference, Operation, Step};
+    use crate::api::{Difference, NetworkPart, Operation, Step};
     use crate::life::AttachmentStatus;
 
     #[test]
@@ -67,6 +67,7 @@ mod tests {
             (
                 TaskEventDetail::Mended {
                     differences: vec![Difference {
+                        part: NetworkPart::MacAddress,
                         what: "MTU of eth0".to_owned(),
                         expected: "1500".to_owned(),
                         found: "1400".to_owned(),
