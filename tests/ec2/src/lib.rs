@@ -39,6 +39,8 @@ mod paging;
 mod protocol;
 mod server;
 mod state;
+#[cfg(test)]
+mod testing;
 mod token;
 mod world;
 

@@ -92,15 +92,18 @@ impl Operation {
     }
 }
 
-/// Each operation with the names of the parameters that it takes, `N` for a number, and what each must be: `Text`,
-/// `Integer` or `Boolean`. For a comparison with a model of EC2.
+/// Each operation with the parameters that it takes, `N` for a number, and what each must be: `Text`, `Integer` or
+/// `Boolean`, with ` required` behind it if there must be one. For a comparison with a model of EC2.
 #[must_use]
 pub fn parameter_names() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
+    let form = |of: &Parameter| {
+        let required = if of.required { " required" } else { "" };
+        (of.name, format!("{:?}{required}", of.form))
+    };
     let all = ALL.into_iter();
     all.map(|operation| {
         let shape = operation.shape().into_iter().flatten();
-        let named = shape.map(|parameter| (parameter.name, format!("{:?}", parameter.form)));
-        (operation.name, named.collect())
+        (operation.name, shape.map(form).collect())
     })
     .collect()
 }
