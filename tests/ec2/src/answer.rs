@@ -3,6 +3,8 @@
 
 use std::fmt::Display;
 
+use jiff::Timestamp;
+
 use crate::error::Ec2Error;
 
 /// The namespace of API version 2016-11-15.
@@ -17,6 +19,11 @@ impl Xml {
     /// An element with a text.
     pub(crate) fn text(&mut self, name: &str, value: impl Display) -> &mut Self {
         self.within(name, |xml| xml.bare(value))
+    }
+
+    /// An element with a time, to the millisecond as EC2 has it.
+    pub(crate) fn time(&mut self, name: &str, time: Timestamp) -> &mut Self {
+        self.text(name, time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
     }
 
     /// An element with a text, if there is one.
@@ -106,6 +113,7 @@ mod tests {
         content
             .text("description", "a<b & \"c\"")
             .optional("none", None::<u8>)
+            .time("attachTime", Timestamp::UNIX_EPOCH)
             .list("groupSet", ["sg-1", "sg-2"], |xml, id| {
                 xml.text("groupId", id);
             })
@@ -115,6 +123,7 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <DescribeThingsResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>r-1</requestId>\
              <description>a&lt;b &amp; &quot;c&quot;</description>\
+             <attachTime>1970-01-01T00:00:00.000Z</attachTime>\
              <groupSet><item><groupId>sg-1</groupId></item><item><groupId>sg-2</groupId></item></groupSet>\
              <tagSet></tagSet></DescribeThingsResponse>"
         );

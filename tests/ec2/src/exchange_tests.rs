@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::buckets::Rate;
 use crate::faults::Which;
-use crate::testing::Site;
+use crate::testing::{Site, between};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -146,9 +146,13 @@ fn a_fresh_id_is_unknown_until_the_delay_is_over() {
         "a token is known at once"
     );
     assert!(!site.must("DescribeNetworkInterfaces").contains(&eni));
-    site.later(2 * SECOND);
+    site.later(SECOND + SECOND / 2);
+    assert_eq!(site.code(&associate), "InvalidNetworkInterfaceID.NotFound");
+    site.later(SECOND / 2);
     assert_eq!(site.code(&describe), "fine");
-    site.must(&associate);
+    let association = between(&site.must(&associate), "associationId").expect("an id");
+    let disassociate = format!("DisassociateTrunkInterface&AssociationId={association}");
+    assert_eq!(site.code(&disassociate), "InvalidAssociationID.NotFound");
     assert!(
         site.must(&describe).contains("<status>available<"),
         "a describe is late"
@@ -160,4 +164,5 @@ fn a_fresh_id_is_unknown_until_the_delay_is_over() {
     );
     site.later(SECOND);
     assert!(site.must(&describe).contains("<status>in-use<"));
+    assert_eq!(site.code(&disassociate), "fine");
 }

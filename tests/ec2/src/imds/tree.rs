@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::credentials::Credentials;
@@ -153,7 +154,7 @@ fn identity(tree: &mut Tree, state: &State, instance: &Instance) {
         "imageId": "ami-00000000000000001",
         "instanceId": instance.instance_id,
         "instanceType": instance.instance_type,
-        "pendingTime": instance.launch_time.to_string(),
+        "pendingTime": seconds(instance.launch_time),
         "privateIp": primary.map(ToString::to_string),
         "region": state.region,
         "version": "2017-09-30",
@@ -164,8 +165,12 @@ fn identity(tree: &mut Tree, state: &State, instance: &Instance) {
     );
 }
 
+/// As `2026-11-28T10:15:00Z`.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn role(tree: &mut Tree, state: &State, credentials: &Credentials, now: Now) {
-    let seconds = |timestamp: jiff::Timestamp| timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let expiration = now.timestamp.checked_add(LIFETIME).unwrap_or(now.timestamp);
     let role = &credentials.role;
     let profile = format!("arn:aws:iam::{}:instance-profile/{role}", state.account_id);

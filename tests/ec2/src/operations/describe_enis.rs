@@ -143,7 +143,7 @@ pub(super) fn write(xml: &mut Xml, state: &State, eni: &NetworkInterface) {
 
 /// Writes an attachment; with the instance where the ENI is told of, without where the instance is.
 pub(super) fn write_attachment(xml: &mut Xml, attachment: &Attachment, of_eni: Option<&State>) {
-    xml.text("attachTime", attachment.attach_time)
+    xml.time("attachTime", attachment.attach_time)
         .text("attachmentId", &attachment.attachment_id)
         .text("deleteOnTermination", attachment.delete_on_termination)
         .text("deviceIndex", attachment.device_index)

@@ -80,7 +80,7 @@ fn write_instance(xml: &mut Xml, state: &State, instance: &Instance) {
         })
         .text("amiLaunchIndex", 0)
         .text("instanceType", &instance.instance_type)
-        .text("launchTime", instance.launch_time)
+        .time("launchTime", instance.launch_time)
         .within("placement", |xml| {
             xml.text("availabilityZone", &instance.availability_zone)
                 .text("availabilityZoneId", zone_id(&instance.availability_zone))

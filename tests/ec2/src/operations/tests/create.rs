@@ -242,6 +242,14 @@ fn one_attribute_is_modified_at_a_time() {
             "InvalidParameterCombination",
         ),
         (
+            "two others",
+            modify(&format!(
+                "&SourceDestCheck.Value=false&SecurityGroupId.1={}",
+                site.group
+            )),
+            "InvalidParameterCombination",
+        ),
+        (
             "a group of another VPC",
             modify(&format!("&SecurityGroupId.1={}", site.foreign_group)),
             "InvalidGroup.NotFound",

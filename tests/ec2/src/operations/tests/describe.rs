@@ -191,4 +191,9 @@ fn filters_pick_enis() {
             .collect();
         assert_eq!(found, expected, "{query}");
     }
+    let by_id = site.must(&format!(
+        "DescribeNetworkInterfaces&NetworkInterfaceId.1={two}"
+    ));
+    assert_eq!(by_id.matches("<networkInterfaceId>").count(), 1);
+    assert!(by_id.contains(&two));
 }

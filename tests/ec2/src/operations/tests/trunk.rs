@@ -96,6 +96,22 @@ fn what_cannot_be_associated_is_refused() {
 }
 
 #[test]
+fn a_trunk_that_is_on_its_way_carries_nothing() {
+    let mut site = Site::new();
+    site.account.state.settings.attach_delay = Duration::from_secs(1);
+    let subnet = site.subnet.clone();
+    let trunk = site.create(&subnet, "&InterfaceType=trunk");
+    let branch = site.create(&subnet, "");
+    site.attach(&trunk, 1);
+    let query = format!(
+        "AssociateTrunkInterface&BranchInterfaceId={branch}&TrunkInterfaceId={trunk}&VlanId=1"
+    );
+    assert_eq!(site.code(&query), "IncorrectState");
+    site.later(Duration::from_secs(1));
+    assert_eq!(site.code(&query), "fine");
+}
+
+#[test]
 fn a_branch_is_in_use_until_it_is_disassociated() {
     let mut site = Site::new();
     let trunk = site.trunk();
