@@ -160,12 +160,7 @@ fn disassociate(state: &mut State, request: &Request<'_>, xml: &mut Xml) -> Resu
     if state.is_fresh(found.created, request.now) {
         return Err(Ec2Error::not_found(Kind::TrunkAssociation, id));
     }
-    state.events.push(Event::Disassociated {
-        branch_interface_id: found.branch_interface_id.clone(),
-        trunk_interface_id: found.trunk_interface_id.clone(),
-        vlan_id: found.vlan_id,
-    });
-    state.trunk_associations.remove(id);
+    state.disassociate(id);
     xml.text("return", true);
     xml.optional("clientToken", parameters.text("ClientToken"));
     state.tokens.note(operation, parameters, xml);

@@ -8,9 +8,7 @@ use crate::answer::Xml;
 use crate::error::{Ec2Error, Result};
 use crate::id::Kind;
 use crate::protocol::{Parameter, Parameters, boolean, integer, text};
-use crate::state::{
-    ConnectionTracking, Event, InterfaceType, NetworkInterface, State, Subnet, find,
-};
+use crate::state::{ConnectionTracking, InterfaceType, NetworkInterface, State, Subnet, find};
 
 const MAX_DESCRIPTION: usize = 255;
 
@@ -114,10 +112,7 @@ fn delete(state: &mut State, request: &Request<'_>, xml: &mut Xml) -> Result<()>
         let message = format!("Network interface '{id}' is currently in use.");
         return Err(Ec2Error::new(state.settings.delete_in_use_code, message));
     }
-    state.network_interfaces.remove(id);
-    state.events.push(Event::Deleted {
-        network_interface_id: id.to_owned(),
-    });
+    state.delete(id);
     xml.text("return", true);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{AttachmentStatus, NetworkInterface, State};
+use super::{AttachmentStatus, InstanceState, NetworkInterface, State};
 
 /// Something that the instance's hardware would notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,51 @@ impl State {
             any = true;
         }
         any
+    }
+
+    /// Ends an instance: its ENIs go, or stay behind as `available` if their attachment does not say
+    /// `delete_on_termination`. Branches of a trunk that leaves lose their association only.
+    pub fn terminate_instance(&mut self, instance_id: &str) {
+        if let Some(instance) = self.instances.get_mut(instance_id) {
+            instance.state = InstanceState::Terminated;
+        }
+        let attached = self.attached_to(instance_id).into_iter();
+        let attached: Vec<(String, bool)> = attached
+            .map(|(eni, at)| (eni.network_interface_id.clone(), at.delete_on_termination))
+            .collect();
+        for (id, delete) in attached {
+            let branches: Vec<String> = self
+                .branches_of(&id)
+                .map(|branch| branch.association_id.clone())
+                .collect();
+            for association_id in branches {
+                self.disassociate(&association_id);
+            }
+            if delete {
+                self.delete(&id);
+            } else if let Some(eni) = self.network_interfaces.get_mut(&id) {
+                eni.attachment = None;
+            }
+        }
+    }
+
+    /// Takes a branch off its trunk.
+    pub(crate) fn disassociate(&mut self, association_id: &str) {
+        if let Some(association) = self.trunk_associations.remove(association_id) {
+            self.events.push(Event::Disassociated {
+                branch_interface_id: association.branch_interface_id,
+                trunk_interface_id: association.trunk_interface_id,
+                vlan_id: association.vlan_id,
+            });
+        }
+    }
+
+    /// Ends an ENI.
+    pub(crate) fn delete(&mut self, network_interface_id: &str) {
+        self.network_interfaces.remove(network_interface_id);
+        self.events.push(Event::Deleted {
+            network_interface_id: network_interface_id.to_owned(),
+        });
     }
 
     fn first_due(&self, now: Instant) -> Option<String> {

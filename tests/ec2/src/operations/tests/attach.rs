@@ -200,3 +200,30 @@ fn what_cannot_be_detached_is_refused() {
         "fine"
     );
 }
+
+#[test]
+fn a_terminated_instance_leaves_what_is_not_to_be_deleted() {
+    let mut site = Site::new();
+    let primary = site.account.state.attached_to(&site.instance)[0]
+        .0
+        .network_interface_id
+        .clone();
+    let trunk = site.trunk();
+    let branch = site.create(&site.subnet.clone(), "");
+    site.associate(&branch, &trunk, 1);
+    let instance = site.instance.clone();
+    site.account.state.terminate_instance(&instance);
+    assert!(!site.account.state.network_interfaces.contains_key(&primary));
+    assert_eq!(
+        (site.status(&trunk), site.status(&branch)),
+        ("available", "available")
+    );
+    assert!(site.account.state.trunk_associations.is_empty());
+    assert!(site.must("DescribeInstances").contains("<name>terminated<"));
+    for left in [trunk, branch] {
+        assert_eq!(
+            site.code(&format!("DeleteNetworkInterface&NetworkInterfaceId={left}")),
+            "fine"
+        );
+    }
+}
