@@ -1,5 +1,6 @@
 //! The operations: of each its name, its parameters and what it does.
 
+mod addresses;
 mod associate;
 mod attach;
 mod authorize;

@@ -2,17 +2,20 @@
 //!
 //! Ids count up in the order of the calls, so that the same calls make the same world.
 
+mod groups;
+mod routes;
+
 use std::collections::BTreeMap;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::answer::Xml;
 use crate::id::Kind;
 use crate::operations::{Operation, Request, Run};
 use crate::protocol::{self, Parameters};
 use crate::state::{
-    Attachment, AttachmentStatus, DhcpOptions, Entry, Instance, InstanceState, Now, PrefixList,
-    Route, RouteTable, RouteTarget, SecurityGroup, State, Subnet, Tags, Vpc,
+    Attachment, AttachmentStatus, DhcpOptions, Instance, InstanceState, Now, RouteTarget, State,
+    Subnet, Tags, Vpc,
 };
 
 /// An account under construction. Its methods panic if they are asked for what cannot be.
@@ -115,171 +118,6 @@ impl World {
         };
         self.0.subnets.insert(subnet_id.clone(), subnet);
         subnet_id
-    }
-
-    /// A group that lets everything out, as a new one does.
-    pub fn group(&mut self, vpc_id: &str, group_name: &str) -> String {
-        let group_id = self.0.ids.next(Kind::SecurityGroup);
-        let has_ipv6 = self.vpc_mut(vpc_id).ipv6_cidr_block.is_some();
-        let group = SecurityGroup {
-            group_id: group_id.clone(),
-            group_name: group_name.to_owned(),
-            description: format!("{group_name} of the stand-in"),
-            vpc_id: vpc_id.to_owned(),
-            tags: Tags::new(),
-        };
-        self.0.security_groups.insert(group_id.clone(), group);
-        self.egress(&group_id, "-1", None, "0.0.0.0/0");
-        if has_ipv6 {
-            self.egress(&group_id, "-1", None, "::/0");
-        }
-        group_id
-    }
-
-    /// An inbound rule; `peer` is a network, a group or a prefix list. The id of the rule.
-    pub fn ingress(
-        &mut self,
-        group_id: &str,
-        protocol: &str,
-        ports: Option<(u16, u16)>,
-        peer: &str,
-    ) -> String {
-        self.authorize(
-            "AuthorizeSecurityGroupIngress",
-            group_id,
-            protocol,
-            ports,
-            peer,
-        )
-    }
-
-    /// An outbound rule, as [`World::ingress`].
-    pub fn egress(
-        &mut self,
-        group_id: &str,
-        protocol: &str,
-        ports: Option<(u16, u16)>,
-        peer: &str,
-    ) -> String {
-        self.authorize(
-            "AuthorizeSecurityGroupEgress",
-            group_id,
-            protocol,
-            ports,
-            peer,
-        )
-    }
-
-    fn authorize(
-        &mut self,
-        operation: &str,
-        group_id: &str,
-        protocol: &str,
-        ports: Option<(u16, u16)>,
-        peer: &str,
-    ) -> String {
-        let name = match peer {
-            group if group.starts_with("sg-") => "Groups.1.GroupId",
-            list if list.starts_with("pl-") => "PrefixListIds.1.PrefixListId",
-            ipv6 if ipv6.contains(':') => "Ipv6Ranges.1.CidrIpv6",
-            _ => "IpRanges.1.CidrIp",
-        };
-        let mut values = vec![
-            ("GroupId".to_owned(), group_id.to_owned()),
-            ("IpPermissions.1.IpProtocol".to_owned(), protocol.to_owned()),
-            (format!("IpPermissions.1.{name}"), peer.to_owned()),
-        ];
-        for (name, port) in ports
-            .iter()
-            .flat_map(|(from, to)| [("FromPort", from), ("ToPort", to)])
-        {
-            values.push((format!("IpPermissions.1.{name}"), port.to_string()));
-        }
-        self.call(operation, values);
-        last(&self.0.security_group_rules)
-    }
-
-    /// A prefix list of one family in its version 1, with room for 20 entries.
-    pub fn prefix_list(&mut self, name: &str, cidrs: &[&str]) -> String {
-        let id = self.0.ids.next(Kind::PrefixList);
-        let entry = |cidr: &&str| Entry {
-            cidr: parse::<IpNet>(cidr),
-            description: None,
-        };
-        let list = PrefixList {
-            prefix_list_id: id.clone(),
-            prefix_list_name: name.to_owned(),
-            ipv6: cidrs.iter().any(|cidr| cidr.contains(':')),
-            max_entries: 20,
-            versions: BTreeMap::from([(1, cidrs.iter().map(entry).collect())]),
-            modified: false,
-            tags: Tags::new(),
-        };
-        self.0.prefix_lists.insert(id.clone(), list);
-        id
-    }
-
-    /// A route table of some subnets, with no route but the VPC's own.
-    pub fn route_table(&mut self, vpc_id: &str, subnet_ids: &[&str]) -> String {
-        let own: Vec<Route> = self.main_route_table(vpc_id).routes.clone();
-        let table = self.add_route_table(vpc_id, false, subnet_ids);
-        let local = own
-            .into_iter()
-            .filter(|route| route.target == RouteTarget::Local);
-        self.route_table_mut(&table).routes = local.collect();
-        table
-    }
-
-    /// The route table of all subnets that no other has.
-    pub fn main_route_table(&mut self, vpc_id: &str) -> &mut RouteTable {
-        let mut all = self.0.route_tables.values_mut();
-        all.find(|table| table.main && table.vpc_id == vpc_id)
-            .expect("a VPC of this world")
-    }
-
-    fn route_table_mut(&mut self, id: &str) -> &mut RouteTable {
-        self.0
-            .route_tables
-            .get_mut(id)
-            .expect("a route table of this world")
-    }
-
-    fn add_route_table(&mut self, vpc_id: &str, main: bool, subnet_ids: &[&str]) -> String {
-        let ids = &mut self.0.ids;
-        let id = ids.next(Kind::RouteTable);
-        let main_association_id = ids.next(Kind::RouteTableAssociation);
-        let associate =
-            |subnet: &&str| ((*subnet).to_owned(), ids.next(Kind::RouteTableAssociation));
-        let table = RouteTable {
-            route_table_id: id.clone(),
-            vpc_id: vpc_id.to_owned(),
-            main,
-            main_association_id,
-            subnets: subnet_ids.iter().map(associate).collect(),
-            routes: Vec::new(),
-            tags: Tags::new(),
-        };
-        self.0.route_tables.insert(id.clone(), table);
-        id
-    }
-
-    /// A route.
-    pub fn route(&mut self, route_table_id: &str, destination: &str, target: RouteTarget) {
-        let destination = parse(destination);
-        self.route_table_mut(route_table_id).routes.push(Route {
-            destination,
-            target,
-        });
-    }
-
-    /// A NAT gateway, as far as a route names one.
-    pub fn nat_gateway(&mut self) -> RouteTarget {
-        RouteTarget::NatGateway(self.0.ids.next(Kind::NatGateway))
-    }
-
-    /// An egress-only internet gateway, as far as a route names one.
-    pub fn egress_only_internet_gateway(&mut self) -> RouteTarget {
-        RouteTarget::EgressOnlyInternetGateway(self.0.ids.next(Kind::EgressOnlyInternetGateway))
     }
 
     /// A running instance with its primary ENI in `subnet_id`.
