@@ -189,6 +189,19 @@ fn addresses_are_the_lowest_free_ones_and_come_back() {
         ["10.0.1.5", "10.0.1.6", "10.0.1.7"],
         "the named one is not primary"
     );
+    let second = site.create(
+        &subnet,
+        "&PrivateIpAddresses.1.PrivateIpAddress=10.0.1.13&PrivateIpAddresses.2.PrivateIpAddress=10.0.1.14\
+         &PrivateIpAddresses.2.Primary=true",
+    );
+    assert_eq!(
+        shown(&site, &second),
+        ["10.0.1.14", "10.0.1.13"],
+        "the primary one is first"
+    );
+    site.must(&format!(
+        "DeleteNetworkInterface&NetworkInterfaceId={second}"
+    ));
     let mut count = 0;
     while site.code(&format!("CreateNetworkInterface&SubnetId={subnet}")) == "fine" {
         count += 1;
