@@ -119,10 +119,14 @@ fn pure(args: &Args) -> Result<()> {
     let harness = [
         "-p",
         "branchline-tests",
+        "-p",
+        "branchline-ec2-stand-in",
         "--lib",
         "--bins",
         "--test",
         "pure",
+        "--test",
+        "wire",
     ];
     for packages in [&product[..], &harness] {
         let mut cargo = process::cargo("test");
@@ -150,6 +154,7 @@ fn interop(args: &Args) -> Result<()> {
     let mut cargo = process::cargo("test");
     cargo
         .args(["--quiet", "-p", "branchline-tests"])
+        .args(["-p", "branchline-ec2-stand-in"])
         .args(["--test", "interop", "--test", "readers", "--"])
         .env("BRANCHLINE_VENV", python::venv())
         .env("BRANCHLINE_VRL", vrl::program());
