@@ -9,6 +9,7 @@ mod cni;
 mod edges;
 mod edges_fabric;
 mod faults;
+mod first_packet;
 mod flow_logs;
 mod flowlog;
 mod flows;
