@@ -44,7 +44,7 @@ use crate::{
     cli::HostError,
     config::Config,
     datapath::TrunkAttachment,
-    fabric::FabricPlan,
+    fabric::{Fabric, FabricPlan},
     fault,
     live::Live,
     metrics::Instruments,
@@ -78,6 +78,7 @@ pub struct Agent {
     store: Arc<Store>,
     tasks: Arc<TaskStore>,
     host: Host,
+    fabric: Fabric,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<nat::HostNat>,

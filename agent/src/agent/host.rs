@@ -177,6 +177,7 @@ impl Agent {
             store,
             tasks: task_store,
             host,
+            fabric,
             trunk_attachment,
             host_nat,
             started: Instant::now(),
