@@ -14,6 +14,8 @@ mod flow_logs;
 mod flowlog;
 mod flows;
 mod ground;
+mod isolation;
+mod isolation_reach;
 mod kills;
 mod lifecycle;
 mod live;
