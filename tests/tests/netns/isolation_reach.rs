@@ -208,11 +208,21 @@ fn metadata_of_another_task_is_out_of_reach() {
     assert!(!seen.is_empty(), "the tap sees nothing at all");
 }
 
-/// An IPv4 datagram to `via` that asks to be sent on to instance metadata (RFC 791: loose source route).
-fn source_routed(own: &str, via: &str) -> Packet {
-    let end = |address: &str, port: u16| format!("{address}:{port}");
-    let packet = packet::udp(&end(own, 4000), &end(via, 80)).data(20);
-    packet.option_bytes(&[131, 7, 4, 169, 254, 169, 254, 0])
+/// A datagram of `task` to instance metadata that goes to `via` first and asks to be sent on from there
+/// (RFC 791: loose source route). Its checksum is that of its last destination.
+fn source_routed(task: &Task, via: &str) -> Vec<u8> {
+    const HEADER: std::ops::Range<usize> = ethernet::LEN..ethernet::LEN + 28;
+    let to = packet::udp(&format!("{}:4000", task.ipv4), &format!("{}:80", IMDS[0]));
+    let packet = to
+        .data(20)
+        .option_bytes(&[131, 7, 4, 169, 254, 169, 254, 0]);
+    let mut frame = Frame::of(task.mac, ROUTER, &packet).bytes().to_vec();
+    let via: std::net::Ipv4Addr = via.parse().unwrap();
+    frame[30..34].copy_from_slice(&via.octets());
+    frame[24..26].fill(0);
+    let sum = packet::checksum(&frame[HEADER]).to_be_bytes();
+    frame[24..26].copy_from_slice(&sum);
+    frame
 }
 
 #[test]
@@ -354,8 +364,7 @@ fn instance_metadata_stays_blocked() {
         wait_for_drop(&host, name, *reason, before);
     }
     for via in UPLINK {
-        wire.send(&frame(&source_routed(&own, via)).bytes())
-            .unwrap();
+        wire.send(&source_routed(&cast.task, via)).unwrap();
     }
     // Behind them all, and so after them: what both may send, and what only one may.
     let reaches = |task: &Task| {
