@@ -49,7 +49,7 @@ use crate::{
     cli::HostError,
     config::Config,
     datapath::TrunkAttachment,
-    fabric::FabricPlan,
+    fabric::{Fabric, FabricPlan},
     fault,
     live::Live,
     metrics::Instruments,
@@ -83,6 +83,7 @@ pub struct Agent {
     store: Arc<Store>,
     tasks: Arc<TaskStore>,
     host: Host,
+    fabric: Fabric,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<NatTable>,

@@ -47,6 +47,8 @@ pub enum Change {
     HostBlock,
     /// The namespace of this number, as the host's namespace numbers others.
     Namespace(i32),
+    /// The programs of a link of that namespace.
+    Programs(i32),
     /// Notices were lost.
     Anywhere,
 }
@@ -134,6 +136,9 @@ fn change(namespace: Option<i32>, notice: &[u8]) -> Option<Change> {
             link => Change::HostLink(link),
         });
     };
+    if FILTERS.contains(&kind) {
+        return Some(Change::Programs(namespace));
+    }
     let state = notice
         .get(HEADER_LEN + 8..)
         .and_then(|bytes| bytes.first_chunk());
@@ -176,8 +181,7 @@ mod tests {
                 Some(Change::Namespace(3)),
             ),
             (Some(3), notice(neighbour, 2, 0x20), None),
-            // A task's own programs are the task's.
-            (Some(3), notice(filter, 2, 0), None),
+            (Some(3), notice(filter, 2, 0), Some(Change::Programs(3))),
             (Some(3), vec![0; 4], None),
             (None, notice(link, 7, 0)[..HEADER_LEN].to_vec(), None),
         ];

@@ -16,7 +16,7 @@ use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError, Origin};
 use crate::route::{Address, Route};
-use crate::sysctl::{self, SysctlError};
+use crate::sysctl::{self, SysctlError, Sysctls};
 use crate::task_network::{default_route, fix_ipv6};
 
 /// The trunk's end on the host, where `trunk_ingress` is.
@@ -115,6 +115,8 @@ pub struct Fabric {
     pub host_trunk: u32,
     /// The index of `trunk` in the fabric.
     pub trunk: u32,
+    /// The fabric's namespace, as the host's numbers others.
+    pub number: Option<i32>,
     /// Whether the trunk is new, and so without programs.
     pub trunk_origin: Origin,
     vpc_cidrs: Vec<IpNet>,
@@ -310,6 +312,7 @@ async fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fab
         netlink,
         host_trunk: host_trunk.index,
         trunk: trunk.index,
+        number: host_trunk.peer_netns,
         trunk_origin,
         vpc_cidrs: plan.vpc_cidrs.iter().map(IpNet::trunc).collect(),
     })
@@ -498,6 +501,7 @@ fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), FabricError> {
             sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
             sysctls.set(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
         }
+        refuse_source_routes(sysctls, TRUNK)?;
         if sysctls.has_ipv6() {
             sysctls.set("net/ipv6/conf/all/forwarding", "1")?;
             fix_ipv6(sysctls, TRUNK)?;
@@ -513,6 +517,7 @@ fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), FabricError> {
 /// Returns whether the namespace has IPv6.
 fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, FabricError> {
     Ok(sysctl::within(netns, |sysctls| {
+        refuse_source_routes(sysctls, link)?;
         if sysctls.has_ipv6() {
             fix_ipv6(sysctls, link)?;
             sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
@@ -521,6 +526,11 @@ fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, FabricError> {
         }
         Ok(sysctls.has_ipv6())
     })?)
+}
+
+/// Nobody says by which way his packets go on: a task would reach through us what its ENI keeps it from.
+fn refuse_source_routes(sysctls: &Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
+    sysctls.set(&format!("net/ipv4/conf/{link}/accept_source_route"), "0")
 }
 
 fn veth(near: (&str, Mac), far: (&str, Mac), mtu: u32) -> VethPair {

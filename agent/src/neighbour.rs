@@ -67,6 +67,29 @@ impl Netlink {
         unless_gone(self.request(what, request, 0).await, &[Errno::ENOENT])
     }
 
+    /// The permanent neighbour of one address; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub async fn permanent_neighbour(
+        &self,
+        link: u32,
+        address: IpAddr,
+    ) -> Result<Option<Neighbour>, NetlinkError> {
+        let netns = self.netns().name();
+        let what = || format!("find neighbour {address} on link {link} in {netns}");
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = link;
+        message.attributes = vec![NeighbourAttribute::Destination(address.into())];
+        let request = RouteNetlinkMessage::GetNeighbour(message);
+        match self.request(what, request, 0).await {
+            Ok(found) => Ok(found.iter().find_map(permanent)),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The permanent neighbours of the namespace, both families.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -21,6 +22,10 @@ use nix::errno::Errno;
 
 use crate::netlink::{Netlink, NetlinkError, unless_gone};
 use crate::netns::Origin;
+
+/// For up to two seconds, like the wait for a link.
+const LOCAL_CHECKS: u32 = 2000;
+const LOCAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// An address on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +94,42 @@ impl Netlink {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until the namespace takes what is sent to its own `address`. The kernel makes the route for
+    /// that of an IPv6 address in the background, a while after it has said that the address is there.
+    ///
+    /// # Errors
+    /// `NoAnswer` if it does not come within two seconds.
+    pub async fn wait_until_local(&self, address: IpAddr) -> Result<(), NetlinkError> {
+        let what = || {
+            let netns = self.netns().name();
+            format!("wait until {address} is reachable in network namespace {netns}")
+        };
+        for _ in 0..LOCAL_CHECKS {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family(address);
+            message.header.destination_prefix_length = IpNet::from(address).prefix_len();
+            message
+                .attributes
+                .push(RouteAttribute::Destination(address.into()));
+            let request = RouteNetlinkMessage::GetRoute(message);
+            let is_local = |found: &RouteNetlinkMessage| {
+                matches!(found, RouteNetlinkMessage::NewRoute(route)
+                    if route.header.kind == RouteType::Local)
+            };
+            match self.request(what, request, 0).await {
+                Ok(found) if found.iter().any(is_local) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.errno() == Some(Errno::ENETUNREACH) => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(LOCAL_PAUSE).await;
+        }
+        Err(NetlinkError::NoAnswer {
+            what: what(),
+            reason: "it is not taken for an own address",
+        })
     }
 
     /// Takes an address off a link; already gone is success.

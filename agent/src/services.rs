@@ -24,7 +24,7 @@ use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::provider::Eni;
-use crate::route::Address;
+use crate::route::{Address, Route};
 use crate::sysctl::{self, SysctlError};
 use crate::task_network::fix_ipv6;
 
@@ -108,12 +108,44 @@ impl Services {
         self.netlink.set_up(self.link, true).await?;
         host.set_up(self.host_link, true).await?;
         self.netlink.wait_until_sending(self.link).await?;
+        settle(&self.netlink, self.link, &self.addresses, &self.routes()?).await
+    }
+
+    /// By what whoever asks is answered.
+    fn routes(&self) -> Result<Vec<Route>, SysctlError> {
         let has_ipv6 = sysctl::within(self.netlink.netns(), |sysctls| Ok(sysctls.has_ipv6()))?;
-        let mut routes = vec![on_link(self.link, Ipv4Net::default().into())];
-        if has_ipv6 {
-            routes.push(on_link(self.link, Ipv6Net::default().into()));
+        let ipv4 = on_link(self.link, Ipv4Net::default().into());
+        let ipv6 = on_link(self.link, Ipv6Net::default().into());
+        Ok([ipv4].into_iter().chain(has_ipv6.then_some(ipv6)).collect())
+    }
+
+    /// What lacks for answers to reach the task with `eni`, in words; empty if nothing does.
+    ///
+    /// # Errors
+    /// It could not be looked at.
+    pub async fn lacks(&self, eni: &Eni) -> Result<Vec<String>, FabricError> {
+        let mut lacks = Vec::new();
+        let found = self.netlink.routes().await?;
+        for route in self.routes()? {
+            if !found.contains(&route) {
+                lacks.push(format!("route {} over {LINK}", route.destination));
+            }
         }
-        settle(&self.netlink, self.link, &self.addresses, &routes).await
+        for neighbour in self.neighbours(eni) {
+            let (link, address) = (neighbour.link, neighbour.address);
+            let found = self.netlink.permanent_neighbour(link, address).await?;
+            if found != Some(neighbour) {
+                let mac = neighbour.mac;
+                lacks.push(format!("permanent neighbour {address} at {mac} on {LINK}"));
+            }
+        }
+        Ok(lacks)
+    }
+
+    fn neighbours(&self, eni: &Eni) -> impl Iterator<Item = Neighbour> {
+        let (link, mac) = (self.link, Mac(eni.mac.0));
+        let addresses = eni.service_addresses();
+        addresses.map(move |address| Neighbour { link, address, mac })
     }
 
     /// Answers reach the task with `eni` from now on. Idempotent.
@@ -121,12 +153,7 @@ impl Services {
     /// # Errors
     /// The kernel's answer; [`Services::forget`] removes what was made.
     pub async fn know(&self, eni: &Eni) -> Result<(), NetlinkError> {
-        for address in eni.service_addresses() {
-            let neighbour = Neighbour {
-                link: self.link,
-                address,
-                mac: Mac(eni.mac.0),
-            };
+        for neighbour in self.neighbours(eni) {
             self.netlink.set_neighbour(&neighbour).await?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::{
     config::{ConntrackConfig, FlowRecordConfig},
     datapath::{self, Datapath, DatapathError},
     eni_settings::EniSettings,
+    fabric::FabricError,
     flows::{Exporter, FlowLogError, Identities, Identity},
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
@@ -111,6 +112,9 @@ pub enum SetUpError {
     /// The task's files.
     #[error(transparent)]
     Files(#[from] TaskFileError),
+    /// The host's services.
+    #[error("mend the host's services")]
+    Services(#[from] FabricError),
 }
 
 /// What one step of taking a network away could not do. The others were still tried.
@@ -284,6 +288,9 @@ fn remove_files(task: &TaskRecord) -> Result<(), TearDownError> {
 pub(crate) async fn carrier(task: &TaskRecord, inside: &Netlink) -> Result<(), SetUpError> {
     let link = inside.existing_link(task.spec.link_name.as_str()).await?;
     inside.wait_until_sending(link.index).await?;
+    if let Some(address) = task.eni.ipv6 {
+        inside.wait_until_local(address.addr().into()).await?;
+    }
     Ok(())
 }
 

@@ -2,11 +2,13 @@
 //! what was read. Mends nothing.
 //!
 //! What a task has beyond its own, such as more addresses or routes, is no difference: only what is missing or changed.
+//! Its files are looked at apart: a container may change its own, and no network is given up for that.
 
 use crate::{
     api::{Difference, NetworkPart},
     datapath::{BRANCH_BLOCK, DatapathError, program},
     eni_settings::EniSettings,
+    fabric::FabricError,
     link::{Link, Mac},
     neighbour::Neighbour,
     netlink::{Netlink, NetlinkError},
@@ -14,6 +16,7 @@ use crate::{
     plug::Wanted,
     route::{Address, Route},
     task::{self, Host},
+    task_files::TaskFiles,
     task_network::{TaskNetwork, default_route},
     task_record::TaskRecord,
     tc::FilterAt,
@@ -28,6 +31,9 @@ pub enum TaskCheckError {
     /// A map could not be read.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The services could not be looked at.
+    #[error(transparent)]
+    Services(#[from] FabricError),
 }
 
 /// What there is of a task's network.
@@ -43,6 +49,8 @@ pub struct Found {
     pub is_plugged: bool,
     /// Its namespace, if it is there.
     pub inside: Option<Inside>,
+    /// What the services lack for their answers to reach it.
+    pub services_lack: Vec<String>,
 }
 
 /// What there is in a task's namespace.
@@ -58,6 +66,17 @@ pub struct Inside {
     pub routes: Vec<Route>,
     /// All permanent neighbours.
     pub neighbours: Vec<Neighbour>,
+}
+
+/// Which of `task`'s files are missing or different; empty if none is.
+#[must_use]
+pub fn check_files(task: &TaskRecord) -> Vec<Difference> {
+    let mut list = List::default();
+    for (path, found) in task.files.different(&TaskFiles::of(&task.dns, &task.eni)) {
+        let what = format!("file {}", path.display());
+        list.add(what, "as it was written".to_owned(), found);
+    }
+    list.0
 }
 
 /// What of `task`'s network is missing or different; empty if nothing is.
@@ -105,6 +124,7 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
         program: program.map(|filter| filter.name),
         is_plugged,
         inside,
+        services_lack: host.services.lacks(&task.eni).await?,
     })
 }
 
@@ -130,6 +150,9 @@ pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Ve
             NetworkPart::Namespace,
             format!("network namespace {}", task.netns.display()),
         ),
+    }
+    for what in &found.services_lack {
+        list.missing(format!("{what} of the host's services"));
     }
     list.0
 }

@@ -61,6 +61,7 @@ fn sound(task: &TaskRecord) -> Found {
         program: Some(program::BRANCH_EGRESS.to_owned()),
         is_plugged: true,
         inside: Some(inside),
+        services_lack: Vec::new(),
     }
 }
 
@@ -93,7 +94,7 @@ fn a_sound_task_differs_in_nothing() {
 #[test]
 fn what_is_wrong_on_the_host_is_named() {
     let name = "bl456789abcdef0";
-    let rows: [(Vec<String>, String); 6] = [
+    let rows: [(Vec<String>, String); 7] = [
         (
             said(|found| found.host_link = None),
             format!("host link {name}: expected to be there, found none"),
@@ -113,6 +114,11 @@ fn what_is_wrong_on_the_host_is_named() {
         (
             said(|found| found.program = Some("other".to_owned())),
             "program of the branches: expected branch_egress, found other".to_owned(),
+        ),
+        (
+            said(|found| found.services_lack = vec!["route 0.0.0.0/0 over services".to_owned()]),
+            "route 0.0.0.0/0 over services of the host's services: expected to be there, found none"
+                .to_owned(),
         ),
         (
             said(|found| found.is_plugged = false),

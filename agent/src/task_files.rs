@@ -1,7 +1,7 @@
 //! A task's `hostname`, `hosts` and `resolv.conf`: what is in them, and where they are written and removed.
 //!
 //! Two places: below `run_dir`, for the bind mounts of an OCI runtime, and below `/etc/netns`, where `ip netns exec`
-//! finds them. Each file is replaced whole. Never reads one, and never changes one of somebody else.
+//! finds them. Each file is replaced whole. Reads one only to compare it, and never changes one of somebody else.
 
 use std::io;
 use std::net::IpAddr;
@@ -146,6 +146,26 @@ impl FilePlaces {
             }
         }
         Ok(())
+    }
+
+    /// Those of the files that are not as they should be, each with what it is instead.
+    #[must_use]
+    pub fn different(&self, files: &TaskFiles) -> Vec<(PathBuf, String)> {
+        let mut different = Vec::new();
+        for folder in self.folders() {
+            for (name, text) in files.each() {
+                let path = folder.join(name);
+                match std::fs::read(&path) {
+                    Ok(found) if found == text.as_bytes() => {}
+                    Ok(_) => different.push((path, "another text".to_owned())),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        different.push((path, "none".to_owned()));
+                    }
+                    Err(error) => different.push((path, error.to_string())),
+                }
+            }
+        }
+        different
     }
 
     /// Removes the files, and the folders unless something else is in them; already gone is success.

@@ -98,6 +98,42 @@ fn files_are_written_again_and_removed_with_nothing_left() {
 }
 
 #[test]
+fn files_that_differ_are_named() {
+    let dir = TestDir::new();
+    let folders = folders(&dir);
+    let netns = folders.netns.join("branchline-web");
+    let places = FilePlaces::choose(&folders, "web", &netns, true);
+    let files = TaskFiles::of(&dns(), &record("web").eni);
+    places.write(&files).unwrap();
+    assert_eq!(places.different(&files), []);
+    let of_netns = places.netns.clone().unwrap();
+    fs::remove_file(places.hosts()).unwrap();
+    fs::write(of_netns.join("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+    fs::remove_file(of_netns.join("hostname")).unwrap();
+    fs::create_dir(of_netns.join("hostname")).unwrap();
+    let (mut found, expected) = (
+        places.different(&files),
+        [
+            (places.hosts(), "none".to_owned()),
+            (of_netns.join("resolv.conf"), "another text".to_owned()),
+        ],
+    );
+    let folder = found
+        .iter()
+        .position(|(path, _)| path.ends_with("hostname"));
+    let (_, reason) = found.remove(folder.unwrap());
+    assert!(reason.contains("directory"), "{reason}");
+    assert_eq!(found, expected);
+    // A task without a name has no such file, and misses none.
+    let nameless = TaskFiles {
+        host_name: None,
+        ..files
+    };
+    let found = places.different(&nameless);
+    assert!(!found.iter().any(|(path, _)| path.ends_with("hostname")));
+}
+
+#[test]
 fn somebody_elses_folder_stays_theirs() {
     let dir = TestDir::new();
     let folders = folders(&dir);

@@ -27,6 +27,10 @@ pub async fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     task::quiet(host, &link)?;
     task::configure(host, task, &inside).await?;
     task::plug(host, task, link.index).await?;
+    if !host.services.lacks(&task.eni).await?.is_empty() {
+        host.services.bring_up(&host.netlink).await?;
+        task::join_services(host, task).await?;
+    }
     attach(host, link.index).await?;
     host.netlink.set_up(link.index, true).await?;
     task::carrier(task, &inside).await?;

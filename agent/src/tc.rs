@@ -97,14 +97,17 @@ impl Netlink {
         }
     }
 
-    /// Takes a link's clsact away, and the filters that only it has; already
-    /// gone, or the whole link gone, is success.
+    /// Takes away a link's clsact, or the ingress qdisc in its place, and the filters
+    /// that only it has; already gone, or the whole link gone, is success.
     ///
     /// # Errors
     /// Those of the request.
     pub async fn delete_clsact(&self, link: u32) -> Result<bool, NetlinkError> {
         let what = || format!("delete clsact of link {link} in {}", self.netns().name());
-        let request = RouteNetlinkMessage::DelQueueDiscipline(clsact(link));
+        let mut message = clsact(link);
+        // Of whatever kind: the kernel refuses another's name.
+        message.attributes.clear();
+        let request = RouteNetlinkMessage::DelQueueDiscipline(message);
         let gone = [Errno::ENOENT, Errno::ENODEV, Errno::EINVAL];
         unless_gone(self.request(what, request, 0).await, &gone)
     }

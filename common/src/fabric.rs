@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     flow::Address,
-    headers::{arp, ethernet, icmp, ipv6, protocol},
+    headers::{arp, ethernet, icmp, ipv6, protocol, udp},
 };
 
 /// The slot of the VPC's router: in [`ENIS`](crate::maps::name::ENIS) for its MAC address, in
@@ -31,6 +31,21 @@ pub mod target {
     pub const GATEWAY: u32 = 2;
     /// Nothing.
     pub const BLACKHOLE: u32 = 3;
+}
+
+/// Whether a packet with these ports is of DHCP, which no group filters: a VPC carries only that of its
+/// own server, so that no ENI plays server for another, and none sends by it what its groups forbid.
+#[must_use]
+#[inline(always)]
+pub const fn is_dhcp(protocol: u8, source_port: u16, destination_port: u16) -> bool {
+    const DHCP: [u16; 2] = udp::DHCP;
+    const DHCPV6: [u16; 2] = udp::DHCPV6;
+    const fn are(one: u16, other: u16, ports: [u16; 2]) -> bool {
+        let [a, b] = ports;
+        (one == a && other == b) || (one == b && other == a)
+    }
+    protocol == protocol::UDP
+        && (are(source_port, destination_port, DHCP) || are(source_port, destination_port, DHCPV6))
 }
 
 /// The reply that gives `mac` for the address that an ARP request asks for (RFC 826). The request
@@ -108,6 +123,23 @@ mod tests {
             0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 9, 10, 0, 0, 5, 2, 0, 0, 0, 0, 1, 10, 0, 0, 4,
         ];
         assert_eq!(arp_reply(&request, [2, 0, 0, 0, 0, 9]), expected);
+    }
+
+    #[test]
+    fn dhcp_is_between_its_two_ports_either_way() {
+        for (source, destination, expected) in [
+            (67, 68, true),
+            (68, 67, true),
+            (546, 547, true),
+            (547, 546, true),
+            (67, 67, false),
+            (68, 546, false),
+            (67, 547, false),
+            (0, 0, false),
+        ] {
+            assert_eq!(is_dhcp(protocol::UDP, source, destination), expected);
+            assert!(!is_dhcp(protocol::TCP, source, destination));
+        }
     }
 
     #[test]

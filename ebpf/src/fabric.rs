@@ -2,12 +2,12 @@
 //!
 //! It answers ARP and neighbour discovery for every address of the VPC, sends packets for an ENI
 //! back by that ENI's trunk and VLAN, and leads the rest to the gateways: the stack of this
-//! namespace. As a VPC does, it forwards without touching the time to live. It filters nothing:
-//! security groups are the ENIs' business.
+//! namespace. As a VPC does, it forwards without touching the time to live. It filters nothing but
+//! DHCP between ENIs: security groups are the ENIs' business.
 
 use aya_ebpf::programs::TcContext;
 use branchline_common::{
-    fabric::{ADVERTISEMENT_LEN, ROUTER, advertisement, arp_reply, target},
+    fabric::{ADVERTISEMENT_LEN, ROUTER, advertisement, arp_reply, is_dhcp, target},
     flow::{Address, NO_ADDRESS, is_neighbour_discovery, mapped},
     headers::{arp, ethernet, icmp, vlan},
     maps::Eni,
@@ -37,6 +37,9 @@ pub fn route(ctx: &TcContext) -> Result<i32, Drop> {
     let packet = core::hint::black_box(packet);
     if is_neighbour_discovery(packet.protocol, packet.icmp_type) {
         return Ok(answer_neighbour(&frame, &link, packet)?);
+    }
+    if is_dhcp(packet.protocol, packet.source_port, packet.destination_port) {
+        return Err(DropReason::NoRoute.into());
     }
     match maps::address(&packet.destination) {
         Some(ROUTER) => Err(DropReason::NoRoute.into()),

@@ -187,6 +187,13 @@ impl Packet {
         self
     }
 
+    /// Sets the IPv4 options, whole words of bytes.
+    #[must_use]
+    pub fn option_bytes(mut self, bytes: &[u8]) -> Self {
+        self.options = bytes.to_vec();
+        self
+    }
+
     /// Adds an IPv6 extension header of 8 bytes and `units` times 8 more.
     #[must_use]
     pub fn extension(mut self, number: u8, units: u8) -> Self {

@@ -19,18 +19,30 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for an answer that shall not come. Real ones take well under 1 ms.
 pub const SHORT: Duration = Duration::from_millis(300);
 
-/// Listens at `at`. A program that another test starts meanwhile holds the last listener's file
+/// Binds a socket. A program that another test starts meanwhile holds the last socket's file
 /// descriptor for a moment, between its fork and its exec: then this waits.
-fn listen(to: &Netns, at: SocketAddr) -> io::Result<TcpListener> {
+fn bind<T: Send>(to: &Netns, bind: impl Fn() -> io::Result<T> + Sync) -> io::Result<T> {
     let patience = Instant::now() + PATIENCE;
     loop {
-        match inside(to, || TcpListener::bind(at)) {
+        match inside(to, &bind) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience => {
                 thread::sleep(Duration::from_millis(10));
             }
-            listener => return listener,
+            socket => return socket,
         }
     }
+}
+
+fn listen(to: &Netns, at: SocketAddr) -> io::Result<TcpListener> {
+    bind(to, || TcpListener::bind(at))
+}
+
+/// A socket that takes datagrams at `at`.
+///
+/// # Errors
+/// The address is not there, or in use for long.
+pub fn receiver(to: &Netns, at: SocketAddr) -> io::Result<UdpSocket> {
+    bind(to, || UdpSocket::bind(at))
 }
 
 /// Connects to a listener at `at`, asks and is answered; returns who asked, as the listener sees it.
@@ -65,7 +77,7 @@ pub fn udp(
     len: usize,
     wait: Duration,
 ) -> io::Result<SocketAddr> {
-    let server = inside(to, || UdpSocket::bind(at))?;
+    let server = receiver(to, at)?;
     let client = inside(from, || UdpSocket::bind(unspecified(at.ip())))?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(wait))?;

@@ -34,6 +34,18 @@ pub struct Task {
     pub network_interface: NetworkInterface,
     /// The host's end.
     pub host_link: String,
+    /// What it is told of names.
+    pub dns: Dns,
+}
+
+/// What a task is told of names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dns {
+    /// What it asks, in order.
+    pub name_servers: Vec<String>,
+    /// What it appends to short names.
+    pub search_domains: Vec<String>,
 }
 
 /// A task's link.

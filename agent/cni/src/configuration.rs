@@ -69,7 +69,7 @@ pub struct Wish {
     pub attributes: Option<Value>,
     /// `args.cni.labels`.
     pub labels: Vec<(String, String)>,
-    /// `dns`, handed on in the result.
+    /// `dns`, in the result instead of the task's.
     pub dns: Value,
 }
 

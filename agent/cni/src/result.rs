@@ -14,6 +14,7 @@ pub fn result(version: Version, task: &Task, netns: &str, dns: &Value) -> Value 
     if version < Version::V0_3_0 {
         return flat(version, task, dns);
     }
+    let dns = &resolver(task, dns);
     let link = &task.network_interface;
     let mut host = json!({"name": task.host_link});
     let mut inside = json!({"name": link.link_name, "mac": link.mac_address, "sandbox": netns});
@@ -49,8 +50,25 @@ fn flat(version: Version, task: &Task, dns: &Value) -> Value {
         });
         result.insert(format!("ip{}", family(address)), of_family);
     }
-    result.insert("dns".to_owned(), dns.clone());
+    result.insert("dns".to_owned(), resolver(task, dns));
     Value::Object(result)
+}
+
+/// What the configuration says of names, all of it, or else what the task is told: its `resolv.conf`, which
+/// has no options.
+fn resolver(task: &Task, configured: &Value) -> Value {
+    if configured.as_object().is_some_and(|dns| !dns.is_empty()) {
+        return configured.clone();
+    }
+    let mut dns = Map::new();
+    if !task.dns.name_servers.is_empty() {
+        dns.insert("nameservers".to_owned(), json!(task.dns.name_servers));
+    }
+    if let Some(domain) = task.dns.search_domains.first() {
+        dns.insert("domain".to_owned(), json!(domain));
+        dns.insert("search".to_owned(), json!(task.dns.search_domains));
+    }
+    Value::Object(dns)
 }
 
 fn ip(version: Version, address: &InterfaceAddress) -> Value {

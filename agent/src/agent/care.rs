@@ -11,10 +11,14 @@ use tokio::time::{Instant, sleep_until};
 use super::Agent;
 use crate::api::Difference;
 use crate::changes::{self, Change};
-use crate::datapath::{attach_trunk, is_trunk_attached};
-use crate::fabric::HOST_TRUNK;
+use crate::cli::HostError;
+use crate::datapath::{
+    DatapathError, attach_fabric, attach_trunk, is_fabric_attached, is_trunk_attached,
+};
+use crate::fabric::{HOST_TRUNK, TRUNK};
 use crate::life::AttachmentStatus;
 use crate::link::Link;
+use crate::netlink::NetlinkError;
 use crate::netns::Netns;
 use crate::pace::{Look, Pace, Verdict};
 use crate::progress::enter;
@@ -109,6 +113,8 @@ impl Places {
                 Change::Namespace(netns) => {
                     touched.extend(self.by_netns.get(netns).into_iter().flatten().cloned());
                 }
+                // A task's own programs are the task's.
+                Change::Programs(_) => {}
                 // The block is one: to mend it for one task is to mend it for all.
                 Change::HostBlock => touched.extend(self.of_task.keys().next().cloned()),
                 Change::Anywhere => touched.extend(self.of_task.keys().cloned()),
@@ -134,13 +140,18 @@ impl Agent {
             }
         };
         let (mut paces, mut round) = (Paces::default(), Instant::now() + ROUND);
+        let mut fabric = Pace::new(Instant::now());
         let (mut read, mut last) = (Instant::now(), None);
         loop {
-            let due = paces.due().unwrap_or(round).min(round);
+            let due = paces.due().into_iter().chain(fabric.due()).min();
+            let due = due.unwrap_or(round).min(round);
             tokio::select! {
                 () = sleep_until(due) => {}
                 found = told(changes.as_mut()) => {
                     self.note(&found, read, &mut paces).await;
+                    if self.is_of_fabric(&found) {
+                        fabric.changed(Instant::now());
+                    }
                     read = Instant::now();
                 }
             }
@@ -149,6 +160,12 @@ impl Agent {
                 round = now + ROUND;
                 last = self.next_round(last, &mut paces);
                 self.look_after_trunk().await;
+                fabric.changed(now);
+            }
+            if fabric.due().is_some_and(|due| due <= now) {
+                let look = self.look_at_fabric().await;
+                // It is never given up: the next round tries again.
+                fabric.looked(Instant::now(), look);
             }
             for id in paces.take_due(now) {
                 self.look_at(&id, &mut paces).await;
@@ -165,6 +182,16 @@ impl Agent {
         if changes.contains(&Change::HostLink(trunk)) {
             self.look_after_trunk().await;
         }
+    }
+
+    fn is_of_fabric(&self, changes: &BTreeSet<Change>) -> bool {
+        changes.iter().any(|change| match change {
+            Change::Programs(netns) | Change::Namespace(netns) => {
+                self.fabric.number == Some(*netns)
+            }
+            Change::Anywhere => true,
+            Change::HostLink(_) | Change::HostBlock => false,
+        })
     }
 
     /// Lets the next tasks by id be looked at, from the one after `last` on; forgets those that have gone.
@@ -256,7 +283,7 @@ impl Agent {
         }
     }
 
-    async fn mend_trunk(&self, trunk: u32) -> Result<(), crate::datapath::DatapathError> {
+    async fn mend_trunk(&self, trunk: u32) -> Result<(), DatapathError> {
         let (datapath, host) = (&self.host.datapath, &self.host.netlink);
         let Some(link) = host.link_at(trunk).await? else {
             // `status` says so; only a start makes it anew.
@@ -277,6 +304,51 @@ impl Agent {
             "the trunk was changed by somebody, mended"
         );
         Ok(())
+    }
+
+    /// The local VPC's router: its programs, and its end of the trunk up.
+    async fn look_at_fabric(&self) -> Look {
+        match self.mend_fabric().await {
+            Ok(look) => look,
+            Err(error) => {
+                let error = causes(error.as_ref());
+                tracing::error!(error, "mend the local VPC's end of the trunk, {TRUNK}");
+                Look::Unmended
+            }
+        }
+    }
+
+    async fn mend_fabric(&self) -> Result<Look, HostError> {
+        let (fabric, trunk) = (&self.fabric.netlink, self.fabric.trunk);
+        let Some(link) = fabric.link_at(trunk).await? else {
+            // As of the trunk: both ends go together.
+            return Ok(Look::Sound);
+        };
+        let is_attached = is_fabric_attached(fabric, trunk).await?;
+        if link.up && is_attached {
+            return Ok(Look::Sound);
+        }
+        if !is_attached {
+            let datapath = &self.host.datapath;
+            match attach_fabric(datapath, fabric, trunk).await {
+                Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
+                    fabric.delete_clsact(trunk).await?;
+                    attach_fabric(datapath, fabric, trunk).await?;
+                }
+                other => other?,
+            }
+        }
+        // After its programs, as at the start; what was set down has lost its routes besides.
+        if !link.up {
+            self.fabric.bring_up(&self.host.netlink).await?;
+        }
+        self.care.places().repairs += 1;
+        tracing::warn!(
+            is_attached,
+            up = link.up,
+            "the local VPC's end of the trunk was changed by somebody, mended"
+        );
+        Ok(Look::Mended)
     }
 }
 
@@ -354,6 +426,7 @@ mod tests {
         assert_eq!(touched(Change::HostLink(5), later), ["a"]);
         assert_eq!(touched(Change::HostLink(9), later), [""; 0]);
         assert_eq!(touched(Change::Namespace(1), later), ["b", "c"]);
+        assert_eq!(touched(Change::Programs(1), later), [""; 0]);
         assert_eq!(touched(Change::HostBlock, later).len(), 1);
         assert_eq!(touched(Change::Anywhere, later), ["a", "b", "c"]);
         // What the agent did itself while it made them.

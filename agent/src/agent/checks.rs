@@ -20,16 +20,18 @@ pub(super) const HOST_TABLE: &str = "nftables table inet branchline";
 pub(super) const PRESENT: &str = "present";
 
 impl Agent {
-    /// Compares a task's network with what it should be, while nobody changes it.
+    /// Compares a task's network and files with what they should be, while nobody changes them.
     pub(super) async fn compare_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
         let turn = self.turn(&id);
         let _turn = turn.lock().await;
         let record = self.tasks.task(&id);
         let record = record.ok_or(ControlError::Unknown(id))?;
         let differences = task_check::check(&self.host, &record).await;
+        let mut differences = differences.map_err(failed)?;
+        differences.extend(task_check::check_files(&record));
         Ok(TaskCheck {
             task: self.describe(&record),
-            differences: differences.map_err(failed)?,
+            differences,
         })
     }
 

@@ -178,6 +178,7 @@ impl Agent {
             store,
             tasks: task_store,
             host,
+            fabric,
             trunk_attachment,
             host_nat: host_nat.map(NatTable::applied),
             started: Instant::now(),

@@ -64,7 +64,7 @@ pub trait Host {
 }
 
 /// What became of the traces of branchline.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Purged {
     /// What is gone, one sentence each.
     pub removed: Vec<String>,
@@ -198,6 +198,8 @@ struct PurgeArguments {
     /// Remove the files of the flow logs as well.
     #[arg(long)]
     flow_logs: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -356,12 +358,10 @@ fn purge(arguments: &PurgeArguments, host: &impl Host) -> Result<(), CommandErro
     }
     log_to_stderr();
     let purged = wait(host.purge(config, arguments.flow_logs))?.map_err(CommandError::Host)?;
-    let removed = purged.removed.iter();
-    write_out(
-        &removed
-            .map(|what| format!("removed {what}\n"))
-            .collect::<String>(),
-    )?;
+    print(&purged, arguments.output, |purged| {
+        let removed = purged.removed.iter();
+        removed.map(|what| format!("removed {what}\n")).collect()
+    })?;
     if purged.left.is_empty() {
         return Ok(());
     }

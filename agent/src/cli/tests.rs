@@ -41,7 +41,7 @@ fn commands_are_read() {
         "branchline flows query --socket /s --dir /a --dir /b --flow-log fl-0a --limit 5 --csv",
         "branchline doctor",
         "branchline doctor --config /etc/b.toml --json",
-        "branchline purge --config /etc/b.toml",
+        "branchline purge --config /etc/b.toml --flow-logs --json",
     ] {
         parse(text).unwrap();
     }
@@ -113,4 +113,59 @@ fn wrong_usage_exits_with_2() {
         }
         assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{text}");
     }
+}
+
+/// Commands without `--json`, and why.
+const WITHOUT_JSON: [(&str, &str); 10] = [
+    ("agent", "prints nothing; it logs"),
+    ("task rm", "prints nothing"),
+    ("task exec", "what it prints is the command's"),
+    ("ecs run-task", "prints JSON always, as the AWS CLI"),
+    ("ecs describe-tasks", "prints JSON always, as the AWS CLI"),
+    ("ecs stop-task", "prints JSON always, as the AWS CLI"),
+    ("completions", "prints a shell's program"),
+    ("man", "prints nothing; it writes files"),
+    ("openapi", "prints JSON always"),
+    ("help", "prints help"),
+];
+
+/// The commands below `command` that have none below them, each by its words and whether it takes `--json`.
+fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, bool)>) {
+    for below in command.get_subcommands() {
+        let words = format!("{words} {}", below.get_name());
+        let words = words.trim_start();
+        if below.has_subcommands() {
+            leaves(below, words, found);
+            continue;
+        }
+        let is_switch = |argument: &clap::Arg| {
+            argument.get_long() == Some("json") && !argument.get_action().takes_values()
+        };
+        found.push((words.to_owned(), below.get_arguments().any(is_switch)));
+    }
+}
+
+#[test]
+fn every_command_that_prints_data_prints_it_as_json() {
+    let mut found = Vec::new();
+    leaves(&Arguments::command(), "", &mut found);
+    assert!(found.len() > 25, "{found:?}");
+    for (words, has_json) in &found {
+        let exception = WITHOUT_JSON.iter().find(|(name, _)| name == words);
+        match (has_json, exception) {
+            (true, None) | (false, Some(_)) => {}
+            (false, None) => panic!("`branchline {words}` has no --json, and no reason for that"),
+            (true, Some((_, why))) => panic!("`branchline {words}` has --json, although it {why}"),
+        }
+    }
+}
+
+#[test]
+fn what_purge_prints_as_json_has_two_lists() {
+    let purged = Purged {
+        removed: vec!["task web".to_owned()],
+        left: Vec::new(),
+    };
+    let expected = serde_json::json!({"removed": ["task web"], "left": []});
+    assert_eq!(serde_json::to_value(purged).unwrap(), expected);
 }

@@ -112,6 +112,28 @@ pub async fn attach_fabric(
     .await
 }
 
+/// Whether both programs of the local VPC are on the far end of the trunk, as [`attach_fabric`] puts
+/// them there.
+///
+/// # Errors
+/// `Netlink`.
+pub async fn is_fabric_attached(fabric: &Netlink, ifindex: u32) -> Result<bool, DatapathError> {
+    let places = [
+        (FilterAt::Ingress(ifindex), program::FABRIC),
+        (FilterAt::Egress(ifindex), program::FABRIC_GATEWAY),
+    ];
+    for (at, name) in places {
+        if fabric
+            .filter(at)
+            .await?
+            .is_none_or(|found| found.name != name)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Lets a branch join the block of all branches, with `branch_egress` in it. The link should be
 /// down.
 ///

@@ -19,8 +19,8 @@ mod policies;
 mod error;
 
 pub use attach::{
-    BRANCH_BLOCK, TrunkAttachment, attach_branch, attach_fabric, attach_trunk, is_trunk_attached,
-    replace_branches,
+    BRANCH_BLOCK, TrunkAttachment, attach_branch, attach_fabric, attach_trunk, is_fabric_attached,
+    is_trunk_attached, replace_branches,
 };
 pub use clock::Clock;
 pub use error::DatapathError;

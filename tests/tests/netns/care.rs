@@ -115,6 +115,117 @@ fn what_somebody_changes_is_mended() {
     assert_eq!(host.status().unwrap().tasks_given_up, 0);
 }
 
+/// Each task is looked at once a minute whatever notices say: with so many tasks none is mended soon by that.
+const MANY: usize = 64;
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_change_is_noticed_and_not_only_found_in_time() {
+    let host = running("noticed");
+    let web = host.add_task("web", &["subnet-a"], &["sg-server"]).unwrap();
+    let mut api = host.api().unwrap();
+    for number in 0..MANY {
+        let body = spec(&format!("idle-{number}"), &["subnet-b"], &["sg-client"]);
+        api.json("POST", "/v1/tasks", &body.to_string()).unwrap();
+    }
+    let changes = [
+        (At::Task, "ip link set eth0 mtu 1400"),
+        (At::Task, "ip address del IPV4/24 dev eth0"),
+        (At::Task, "ip -6 route del default"),
+        (At::Task, "ip neigh del 10.0.1.1 dev eth0"),
+        (At::Host, "ip link set LINK down"),
+        (At::Host, "tc qdisc del dev LINK clsact"),
+    ];
+    let mut late = Vec::new();
+    for (number, (at, command)) in changes.into_iter().enumerate() {
+        let text = command.replace("LINK", &web.host_link);
+        let text = text.replace("IPV4", &web.ipv4.to_string());
+        shell(&host, &web, at, &text);
+        let start = Instant::now();
+        wait(command, || repairs(&host) > number as u64);
+        let took = start.elapsed();
+        println!("{command}: mended after {took:?}");
+        // The pauses between repairs of one task double.
+        if took > SOON {
+            late.push((command, took));
+        }
+    }
+    assert!(late.is_empty(), "{late:?}");
+}
+
+#[test]
+fn the_local_vpc_s_end_of_the_trunk_is_mended() {
+    let host = running("fabric");
+    let web = host.add_task("web", &["subnet-a"], &["sg-server"]).unwrap();
+    let peer = host
+        .add_task("peer", &["subnet-b"], &["sg-client"])
+        .unwrap();
+    let changes = [
+        "tc filter del dev trunk ingress",
+        "tc filter del dev trunk egress",
+        "tc qdisc del dev trunk clsact",
+        "tc qdisc del dev trunk clsact && tc qdisc add dev trunk ingress",
+        "ip link set trunk down",
+    ];
+    for (number, command) in changes.into_iter().enumerate() {
+        let command = format!("ip netns exec branchline-fabric sh -c '{command}'");
+        shell(&host, &web, At::Host, &command);
+        wait(&command, || repairs(&host) > number as u64);
+        for address in web.addresses() {
+            // From another task by `fabric`, from the host by `fabric_gateway`.
+            for from in [&peer.netns, host.netns()] {
+                talk::ping(from, address, 56, PATIENCE)
+                    .unwrap_or_else(|error| panic!("{command}: ping {address}: {error}"));
+            }
+        }
+    }
+    assert_eq!(host.status().unwrap().tasks_given_up, 0);
+}
+
+#[test]
+fn what_the_services_lack_is_mended_and_files_are_only_named() {
+    let host = running("services-care");
+    let web = host.add_task("web", &["subnet-a"], &["sg-server"]).unwrap();
+    let changes = [
+        format!("ip neigh del {} dev services", web.ipv4),
+        format!("ip neigh del {} dev services", web.ipv6),
+        "ip route del default dev services".to_owned(),
+        "ip -6 route del default dev services".to_owned(),
+    ];
+    for (number, command) in changes.iter().enumerate() {
+        let command = format!("ip netns exec branchline-services {command}");
+        shell(&host, &web, At::Host, &command);
+        wait(&command, || {
+            repairs(&host) > number as u64 && differences(&host, "web").is_empty()
+        });
+    }
+    let repaired = repairs(&host);
+    let hosts = "/run/branchline/tasks/web/hosts";
+    let resolv_conf = "/run/etc-netns/branchline-web/resolv.conf";
+    shell(
+        &host,
+        &web,
+        At::Host,
+        &format!("rm {hosts}; echo nameserver 192.0.2.1 > {resolv_conf}"),
+    );
+    // Longer than a round, in which it would be mended.
+    thread::sleep(Duration::from_secs(3));
+    let found: Vec<String> = differences(&host, "web")
+        .iter()
+        .map(|one| format!("{} {}", one["what"], one["found"]))
+        .collect();
+    let expected = [
+        format!("\"file {hosts}\" \"none\""),
+        format!("\"file {resolv_conf}\" \"another text\""),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(repairs(&host), repaired);
+    let checked = host.branchline(&["task", "check", "web"]).unwrap();
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert_eq!(checked.status.code(), Some(1), "{text}");
+    assert!(text.contains(hosts) && text.contains(resolv_conf), "{text}");
+}
+
 #[test]
 fn the_trunk_is_mended() {
     let host = running("trunk");
@@ -196,30 +307,36 @@ fn no_other_request_takes_anything_from_a_task() {
     let pruned = host
         .branchline(&["sg", "apply", "/run/groups.toml", "--prune"])
         .unwrap();
-    assert!(!pruned.status.success(), "a group in use went: {pruned:?}");
+    let said = String::from_utf8_lossy(&pruned.stderr).into_owned();
+    let reason = format!("sg-server would be removed, and {} has it", web.eni_id);
+    assert!(!pruned.status.success() && said.contains(&reason), "{said}");
     let mut api = host.api().unwrap();
     let requests = [
         (
             "POST",
             "/v1/cni/gc",
-            json!({"networkName": "net", "validAttachments": []}),
+            json!({"network": "net", "validAttachments": []}),
+            200,
         ),
         (
             "POST",
             "/v1/dry-run/tasks",
             spec("web", &["subnet-a"], &["sg-server"]),
+            204,
         ),
         (
             "POST",
             "/v1/tasks",
             spec("web", &["subnet-b"], &["sg-client"]),
+            409,
         ),
-        ("DELETE", "/v1/tasks/another", Value::Null),
-        ("PUT", "/v1/tasks/web", Value::Null),
+        ("DELETE", "/v1/tasks/another", Value::Null, 404),
+        ("PUT", "/v1/tasks/web", Value::Null, 405),
     ];
-    for (method, path, body) in requests {
-        let (status, _) = api.request(method, path, &body.to_string()).unwrap();
-        println!("{method} {path}: {status}");
+    for (method, path, body, expected) in requests {
+        let (status, text) = api.request(method, path, &body.to_string()).unwrap();
+        // A request that is not understood takes nothing from anybody, and says nothing.
+        assert_eq!(status, expected, "{method} {path}: {text}");
         assert_eq!(
             differences(&host, "web"),
             Vec::<Value>::new(),

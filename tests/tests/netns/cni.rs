@@ -57,6 +57,8 @@ fn containers_get_an_interface_are_checked_and_leave_nothing() {
             (&inside["name"], &inside["sandbox"]),
             (&json!(call.link), &json!(call.netns))
         );
+        let dns = json!({"nameservers": ["10.0.0.2"], "domain": "ec2.internal", "search": ["ec2.internal"]});
+        assert_eq!(result["dns"], dns);
         host.cni_ok("CHECK", &call.with("prevResult", result.clone()))
             .unwrap();
     }

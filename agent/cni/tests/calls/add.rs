@@ -157,8 +157,39 @@ fn results_have_the_form_of_the_configurations_version() {
         &agent,
     );
     let result = printed(&outcome);
-    assert_eq!((&result["ip4"], &result["dns"]), (&Value::Null, &json!({})));
+    assert_eq!(result["ip4"], Value::Null);
     assert_eq!(result["ip6"]["ip"], "2001:db8::4/64");
+}
+
+#[test]
+fn the_result_says_what_the_task_is_told_of_names_unless_the_configuration_does() {
+    let told = json!({"nameServers": ["10.0.0.2", "192.0.2.1"], "searchDomains": ["corp.example", "ec2.internal"]});
+    let nothing = json!({"nameServers": [], "searchDomains": []});
+    let of_task = json!({
+        "nameservers": ["10.0.0.2", "192.0.2.1"],
+        "domain": "corp.example",
+        "search": ["corp.example", "ec2.internal"],
+    });
+    let own = json!({"nameservers": ["10.0.0.9"], "options": ["ndots:5"]});
+    let rows = [
+        (json!({}), &told, of_task.clone()),
+        (json!({"dns": {}}), &told, of_task),
+        (json!({"dns": own}), &told, own.clone()),
+        (json!({}), &nothing, json!({})),
+    ];
+    for (changes, told, expected) in rows {
+        for version in ["0.2.0", "0.4.0", "1.1.0"] {
+            let mut task = both();
+            task["dns"] = told.clone();
+            let agent = Fake::saying([says(201, &task)]);
+            let outcome = run(
+                &variables("ADD", &[]),
+                &configuration(version, &changes),
+                &agent,
+            );
+            assert_eq!(printed(&outcome)["dns"], expected, "{version} {changes}");
+        }
+    }
 }
 
 #[test]

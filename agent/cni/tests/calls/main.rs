@@ -84,6 +84,7 @@ fn task_of(addresses: &[(&str, &str)]) -> Value {
         .collect();
     json!({
         "taskId": "t", "hostLink": "bl0",
+        "dns": {"nameServers": [], "searchDomains": []},
         "networkInterface": {
             "linkName": "eth0", "macAddress": "0a:00:00:00:00:01", "mtu": 9001,
             "addresses": addresses, "subnetId": "subnet-a", "vpcId": "vpc-1",
