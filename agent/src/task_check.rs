@@ -74,7 +74,12 @@ pub fn check_files(task: &TaskRecord) -> Vec<Difference> {
     let mut list = List::default();
     for (path, found) in task.files.different(&TaskFiles::of(&task.dns, &task.eni)) {
         let what = format!("file {}", path.display());
-        list.add(what, "as it was written".to_owned(), found);
+        list.add(
+            NetworkPart::Files,
+            what,
+            "as it was written".to_owned(),
+            found,
+        );
     }
     list.0
 }
@@ -152,7 +157,10 @@ pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Ve
         ),
     }
     for what in &found.services_lack {
-        list.missing(format!("{what} of the host's services"));
+        list.missing(
+            NetworkPart::Services,
+            format!("{what} of the host's services"),
+        );
     }
     list.0
 }

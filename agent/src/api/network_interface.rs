@@ -70,6 +70,10 @@ pub enum NetworkPart {
     Route,
     /// The router as its neighbour.
     Neighbour,
+    /// What the host's services need to answer it.
+    Services,
+    /// Its `hostname`, `hosts` and `resolv.conf`.
+    Files,
 }
 
 impl NetworkPart {
@@ -88,6 +92,8 @@ impl NetworkPart {
             Self::Address => "address",
             Self::Route => "route",
             Self::Neighbour => "neighbour",
+            Self::Services => "services",
+            Self::Files => "files",
         }
     }
 }
