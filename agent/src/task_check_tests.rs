@@ -45,7 +45,7 @@ fn sound(task: &TaskRecord) -> Found {
         inside.neighbours.push(Neighbour {
             link: INDEX,
             address: router,
-            mac: wanted.router_mac,
+            mac: wanted.router_mac.unwrap(),
         });
     }
     if let (Some(address), Some(route)) = (

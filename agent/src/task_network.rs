@@ -14,6 +14,7 @@ use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::provider::Eni;
+use crate::provider::local::addresses::ROUTER_MAC;
 use crate::route::{Address, Route};
 use crate::services::TASK_METADATA;
 use crate::sysctl::{self, SysctlError, Sysctls};
@@ -28,8 +29,8 @@ pub struct TaskNetwork {
     pub mac: Mac,
     /// Bytes.
     pub mtu: u32,
-    /// The VPC router's hardware address.
-    pub router_mac: Mac,
+    /// The VPC router's hardware address, where it is known beforehand.
+    pub router_mac: Option<Mac>,
     /// The ENI's IPv4 address with its subnet's prefix length, and the router's.
     pub ipv4: Option<(Ipv4Net, std::net::Ipv4Addr)>,
     /// The ENI's IPv6 address with its subnet's prefix length, and the router's.
@@ -89,12 +90,14 @@ pub async fn configure(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskN
     }
     inside.set_up(link.index, true).await?;
     for (address, router) in task.addresses() {
-        let neighbour = Neighbour {
-            link: link.index,
-            address: router,
-            mac: task.router_mac,
-        };
-        inside.set_neighbour(&neighbour).await?;
+        if let Some(mac) = task.router_mac {
+            let neighbour = Neighbour {
+                link: link.index,
+                address: router,
+                mac,
+            };
+            inside.set_neighbour(&neighbour).await?;
+        }
         inside
             .ensure_route(&default_route(link.index, &address, router))
             .await?;
@@ -122,7 +125,8 @@ async fn lead_to_metadata(
     let neighbour = Neighbour {
         link,
         address: TASK_METADATA.into(),
-        mac: task.router_mac,
+        // Such packets leave the VPC's way before anybody reads it.
+        mac: task.router_mac.unwrap_or(Mac(ROUTER_MAC.0)),
     };
     inside.set_neighbour(&neighbour).await?;
     let route = Route {
@@ -143,7 +147,7 @@ impl TaskNetwork {
             link: link.to_string(),
             mac: Mac(eni.mac.0),
             mtu,
-            router_mac: Mac(eni.router_mac.0),
+            router_mac: eni.router_mac.map(|mac| Mac(mac.0)),
             ipv4: eni.ipv4.zip(eni.router_ipv4),
             ipv6: eni.ipv6.zip(eni.router_ipv6),
             metadata_source: eni.metadata_source(),
