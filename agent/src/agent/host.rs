@@ -21,16 +21,15 @@ use super::{
 use crate::{
     address::{address, prefix},
     cli::HostError,
-    config::{Config, FlowRecordConfig},
+    config::{Config, FlowRecordConfig, ProviderKind, WireKind},
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
     delivery, dns,
-    fabric::{Fabric, HOST_TRUNK},
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
-    link::Link,
+    link::{Link, Mac},
     live::Live,
     metrics::Instruments,
     nat::{self, HostNat},
@@ -38,14 +37,19 @@ use crate::{
     netns::Netns,
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
-    provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
-    provider::{Eni, Measured, Provider},
+    provider::{
+        Eni, Measured, Provider,
+        ec2::Ec2Provider,
+        local::{LocalProvider, addresses, routes::nowhere},
+        vpc::Vpc,
+    },
     resolver::Zone,
     services::{self, Services, ServicesPlan, Tenants},
     state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
     upload::Environment,
+    wire::Wire,
 };
 
 impl Agent {
@@ -58,52 +62,53 @@ impl Agent {
         rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
         let instruments = Instruments::default();
-        let (provider, warnings) = LocalProvider::load(&config)?;
-        for warning in warnings {
-            tracing::warn!(%warning, "VPC file");
-        }
+        let (provider, trunk_mac) = open_provider(&config, &instruments).await?;
+        let vpc = provider.vpc();
         let ip_ranges = config.flow_records.ip_ranges.as_deref();
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
         let ip_ranges = ip_ranges.unwrap_or_default();
         let netlink = Netlink::open(&Netns::host()?)?;
         Netns::prepare_folder(&config.netns_dir)?;
-        let plan = fabric_plan(&config, &provider);
+        let plan = fabric_plan(&config, &vpc);
         let mut datapath = load(&config)?;
         if config.log_drops {
             datapath.forward_log()?;
         }
-        fill_routes(&mut datapath, &config, provider.vpc())?;
+        fill_routes(&mut datapath, &config, &vpc)?;
         let tenants = Tenants::default();
-        let zone = zone(provider.vpc(), tenants.clone());
-        let services_plan = services_plan(&config, provider.vpc());
-        let provider = Measured::new(provider, instruments.provider.clone());
+        let zone = zone(&vpc, tenants.clone());
+        let services_plan = services_plan(&config, &vpc);
         let auto_track = config.conntrack.auto_track.iter();
         let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
-        let fabric = Fabric::ensure(&plan, &netlink).await?;
+        let wire = match trunk_mac {
+            Some(mac) => Wire::of_trunk(mac, &netlink).await?,
+            None => Wire::embedded(&plan, &netlink).await?,
+        };
         let services = Services::ensure(&services_plan, &netlink).await?;
         let trunk = Trunk {
-            host: fabric.host_trunk,
-            fabric: fabric.trunk,
+            host: wire.index,
+            fabric: wire.far_index(),
             services: services.host_link,
         };
         let tasks = task_store.tasks();
         let directory = provider.describe_security_groups().await?;
         let directory = match applied(&store)? {
-            None => directory,
-            Some(applied) => {
+            // Groups of EC2 are EC2's.
+            Some(applied) if config.provider == ProviderKind::Local => {
                 let (directory, ignored) = applied.over(directory);
                 for id in ignored {
                     tracing::warn!(id, "the VPC file has it otherwise; what was applied stays");
                 }
                 directory
             }
+            Some(_) | None => directory,
         };
         let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
         let start = Start {
             trunk,
-            vpc_cidrs: provider.vpc_cidrs(),
+            vpc_cidrs: vpc.cidrs(),
             directory,
             members: provider.describe_members().await?,
             cut_on_revoke: config.conntrack.cut_on_revoke,
@@ -139,22 +144,24 @@ impl Agent {
             identities.clone(),
         )
         .await?;
-        attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
-        let trunk_attachment =
-            attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
-        fabric.bring_up(&netlink).await?;
+        if let Some(fabric) = &wire.fabric {
+            attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
+        }
+        let trunk_attachment = attach_trunk(&datapath, &netlink, &wire.name, wire.index).await?;
+        wire.bring_up(&netlink).await?;
         let (name, link) = (services::HOST_LINK, services.host_link);
         attach_trunk(&datapath, &netlink, name, link).await?;
         services.bring_up(&netlink).await?;
         services.know_only(&enis).await?;
         let answers = Answers::open(&services, &config, zone)?;
-        let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
+        let has_nat = config.local.nat_gateway && wire.fabric.is_some();
+        let host_nat = has_nat.then(|| plan.host_nat());
         if let Some(nat) = &host_nat {
             nat_gateway(nat, &netlink, &store)?;
         }
         let host = Host {
             netlink,
-            provider: Box::new(provider),
+            provider: Box::new(Measured::new(provider, instruments.provider.clone())),
             datapath,
             plugs: Arc::new(Mutex::new(plugs)),
             exporter,
@@ -178,7 +185,7 @@ impl Agent {
             store,
             tasks: task_store,
             host,
-            fabric,
+            wire,
             trunk_attachment,
             host_nat: host_nat.map(NatTable::applied),
             started: Instant::now(),
@@ -188,6 +195,7 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
             left: Notify::new(),
             care: Care::default(),
+            freshness: Mutex::default(),
         };
         agent.resume(&tasks).await?;
         let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
@@ -264,6 +272,31 @@ impl Agent {
             task::settle(&self.host, plugs.free(slot));
         }
         Ok(())
+    }
+}
+
+/// Who hands out ENIs by the configuration; with the MAC address of the trunk where that has a link of its own.
+async fn open_provider(
+    config: &Config,
+    instruments: &Instruments,
+) -> Result<(Box<dyn Provider>, Option<Mac>), HostError> {
+    match config.provider {
+        ProviderKind::Local => {
+            let (provider, warnings) = LocalProvider::load(config)?;
+            for warning in warnings {
+                tracing::warn!(%warning, "VPC file");
+            }
+            Ok((Box::new(provider), None))
+        }
+        ProviderKind::Ec2 => {
+            let is_embedded = config.ec2.wire == WireKind::Fabric;
+            let router = is_embedded.then_some(addresses::ROUTER_MAC);
+            let calls = instruments.ec2.clone();
+            let observer = move |action, took, answer| calls.ended(action, took, answer);
+            let provider = Ec2Provider::start(config, router, Arc::new(observer)).await?;
+            let trunk = Mac(provider.trunk_mac().0);
+            Ok((Box::new(provider), (!is_embedded).then_some(trunk)))
+        }
     }
 }
 

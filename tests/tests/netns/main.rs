@@ -6,6 +6,7 @@
 
 mod care;
 mod cni;
+mod ec2;
 mod edges;
 mod edges_fabric;
 mod faults;

@@ -1,0 +1,326 @@
+//! Tasks whose ENIs an EC2 gives: a stand-in that speaks EC2's protocol on the host's loopback, and checks every
+//! parameter. The trunk's wire is the embedded VPC, so packets really flow by what that EC2 says.
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
+
+use branchline_ec2_stand_in::{
+    Ec2, Ec2Error, Fault, Imds, InterfaceType, Outcome, Target, TrunkAssociation, Which, World,
+};
+use branchline_tests::{
+    host::Host,
+    settings::{OPEN_PORT, Settings},
+    talk::{self, PATIENCE, SHORT, is_silence},
+    task::{Task, spec},
+};
+
+/// What this EC2 has.
+struct Account {
+    ec2: Ec2,
+    /// Kept for its end.
+    _imds: Imds,
+    instance: String,
+    subnet: String,
+    server: String,
+    client: String,
+}
+
+/// A host on an EC2 instance, without an agent.
+fn instance(name: &str) -> (Host, Account) {
+    let mut world = World::new("eu-west-1");
+    let vpc = world.vpc("10.0.0.0/16", Some("2001:db8:1::/56"));
+    let subnet = world.subnet(
+        &vpc,
+        "eu-west-1a",
+        Some("10.0.1.0/24"),
+        Some("2001:db8:1:1::/64"),
+    );
+    let client = world.group(&vpc, "client");
+    let server = world.group(&vpc, "server");
+    for protocol in ["tcp", "udp"] {
+        let ports = Some((OPEN_PORT, OPEN_PORT));
+        world.ingress(&server, protocol, ports, &client);
+    }
+    let instance = world.instance(&subnet, "c5.large");
+
+    let mut host = Host::new(name, Settings::default()).unwrap();
+    let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (for_ec2, for_imds) = host.run(|| (listen(), listen()));
+    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    let (at, imds_at) = (address(&for_ec2), address(&for_imds));
+    let ec2 = Ec2::start(world, [for_ec2]).unwrap();
+    ec2.settings(|settings| {
+        settings.attach_delay = Duration::from_millis(100);
+    });
+    let imds = Imds::start(&ec2, &instance, [for_imds]).unwrap();
+    host.set(Settings {
+        top_level: "provider = \"ec2\"".to_owned(),
+        more_flow_logs: format!(
+            "[ec2]\nendpoint_url = \"http://{at}\"\nmetadata_endpoint = \"http://{imds_at}\"\n\
+             wire = \"fabric\"\npoll = 5\ncool_down = 30\ndeadline = 20"
+        ),
+        environment: vec![
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            (
+                "AWS_SECRET_ACCESS_KEY",
+                "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            ),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ],
+        ..Settings::default()
+    })
+    .unwrap();
+    let account = Account {
+        ec2,
+        _imds: imds,
+        instance,
+        subnet,
+        server,
+        client,
+    };
+    (host, account)
+}
+
+impl Account {
+    fn add(&self, host: &Host, id: &str, group: &str) -> Task {
+        host.add_task(id, &[&self.subnet], &[group]).unwrap()
+    }
+
+    /// Branches by VLAN id.
+    fn on_trunk(&self) -> BTreeSet<u16> {
+        let associations = self.ec2.state().trunk_associations;
+        let vlan = |one: &TrunkAssociation| u16::try_from(one.vlan_id).unwrap();
+        associations.values().map(vlan).collect()
+    }
+
+    /// Ids of all ENIs that are neither the primary nor a trunk.
+    fn branches(&self) -> BTreeSet<String> {
+        let enis = self.ec2.state().network_interfaces.into_values();
+        enis.filter(|eni| eni.attachment.is_none() && eni.interface_type != InterfaceType::Trunk)
+            .map(|eni| eni.network_interface_id)
+            .collect()
+    }
+
+    /// Calls that change something, in order.
+    fn changes(&self) -> Vec<String> {
+        let calls = self.ec2.take_calls().into_iter().map(|call| call.operation);
+        calls
+            .filter(|name| !name.starts_with("Describe") && !name.starts_with("Get"))
+            .collect()
+    }
+}
+
+fn open(task: &Task) -> SocketAddr {
+    SocketAddr::new(task.ipv4.into(), OPEN_PORT)
+}
+
+fn eventually(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn tasks_on_branches_talk_by_the_groups_that_ec2_has() {
+    let (host, account) = instance("ec2-talk");
+    host.start_agent().unwrap();
+    assert_eq!(
+        account.changes(),
+        [
+            "CreateNetworkInterface",
+            "AttachNetworkInterface",
+            "ModifyNetworkInterfaceAttribute"
+        ],
+        "for the trunk"
+    );
+    let server = account.add(&host, "server", &account.server);
+    let client = account.add(&host, "client", &account.client);
+    assert_eq!(
+        account.changes(),
+        ["CreateNetworkInterface", "AssociateTrunkInterface"].repeat(2)
+    );
+    assert_eq!(
+        account.on_trunk(),
+        BTreeSet::from([server.vlan, client.vlan])
+    );
+    let state = account.ec2.state();
+    let eni = &state.network_interfaces[&server.eni_id];
+    assert_eq!(eni.tags["branchline-instance"], account.instance);
+    assert_eq!(eni.tags["branchline-vlan"], server.vlan.to_string());
+    for address in server.addresses() {
+        let at = |port| SocketAddr::new(address, port);
+        talk::tcp(&client.netns, &server.netns, at(OPEN_PORT), PATIENCE).unwrap();
+        let denied = talk::udp(&client.netns, &server.netns, at(8), 100, SHORT);
+        assert!(is_silence(&denied), "{denied:?}");
+    }
+    let back = talk::udp(&server.netns, &client.netns, open(&client), 100, SHORT);
+    assert!(
+        is_silence(&back),
+        "nobody may open anything to the client: {back:?}"
+    );
+
+    host.remove_task("client").unwrap();
+    assert_eq!(account.changes(), ["DisassociateTrunkInterface"]);
+    assert_eq!(account.on_trunk(), BTreeSet::from([server.vlan]));
+    // Its VLAN id and addresses rest with it.
+    let next = account.add(&host, "next", &account.client);
+    assert!(![server.vlan, client.vlan].contains(&next.vlan));
+    eventually(
+        "the client's ENI is deleted",
+        Duration::from_secs(45),
+        || !account.branches().contains(&client.eni_id),
+    );
+    assert_eq!(account.branches().len(), 2);
+    let refused = account.ec2.calls().into_iter();
+    let refused: Vec<_> = refused
+        .filter(|call| call.outcome != Outcome::Done)
+        .collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[test]
+fn what_changes_in_ec2_is_in_force_without_a_restart() {
+    let (host, account) = instance("ec2-rules");
+    host.start_agent().unwrap();
+    let server = account.add(&host, "server", &account.server);
+    let stranger = account.add(&host, "stranger", &account.server);
+    let try_it = || talk::tcp(&stranger.netns, &server.netns, open(&server), SHORT);
+    assert!(is_silence(&try_it()), "no rule admits it");
+    account.ec2.change(|state| {
+        for rule in state.security_group_rules.values_mut() {
+            if rule.group_id == account.server && rule.from_port == Some(OPEN_PORT.into()) {
+                rule.target = Target::Group(account.server.clone());
+            }
+        }
+    });
+    eventually("the new rule", Duration::from_secs(20), || try_it().is_ok());
+}
+
+#[test]
+fn a_lost_answer_makes_nothing_twice() {
+    let (host, account) = instance("ec2-lost");
+    for operation in [
+        "CreateNetworkInterface",
+        "AttachNetworkInterface",
+        "AssociateTrunkInterface",
+        "DisassociateTrunkInterface",
+    ] {
+        account
+            .ec2
+            .fault(Which::of(operation).nth(1), Fault::LoseAnswer);
+    }
+    host.start_agent().unwrap();
+    let task = account.add(&host, "task", &account.client);
+    assert_eq!(account.branches(), BTreeSet::from([task.eni_id.clone()]));
+    assert_eq!(account.on_trunk(), BTreeSet::from([task.vlan]));
+    host.remove_task("task").unwrap();
+    assert_eq!(account.on_trunk(), BTreeSet::new());
+    let trunks = account.ec2.state().network_interfaces.into_values();
+    let trunks = trunks.filter(|eni| eni.interface_type == InterfaceType::Trunk);
+    assert_eq!(trunks.count(), 1);
+    assert_eq!(account.ec2.faults_left(), 0);
+}
+
+#[test]
+fn ec2_that_has_not_settled_is_waited_for() {
+    let (host, account) = instance("ec2-settles");
+    host.start_agent().unwrap();
+    account.ec2.settings(|settings| {
+        settings.consistency_delay = Duration::from_secs(3);
+    });
+    let task = account.add(&host, "task", &account.client);
+    assert_eq!(account.on_trunk(), BTreeSet::from([task.vlan]));
+}
+
+#[test]
+fn a_task_whose_calls_fail_is_as_if_it_had_never_been() {
+    let (host, account) = instance("ec2-fails");
+    host.start_agent().unwrap();
+    let group = [account.client.as_str()];
+    for (operation, code, said) in [
+        (
+            "CreateNetworkInterface",
+            "InsufficientFreeAddressesInSubnet",
+            "no ENI in any subnet",
+        ),
+        (
+            "CreateNetworkInterface",
+            "UnauthorizedOperation",
+            "UnauthorizedOperation",
+        ),
+        (
+            "AssociateTrunkInterface",
+            "OperationNotPermitted",
+            "OperationNotPermitted",
+        ),
+        (
+            "DescribeSecurityGroupRules",
+            "UnauthorizedOperation",
+            "UnauthorizedOperation",
+        ),
+    ] {
+        let error = Ec2Error::new(code, "as told");
+        account
+            .ec2
+            .fault(Which::of(operation).nth(1), Fault::Error(error));
+        let spec = spec("task", &[&account.subnet], &group);
+        let output = host.add_spec(&spec).unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && text.contains(said),
+            "{operation}: {text}"
+        );
+        assert_eq!(account.on_trunk(), BTreeSet::new(), "{operation}");
+        account.ec2.clear_faults();
+    }
+    let task = account.add(&host, "task", &account.client);
+    assert_eq!(account.on_trunk(), BTreeSet::from([task.vlan]));
+    eventually("what failed is deleted", Duration::from_secs(45), || {
+        account.branches() == BTreeSet::from([task.eni_id.clone()])
+    });
+}
+
+#[test]
+fn a_restart_writes_nothing_and_loses_no_task() {
+    let (host, account) = instance("ec2-restart");
+    host.start_agent().unwrap();
+    let server = account.add(&host, "server", &account.server);
+    let client = account.add(&host, "client", &account.client);
+    let reach = || talk::tcp(&client.netns, &server.netns, open(&server), PATIENCE);
+    reach().unwrap();
+    host.kill_agent().unwrap();
+    drop(account.ec2.take_calls());
+    host.start_agent().unwrap();
+    assert_eq!(account.changes(), [""; 0]);
+    reach().unwrap();
+    // It was associated by another agent.
+    host.remove_task("client").unwrap();
+    assert_eq!(account.changes(), ["DisassociateTrunkInterface"]);
+}
+
+#[test]
+fn while_ec2_is_away_what_was_in_force_stays_and_is_said_to_be_old() {
+    let (host, account) = instance("ec2-away");
+    host.start_agent().unwrap();
+    let server = account.add(&host, "server", &account.server);
+    let client = account.add(&host, "client", &account.client);
+    account.ec2.fault(
+        Which::any(),
+        Fault::Error(Ec2Error::new("AuthFailure", "as told")),
+    );
+    eventually("the status says so", Duration::from_secs(20), || {
+        let problems = host.status().unwrap().problems;
+        problems.iter().any(|text| text.contains("AuthFailure"))
+    });
+    talk::tcp(&client.netns, &server.netns, open(&server), PATIENCE).unwrap();
+    account.ec2.clear_faults();
+    eventually("it is read again", Duration::from_secs(20), || {
+        host.status().unwrap().problems.is_empty()
+    });
+}
