@@ -13,6 +13,7 @@ mod leaving;
 mod orphans;
 mod owner;
 mod placement;
+mod preflight;
 mod reading;
 mod sight;
 mod trunk;
@@ -30,6 +31,7 @@ use branchline_ec2::{
 use self::leaving::Leaving;
 use self::orphans::{Suspects, sift};
 use self::owner::{Owner, Purpose};
+pub use self::preflight::{Preflight, Verdict, preflight};
 use self::reading::Surroundings;
 pub use self::reading::{Keeper, Kept};
 use self::sight::Sight;
