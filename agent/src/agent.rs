@@ -80,6 +80,8 @@ const SERVICES_NETNS: &str = "branchline-services";
 const TASK_FILES: &str = "tasks";
 /// The store's fact: forwarding settings as they were before the agent changed them.
 const FORWARDING_FACT: &str = "host_forwarding";
+/// The store's fact: what was last read of EC2.
+const EC2_FACT: &str = "ec2";
 
 /// A running agent.
 pub struct Agent {

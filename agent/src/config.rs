@@ -281,7 +281,7 @@ impl Config {
         within("mtu", self.mtu, &MTU)?;
         within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
         self.conntrack.check()?;
-        self.capacity.check()?;
+        self.capacity.check(self.provider)?;
         within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
         self.flow_records.check()?;
         check_all(&self.flow_logs)?;

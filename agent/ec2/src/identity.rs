@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_config::imds::Client;
 use aws_config::provider_config::ProviderConfig;
+use serde::{Deserialize, Serialize};
 
 use crate::call::http_client;
 
@@ -14,7 +15,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 const READ: Duration = Duration::from_secs(2);
 
 /// An instance.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// `i-…`.
     pub instance_id: String,

@@ -46,6 +46,15 @@ pub(crate) fn filter(name: &str, values: &[impl AsRef<str>]) -> Filter {
         .build()
 }
 
+/// Tags that an ENI is made with.
+pub(crate) fn specification(tags: &Tags) -> TagSpecification {
+    let tags = tags.iter().map(|(key, value)| tag(key, value));
+    TagSpecification::builder()
+        .resource_type(ResourceType::NetworkInterface)
+        .set_tags(Some(tags.collect()))
+        .build()
+}
+
 fn tag(key: &str, value: &str) -> Tag {
     Tag::builder().key(key).value(value).build()
 }
@@ -59,11 +68,6 @@ impl Ec2 {
         &self,
         new: &NewInterface,
     ) -> Result<NetworkInterface, Error> {
-        let tags = new.tags.iter().map(|(key, value)| tag(key, value));
-        let tags = TagSpecification::builder()
-            .resource_type(ResourceType::NetworkInterface)
-            .set_tags(Some(tags.collect()))
-            .build();
         let groups = (!new.groups.is_empty()).then(|| new.groups.clone());
         let request = self
             .sdk
@@ -72,7 +76,7 @@ impl Ec2 {
             .set_groups(groups)
             .description(&new.description)
             .client_token(&new.client_token)
-            .tag_specifications(tags)
+            .tag_specifications(specification(&new.tags))
             .set_interface_type(new.is_trunk.then_some(NetworkInterfaceCreationType::Trunk))
             .set_ipv6_address_count(new.has_ipv6.then_some(1))
             .set_enable_primary_ipv6(new.has_primary_ipv6.then_some(true));

@@ -4,7 +4,8 @@ use aws_sdk_ec2::error::ProvideErrorMetadata;
 
 use crate::call::{Action, Ec2};
 use crate::error::{Class, Error};
-use crate::interfaces::{action, filter};
+use crate::interfaces::{action, filter, specification};
+use crate::model::Tags;
 use crate::restraint::Kind;
 
 /// What a dry run said.
@@ -25,30 +26,37 @@ pub struct Subjects {
     pub vpc_id: String,
     /// A subnet of it.
     pub subnet_id: String,
-    /// An ENI of the instance.
+    /// An ENI of the instance; policies may look at its tags.
     pub network_interface_id: String,
+    /// A branch's association, where there is one.
+    pub association_id: Option<String>,
     /// The instance.
     pub instance_id: String,
+    /// What an ENI that is made is tagged with; policies may ask for it.
+    pub tags: Tags,
 }
 
 impl Ec2 {
-    /// Tries every call that branchline makes in trunk mode or with whole ENIs, and changes nothing.
+    /// Tries every call that branchline makes, and changes nothing.
     pub async fn permissions(&self, subjects: &Subjects) -> Vec<Permission> {
         let Subjects {
             vpc_id,
             subnet_id,
             network_interface_id: eni,
+            association_id,
             instance_id,
+            tags,
         } = subjects;
         let sdk = &self.sdk;
         let vpc = || filter("vpc-id", &[vpc_id]);
         // Ids that are well formed and nobody's: EC2 looks at the permission first.
-        let (association, attachment) = ("trunk-assoc-0", "eni-attach-00000000000000000");
+        let association = association_id.as_deref().unwrap_or("trunk-assoc-0");
         vec![
             self.verdict(change("CreateNetworkInterface"), || {
                 sdk.create_network_interface()
                     .dry_run(true)
                     .subnet_id(subnet_id)
+                    .tag_specifications(specification(tags))
                     .send()
             })
             .await,
@@ -65,13 +73,6 @@ impl Ec2 {
                     .network_interface_id(eni)
                     .instance_id(instance_id)
                     .device_index(1)
-                    .send()
-            })
-            .await,
-            self.verdict(change("DetachNetworkInterface"), || {
-                sdk.detach_network_interface()
-                    .dry_run(true)
-                    .attachment_id(attachment)
                     .send()
             })
             .await,
@@ -103,19 +104,6 @@ impl Ec2 {
                     .send()
             })
             .await,
-            self.verdict(change("CreateTags"), || {
-                sdk.create_tags()
-                    .dry_run(true)
-                    .resources(eni)
-                    .tags(
-                        aws_sdk_ec2::types::Tag::builder()
-                            .key("branchline")
-                            .value("")
-                            .build(),
-                    )
-                    .send()
-            })
-            .await,
             self.verdict(ask("DescribeNetworkInterfaces"), || {
                 sdk.describe_network_interfaces()
                     .dry_run(true)
@@ -133,6 +121,14 @@ impl Ec2 {
             .await,
             self.verdict(ask("DescribeVpcs"), || {
                 sdk.describe_vpcs().dry_run(true).vpc_ids(vpc_id).send()
+            })
+            .await,
+            self.verdict(ask("DescribeVpcAttribute"), || {
+                sdk.describe_vpc_attribute()
+                    .dry_run(true)
+                    .vpc_id(vpc_id)
+                    .attribute(aws_sdk_ec2::types::VpcAttributeName::EnableDnsSupport)
+                    .send()
             })
             .await,
             self.verdict(ask("DescribeSubnets"), || {
@@ -177,6 +173,13 @@ impl Ec2 {
                 sdk.describe_managed_prefix_lists()
                     .dry_run(true)
                     .max_results(5)
+                    .send()
+            })
+            .await,
+            self.verdict(ask("GetManagedPrefixListEntries"), || {
+                sdk.get_managed_prefix_list_entries()
+                    .dry_run(true)
+                    .prefix_list_id("pl-00000000000000000")
                     .send()
             })
             .await,

@@ -15,8 +15,9 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
-    nat_table::NatTable, pins, previous_forwarding, security_groups::applied, services_netns,
+    Agent, EC2_FACT, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
+    in_step::Freshness, nat_table::NatTable, pins, previous_forwarding, security_groups::applied,
+    services_netns,
 };
 use crate::{
     address::{address, prefix},
@@ -39,13 +40,14 @@ use crate::{
     progress::{Events, enter},
     provider::{
         Eni, Measured, Provider,
-        ec2::Ec2Provider,
+        ec2::{Beginning, Ec2Provider, Keeper, Kept, Known},
         local::{LocalProvider, addresses, routes::nowhere},
         vpc::Vpc,
     },
     resolver::Zone,
+    server::causes,
     services::{self, Services, ServicesPlan, Tenants},
-    state::{RuleStore, Store, TaskStore},
+    state::{RuleStore, StateError, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
     upload::Environment,
@@ -62,7 +64,11 @@ impl Agent {
         rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
         let instruments = Instruments::default();
-        let (provider, trunk_mac) = open_provider(&config, &instruments).await?;
+        let Opened {
+            provider,
+            trunk_mac,
+            known,
+        } = open_provider(&config, &store, &instruments).await?;
         let vpc = provider.vpc();
         let ip_ranges = config.flow_records.ip_ranges.as_deref();
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
@@ -93,7 +99,7 @@ impl Agent {
             services: services.host_link,
         };
         let tasks = task_store.tasks();
-        let directory = provider.describe_security_groups().await?;
+        let directory = known.directory;
         let directory = match applied(&store)? {
             // Groups of EC2 are EC2's.
             Some(applied) if config.provider == ProviderKind::Local => {
@@ -110,7 +116,7 @@ impl Agent {
             trunk,
             vpc_cidrs: vpc.cidrs(),
             directory,
-            members: provider.describe_members().await?,
+            members: known.members,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,
             rules: Arc::clone(&rules),
@@ -137,7 +143,7 @@ impl Agent {
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
                 traffic: instruments.traffic.clone(),
-                routes: provider.describe_route_tables().await?,
+                routes: known.routes,
                 ip_ranges: Arc::new(ip_ranges),
                 environment: Environment::of_process(),
             },
@@ -195,7 +201,7 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
             left: Notify::new(),
             care: Care::default(),
-            freshness: Mutex::default(),
+            freshness: Mutex::new(Freshness::at_start(known.stale)),
         };
         agent.resume(&tasks).await?;
         let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
@@ -275,29 +281,78 @@ impl Agent {
     }
 }
 
-/// Who hands out ENIs by the configuration; with the MAC address of the trunk where that has a link of its own.
+/// Who hands out ENIs.
+struct Opened {
+    provider: Box<dyn Provider>,
+    /// Of the trunk, where that has a link of its own.
+    trunk_mac: Option<Mac>,
+    known: Known,
+}
+
+/// Who hands out ENIs by the configuration.
 async fn open_provider(
     config: &Config,
+    store: &Arc<Store>,
     instruments: &Instruments,
-) -> Result<(Box<dyn Provider>, Option<Mac>), HostError> {
+) -> Result<Opened, HostError> {
     match config.provider {
         ProviderKind::Local => {
             let (provider, warnings) = LocalProvider::load(config)?;
             for warning in warnings {
                 tracing::warn!(%warning, "VPC file");
             }
-            Ok((Box::new(provider), None))
+            let known = Known {
+                directory: provider.describe_security_groups().await?,
+                members: provider.describe_members().await?,
+                routes: provider.route_tables().clone(),
+                stale: None,
+            };
+            Ok(Opened {
+                provider: Box::new(provider),
+                trunk_mac: None,
+                known,
+            })
         }
         ProviderKind::Ec2 => {
             let is_embedded = config.ec2.wire == WireKind::Fabric;
-            let router = is_embedded.then_some(addresses::ROUTER_MAC);
+            let beginning = Beginning {
+                router_mac: is_embedded.then_some(addresses::ROUTER_MAC),
+                kept: kept(store),
+                keeper: keeper(store),
+            };
             let calls = instruments.ec2.clone();
             let observer = move |action, took, answer| calls.ended(action, took, answer);
-            let provider = Ec2Provider::start(config, router, Arc::new(observer)).await?;
+            let started = Ec2Provider::start(config, Arc::new(observer), beginning).await?;
+            let (provider, known) = started;
             let trunk = Mac(provider.trunk_mac().0);
-            Ok((Box::new(provider), (!is_embedded).then_some(trunk)))
+            Ok(Opened {
+                provider: Box::new(provider),
+                trunk_mac: (!is_embedded).then_some(trunk),
+                known,
+            })
         }
     }
+}
+
+/// What an earlier agent kept of EC2; one that wrote it in another way kept nothing of use.
+fn kept(store: &Store) -> Option<Kept> {
+    let kept = store.fact(EC2_FACT);
+    let useless =
+        |error: &StateError| tracing::warn!(error = causes(error), "EC2 is read as a whole");
+    kept.inspect_err(useless).ok().flatten()
+}
+
+fn keeper(store: &Arc<Store>) -> Keeper {
+    let store = Arc::clone(store);
+    Keeper(Box::new(move |kept| {
+        if let Err(error) = store.put_fact(EC2_FACT, kept) {
+            let error = causes(&error);
+            tracing::warn!(
+                error,
+                "the next start reads EC2 as a whole, or older groups"
+            );
+        }
+    }))
 }
 
 /// This host's services: task metadata, and the VPC's resolvers, whose addresses are there whatever the VPC says now:

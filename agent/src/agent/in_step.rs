@@ -21,14 +21,29 @@ use crate::{
 };
 
 /// When groups were last read, and what went wrong since.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Freshness {
-    /// Milliseconds since 1970; 0 at the start.
-    pub(super) read_ms: u64,
+    /// Milliseconds since 1970.
+    read_ms: u64,
     /// How often they were put in force, so that what was read before is never put over what was read later.
     turn: u64,
-    /// Why they could not be read the last time.
-    pub(super) problem: Option<String>,
+    /// Why they were not read the last time.
+    problem: Option<String>,
+}
+
+impl Freshness {
+    /// As a start leaves it: read now, or as `stale` says since when and why not.
+    pub(super) fn at_start(stale: Option<(u64, String)>) -> Self {
+        let (read_ms, problem) = match stale {
+            Some((read_ms, problem)) => (read_ms, Some(problem)),
+            None => (now_ms(), None),
+        };
+        Self {
+            read_ms,
+            turn: 0,
+            problem,
+        }
+    }
 }
 
 impl Agent {
@@ -38,10 +53,13 @@ impl Agent {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks again and again, until the agent ends.
+    /// Looks again and again, until the agent ends; at once where the start did without.
     pub(super) async fn keep_in_step(self: Arc<Self>, interval: Duration) {
+        let is_stale = self.freshness().problem.is_some();
+        let mut wait = if is_stale { Duration::ZERO } else { interval };
         loop {
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(wait).await;
+            wait = interval;
             if let Err(error) = self.take_over().await {
                 tracing::warn!(
                     %error,
@@ -85,7 +103,10 @@ impl Agent {
     /// Reads groups and members, and puts what changed in force.
     async fn take_over(&self) -> Result<(), InStepError> {
         let turn = self.freshness().turn;
-        let read = self.read().await;
+        let read = match self.host.provider.refresh().await {
+            Ok(()) => self.read().await,
+            Err(error) => Err(error),
+        };
         // No task is given a group that this takes away.
         let _one_at_a_time = self.allocation.lock().await;
         if self.freshness().turn != turn {

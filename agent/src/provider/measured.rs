@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::vpc::Vpc;
-use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables};
+use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError};
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::metrics::ProviderCalls;
@@ -83,9 +83,9 @@ impl Provider for Measured {
         Box::pin(self.time("describe-members", self.provider.describe_members()))
     }
 
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables> {
-        let call = self.provider.describe_route_tables();
-        Box::pin(self.time("describe-route-tables", call))
+    fn refresh<'a>(&'a self) -> Pending<'a, ()> {
+        let call = self.provider.refresh();
+        Box::pin(self.time("refresh", call))
     }
 
     fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription> {

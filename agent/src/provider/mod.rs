@@ -135,11 +135,11 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the provider cannot tell.
     fn describe_members<'a>(&'a self) -> Pending<'a, Members>;
 
-    /// Which way packets leave the VPC's subnets.
+    /// Looks anew at what `vpc` and `describe_subnets` tell.
     ///
     /// # Errors
-    /// `Failed` if the provider cannot tell.
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables>;
+    /// `Failed` if the provider cannot tell; what was known stays.
+    fn refresh<'a>(&'a self) -> Pending<'a, ()>;
 
     /// The VPC's subnets, and how many addresses each has left beside what `occupied` has.
     fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription>;

@@ -4,12 +4,14 @@
 use std::{
     collections::BTreeSet,
     net::{SocketAddr, TcpListener},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use branchline_ec2_stand_in::{
-    Ec2, Ec2Error, Fault, Imds, InterfaceType, Outcome, Target, TrunkAssociation, Which, World,
+    Call, Ec2, Ec2Error, Fault, Imds, InterfaceType, Outcome, Target, TrunkAssociation, Which,
+    World,
 };
 use branchline_tests::{
     host::Host,
@@ -17,6 +19,16 @@ use branchline_tests::{
     talk::{self, PATIENCE, SHORT, is_silence},
     task::{Task, spec},
 };
+
+/// What the agent and the doctor are given.
+const CREDENTIALS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+    (
+        "AWS_SECRET_ACCESS_KEY",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    ),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+];
 
 /// What this EC2 has.
 struct Account {
@@ -63,14 +75,7 @@ fn instance(name: &str) -> (Host, Account) {
             "[ec2]\nendpoint_url = \"http://{at}\"\nmetadata_endpoint = \"http://{imds_at}\"\n\
              wire = \"fabric\"\npoll = 5\ncool_down = 30\ndeadline = 20"
         ),
-        environment: vec![
-            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-            (
-                "AWS_SECRET_ACCESS_KEY",
-                "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-            ),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ],
+        environment: CREDENTIALS.to_vec(),
         ..Settings::default()
     })
     .unwrap();
@@ -105,13 +110,25 @@ impl Account {
             .collect()
     }
 
+    /// As [`Account::changes`], without those that only ask whether they would be allowed.
+    fn changes_but_dry_runs(&self) -> Vec<String> {
+        let calls = self.ec2.take_calls().into_iter();
+        let is_dry = |call: &Call| call.parameters.contains_key("DryRun");
+        let calls = calls
+            .filter(|call| !is_dry(call))
+            .map(|call| call.operation);
+        calls.filter(|name| is_change(name)).collect()
+    }
+
     /// Calls that change something, in order.
     fn changes(&self) -> Vec<String> {
         let calls = self.ec2.take_calls().into_iter().map(|call| call.operation);
-        calls
-            .filter(|name| !name.starts_with("Describe") && !name.starts_with("Get"))
-            .collect()
+        calls.filter(|name| is_change(name)).collect()
     }
+}
+
+fn is_change(operation: &str) -> bool {
+    !operation.starts_with("Describe") && !operation.starts_with("Get")
 }
 
 fn open(task: &Task) -> SocketAddr {
@@ -323,4 +340,200 @@ fn while_ec2_is_away_what_was_in_force_stays_and_is_said_to_be_old() {
     eventually("it is read again", Duration::from_secs(20), || {
         host.status().unwrap().problems.is_empty()
     });
+}
+
+/// What the status says is wrong.
+fn problems(host: &Host) -> String {
+    host.status().unwrap().problems.join("; ")
+}
+
+#[test]
+fn a_restart_with_twenty_tasks_asks_three_times_until_it_is_ready() {
+    let (host, account) = instance("ec2-restart-20");
+    account.ec2.change(|state| {
+        let types = &mut state.instance_types;
+        types.get_mut("c5.large").unwrap().branches = Some(30);
+    });
+    host.start_agent().unwrap();
+    let server = account.add(&host, "server", &account.server);
+    let client = account.add(&host, "client", &account.client);
+    for number in 2..20 {
+        account.add(&host, &format!("task-{number}"), &account.client);
+    }
+    host.kill_agent().unwrap();
+    drop(account.ec2.take_calls());
+    // Whatever it asks beyond that, it does not learn.
+    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    account.ec2.fault(Which::any().from(4), away);
+    host.start_agent().unwrap();
+    let reach = || talk::tcp(&client.netns, &server.netns, open(&server), PATIENCE);
+    reach().unwrap();
+    let calls = account.ec2.calls().into_iter();
+    let mut first: Vec<_> = calls.take(3).map(|call| call.operation).collect();
+    first.sort();
+    assert_eq!(
+        first,
+        [
+            "DescribeNetworkInterfaces",
+            "DescribeNetworkInterfaces",
+            "DescribeTrunkInterfaceAssociations"
+        ]
+    );
+    let said = problems(&host);
+    assert!(said.contains("security groups are those of"), "{said}");
+    account.ec2.clear_faults();
+    eventually("all is read", Duration::from_secs(20), || {
+        problems(&host).is_empty()
+    });
+    assert_eq!(account.changes(), [""; 0]);
+    assert_eq!(account.on_trunk().len(), 20);
+    // Its association is known from the look at the start.
+    host.remove_task("client").unwrap();
+    assert_eq!(account.changes(), ["DisassociateTrunkInterface"]);
+}
+
+#[test]
+fn a_start_while_ec2_is_away_goes_on_with_what_was_known() {
+    let (host, account) = instance("ec2-start-away");
+    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    account.ec2.fault(Which::any(), away);
+    let first = format!("{:#}", host.start_agent().unwrap_err());
+    assert!(first.contains("AuthFailure"), "nothing is known: {first}");
+    account.ec2.clear_faults();
+    host.start_agent().unwrap();
+    let server = account.add(&host, "server", &account.server);
+    let client = account.add(&host, "client", &account.client);
+    for fault in [
+        Fault::Error(Ec2Error::new("AuthFailure", "as told")),
+        Fault::Refuse,
+    ] {
+        host.kill_agent().unwrap();
+        account.ec2.fault(Which::any(), fault.clone());
+        host.start_agent().unwrap();
+        talk::tcp(&client.netns, &server.netns, open(&server), PATIENCE).unwrap();
+        let denied = talk::tcp(&server.netns, &client.netns, open(&client), SHORT);
+        assert!(is_silence(&denied), "{fault:?}: {denied:?}");
+        let said = problems(&host);
+        assert!(
+            said.contains("security groups are those of"),
+            "{fault:?}: {said}"
+        );
+        account.ec2.clear_faults();
+        drop(account.ec2.take_calls());
+        eventually("it is read again", Duration::from_secs(60), || {
+            problems(&host).is_empty()
+        });
+        assert_eq!(account.changes(), [""; 0], "{fault:?}");
+    }
+    // What changed meanwhile, and what needs the look that the start did without.
+    eventually("the primary ENI is counted", PATIENCE, || {
+        let capacity = host.branchline_ok(&["capacity", "--json"]).unwrap();
+        let capacity: serde_json::Value = serde_json::from_str(&capacity).unwrap();
+        capacity["foreignNetworkInterfaces"] == 1
+    });
+    host.remove_task("client").unwrap();
+    assert_eq!(account.on_trunk(), BTreeSet::from([server.vlan]));
+}
+
+#[test]
+fn subnets_and_names_are_read_again_while_the_agent_runs() {
+    let (host, account) = instance("ec2-vpc");
+    host.start_agent().unwrap();
+    let free = || {
+        let subnets = host.branchline_ok(&["subnet", "ls", "--json"]).unwrap();
+        let subnets: serde_json::Value = serde_json::from_str(&subnets).unwrap();
+        subnets.to_string()
+    };
+    let before = free();
+    account.ec2.change(|state| {
+        for subnet in state.subnets.values_mut() {
+            subnet.availability_zone = "eu-west-1b".to_owned();
+        }
+    });
+    eventually("the subnet has gone", Duration::from_secs(20), || {
+        free() != before
+    });
+    assert!(!free().contains(&account.subnet), "it is in another zone");
+}
+
+/// What the doctor says, and whether it is content. With the agent's credentials.
+fn doctor(host: &Host, more: &str) -> (String, bool) {
+    let output = host.run(|| {
+        std::fs::write("/run/doctor.toml", {
+            let agent = std::fs::read_to_string("/run/agent.toml").unwrap();
+            format!("{agent}\n{more}")
+        })
+        .unwrap();
+        let mut command = Command::new(Host::program().unwrap());
+        command.args(["doctor", "--config", "/run/doctor.toml"]);
+        command.envs(CREDENTIALS).stdin(Stdio::null());
+        command.output().unwrap()
+    });
+    let text = String::from_utf8(output.stdout).unwrap();
+    (text, output.status.success())
+}
+
+/// The doctor's line that begins with `name`.
+fn line<'a>(text: &'a str, name: &str) -> &'a str {
+    let mut lines = text.lines();
+    let of_it = |line: &&str| line.contains(name);
+    lines
+        .find(of_it)
+        .unwrap_or_else(|| panic!("{name}: {text}"))
+}
+
+#[test]
+fn the_doctor_says_what_the_credentials_may_not_do() {
+    let (host, account) = instance("ec2-doctor");
+    let (text, is_content) = doctor(&host, "");
+    assert!(is_content, "{text}");
+    assert!(line(&text, "EC2 instance").contains(&account.instance));
+    assert!(line(&text, "trunk ENI").contains("1 of 3"), "{text}");
+    assert_eq!(account.changes_but_dry_runs(), [""; 0]);
+    host.start_agent().unwrap();
+    account.ec2.deny("AssociateTrunkInterface");
+    account.ec2.deny("DescribeInstanceTypes");
+    let (text, is_content) = doctor(&host, "");
+    assert!(!is_content, "{text}");
+    let refused = line(&text, "ec2:AssociateTrunkInterface");
+    assert!(
+        refused.contains("missing") && text.contains("iam-policy.json"),
+        "{text}"
+    );
+    assert!(line(&text, "ec2:DescribeInstanceTypes").contains("warn"));
+    assert!(line(&text, "ec2:CreateNetworkInterface").contains("allowed"));
+    assert!(line(&text, "trunk ENI").contains("is attached"));
+    account.ec2.allow("AssociateTrunkInterface");
+    let (text, is_content) = doctor(&host, "");
+    assert!(is_content, "{text}");
+    let refusal = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    account.ec2.fault(Which::any(), refusal);
+    let (text, is_content) = doctor(&host, "");
+    assert!(!is_content && line(&text, "EC2 API").contains("AuthFailure"));
+}
+
+#[test]
+fn no_trunk_has_one_clear_reason() {
+    let (host, account) = instance("ec2-no-trunk");
+    host.run(|| {
+        let table = "instance_type,max_enis,trunking_compatible,branch_enis\nc5.large,3,false,\n";
+        std::fs::write("/run/types.csv", table).unwrap();
+    });
+    let (text, is_content) = doctor(&host, "[capacity]\neni_limits = 'types.csv'");
+    assert!(!is_content);
+    assert!(
+        line(&text, "trunk ENI").contains("c5.large has no trunk"),
+        "{text}"
+    );
+    account.ec2.change(|state| {
+        let types = &mut state.instance_types;
+        types.get_mut("c5.large").unwrap().network_cards = vec![1];
+    });
+    let (text, is_content) = doctor(&host, "");
+    assert!(!is_content);
+    let reason = "1 of the 1 network interfaces";
+    assert!(line(&text, "trunk ENI").contains(reason), "{text}");
+    let error = format!("{:#}", host.start_agent().unwrap_err());
+    assert!(error.contains(reason), "{error}");
+    assert_eq!(account.changes_but_dry_runs(), [""; 0], "no trunk is made");
 }

@@ -7,29 +7,35 @@
 //!
 //! Every step asks by a client token of the attachment, so one whose answer was lost finds what it did. What the VPC
 //! is, and who is in which group, is looked at every `ec2.poll` seconds; an EC2 that does not answer leaves in force
-//! what was known.
+//! what was known, which is kept for the next start too.
 
 mod leaving;
 mod orphans;
 mod owner;
 mod placement;
+mod preflight;
+mod reading;
 mod sight;
 mod trunk;
 mod world;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use branchline_ec2::{
-    self as ec2, Class, Ec2, Identity, IdentityError, Known, NewInterface, Observer, Settings,
-    back_off, client_token,
+    self as ec2, Class, Ec2, Identity, IdentityError, NewInterface, Observer, Settings, back_off,
+    client_token,
 };
 
 use self::leaving::Leaving;
 use self::orphans::{Suspects, sift};
 use self::owner::{Owner, Purpose};
+pub use self::preflight::{Preflight, Verdict, preflight};
+use self::reading::Surroundings;
+pub use self::reading::{Keeper, Kept};
 use self::sight::Sight;
+use self::trunk::TrunkEni;
 pub use self::trunk::TrunkError;
 use self::world::Groups;
 use super::local::random_bytes;
@@ -47,6 +53,8 @@ use crate::security_groups::{Directory, Members};
 
 /// Branches of a trunk where nothing says otherwise: the most that any instance type takes.
 const MOST_BRANCHES: usize = 120;
+/// How long a start that could do without waits for a look at this host's ENIs.
+const SIGHT_PATIENCE: Duration = Duration::from_secs(5);
 /// Values that one filter takes (EC2).
 const FILTER_VALUES: usize = branchline_ec2::FILTER_VALUES;
 
@@ -86,8 +94,8 @@ struct Inner {
     cluster: String,
     /// This start of the agent.
     generation: String,
-    trunk_id: String,
-    trunk_mac: MacAddress,
+    trunk: TrunkEni,
+    limits: Option<ec2::InstanceTypeLimits>,
     router_mac: Option<MacAddress>,
     most: usize,
     instance: Option<Bound>,
@@ -95,13 +103,41 @@ struct Inner {
     cool_down: Duration,
     world: RwLock<World>,
     memory: Mutex<Memory>,
+    keeper: Keeper,
 }
 
-/// What was last seen of the VPC.
+/// What was last read.
 #[derive(Debug)]
 struct World {
     vpc: Arc<Vpc>,
-    subnets: Vec<ec2::Subnet>,
+    surroundings: Surroundings,
+    groups: Groups,
+    /// What is kept, as it was written last.
+    kept: Option<Kept>,
+}
+
+/// What the agent gives to a start.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Of the VPC's router, where that is known.
+    pub router_mac: Option<MacAddress>,
+    /// What an earlier agent kept.
+    pub kept: Option<Kept>,
+    /// Writes it down.
+    pub keeper: Keeper,
+}
+
+/// What a start knows of groups and routes.
+#[derive(Debug)]
+pub struct Known {
+    /// Groups and prefix lists.
+    pub directory: Directory,
+    /// Who carries which group.
+    pub members: Members,
+    /// Of the VPC.
+    pub routes: RouteTables,
+    /// Since when, and why, where it is not of now.
+    pub stale: Option<(u64, String)>,
 }
 
 /// What is known of this host's ENIs.
@@ -122,44 +158,53 @@ struct Memory {
 }
 
 impl Ec2Provider {
-    /// Finds out which instance this is, what its VPC is like, and its trunk, which is made if there is none.
+    /// Finds out which instance this is, what its VPC is like, and its trunk, which is made if there is none. With what
+    /// an earlier agent kept, only this host's ENIs are looked at; and where EC2 does not even tell of those, that is
+    /// left to the first [`Provider::collect`].
     ///
     /// # Errors
     /// See [`Ec2Error`]. A trunk that was made stays, with its tags, for the next start.
     pub async fn start(
         config: &Config,
-        router_mac: Option<MacAddress>,
         observer: Observer,
-    ) -> Result<Self, Ec2Error> {
+        beginning: Beginning,
+    ) -> Result<(Self, Known), Ec2Error> {
         let wanted = &config.ec2;
-        let known = Known {
-            instance_id: wanted.instance_id.clone(),
-            instance_type: wanted.instance_type.clone(),
-            region: wanted.region.clone(),
-            availability_zone: wanted.availability_zone.clone(),
-        };
-        let identity = Identity::load(wanted.metadata_endpoint.as_deref(), &known).await?;
+        let identity = identity(wanted).await?;
         let ec2 = Ec2::new(&settings(wanted, &identity), observer).await;
-        let instance = config.capacity.bound()?;
-        let (world, sight) = tokio::try_join!(
-            World::load(&ec2, &identity.vpc_id),
-            Sight::of(&ec2, &identity.instance_id),
-        )?;
+        let instance = config.capacity.bound(Some(&identity.instance_type))?;
         let generation = random_bytes().map_err(Ec2Error::Random)?;
         let generation = format!("{:016x}", u128::from_be_bytes(generation) >> 64);
-        let trunk = trunk::ensure(
-            &ec2,
-            wanted,
-            &Owner {
-                cluster: wanted.cluster.clone(),
-                instance_id: identity.instance_id.clone(),
-                generation: generation.clone(),
-                purpose: Purpose::Trunk,
-            },
-            &identity,
-            &sight,
-        )
-        .await?;
+        let owner = Owner {
+            cluster: wanted.cluster.clone(),
+            instance_id: identity.instance_id.clone(),
+            generation: generation.clone(),
+            purpose: Purpose::Trunk,
+        };
+        let kept = beginning.kept.filter(|kept| kept.is_of(&identity));
+        let mut missed = None;
+        let (sight, surroundings, limits) = match &kept {
+            Some(kept) => {
+                let sight = look(&ec2, &identity).await;
+                let sight = sight.map_err(|error| missed = Some(error)).ok();
+                (sight, kept.surroundings.clone(), kept.limits.clone())
+            }
+            None => {
+                let (surroundings, sight) = tokio::try_join!(
+                    Surroundings::read(&ec2, &identity.vpc_id),
+                    Sight::of(&ec2, &identity.instance_id),
+                )?;
+                (Some(sight), surroundings, limits(&ec2, &identity).await)
+            }
+        };
+        let trunk = match (&sight, &kept, missed) {
+            (Some(sight), _, _) => {
+                let limits = limits.as_ref();
+                trunk::ensure(&ec2, wanted, &owner, &identity, sight, limits).await?
+            }
+            (None, Some(kept), _) if kept.trunk.is_wanted(wanted) => kept.trunk.clone(),
+            (None, _, missed) => return Err(missed.unwrap_or_else(late).into()),
+        };
         let limit = instance.as_ref().map(|bound| bound.most);
         let limit = limit.and_then(|most| usize::try_from(most).ok());
         let most = wanted.max_branches.map(|most| most as usize);
@@ -167,27 +212,38 @@ impl Ec2Provider {
             ec2,
             cluster: wanted.cluster.clone(),
             generation,
-            trunk_id: trunk.id,
-            trunk_mac: trunk.mac,
-            router_mac,
+            trunk,
+            limits,
+            router_mac: beginning.router_mac,
             most: most.or(limit).unwrap_or(MOST_BRANCHES),
             instance,
             deadline: wanted.deadline(),
             cool_down: wanted.cool_down(),
             identity,
-            world: RwLock::new(world),
+            world: RwLock::new(World {
+                vpc: Arc::new(world::vpc(&surroundings)),
+                surroundings,
+                groups: Groups::default(),
+                kept: None,
+            }),
             memory: Mutex::default(),
+            keeper: beginning.keeper,
         };
-        inner.note(&sight);
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        if let Some(sight) = &sight {
+            inner.note(sight);
+        }
+        let known = match kept {
+            Some(kept) => inner.resume(kept, sight.is_some()),
+            None => inner.know().await?,
+        };
+        let inner = Arc::new(inner);
+        Ok((Self { inner }, known))
     }
 
     /// The MAC address of the trunk ENI, by which its link is found.
     #[must_use]
     pub fn trunk_mac(&self) -> MacAddress {
-        self.inner.trunk_mac
+        self.inner.trunk.mac
     }
 
     /// Which instance this is.
@@ -195,6 +251,16 @@ impl Ec2Provider {
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
     }
+}
+
+async fn identity(config: &Ec2Config) -> Result<Identity, IdentityError> {
+    let known = ec2::Known {
+        instance_id: config.instance_id.clone(),
+        instance_type: config.instance_type.clone(),
+        region: config.region.clone(),
+        availability_zone: config.availability_zone.clone(),
+    };
+    Identity::load(config.metadata_endpoint.as_deref(), &known).await
 }
 
 fn settings(config: &Ec2Config, identity: &Identity) -> Settings {
@@ -206,22 +272,28 @@ fn settings(config: &Ec2Config, identity: &Identity) -> Settings {
     }
 }
 
-impl World {
-    async fn load(ec2: &Ec2, vpc_id: &str) -> Result<Self, ec2::Error> {
-        let (vpc, dns, subnets) = tokio::try_join!(
-            ec2.describe_vpc(vpc_id),
-            ec2.describe_vpc_dns(vpc_id),
-            ec2.describe_subnets(vpc_id),
-        )?;
-        let options = match vpc.dhcp_options_id.as_str() {
-            "default" => None,
-            id => Some(ec2.describe_dhcp_options(id).await?),
-        };
-        Ok(Self {
-            vpc: Arc::new(world::vpc(&vpc, &subnets, dns, options.as_ref())),
-            subnets,
-        })
+/// A look at this host's ENIs that does not hold up a start.
+async fn look(ec2: &Ec2, identity: &Identity) -> Result<Sight, ec2::Error> {
+    let sight = Sight::of(ec2, &identity.instance_id);
+    let sight = tokio::time::timeout(SIGHT_PATIENCE, sight).await;
+    sight.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> ec2::Error {
+    ec2::Error {
+        action: "DescribeNetworkInterfaces",
+        code: None,
+        message: format!("no answer within {} s", SIGHT_PATIENCE.as_secs()),
+        request_id: None,
     }
+}
+
+/// What the instance type takes, where EC2 tells.
+async fn limits(ec2: &Ec2, identity: &Identity) -> Option<ec2::InstanceTypeLimits> {
+    let limits = ec2.describe_instance_type(&identity.instance_type).await;
+    let unknown =
+        |error: &ec2::Error| tracing::warn!(%error, "the instance type's limits stay unknown");
+    limits.inspect_err(unknown).ok()
 }
 
 impl Inner {
@@ -231,7 +303,83 @@ impl Inner {
 
     fn world(&self) -> (Arc<Vpc>, Vec<ec2::Subnet>) {
         let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-        (Arc::clone(&world.vpc), world.subnets.clone())
+        (Arc::clone(&world.vpc), world.surroundings.subnets.clone())
+    }
+
+    fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
+        self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier agent kept is what is known.
+    fn resume(&self, kept: Kept, is_seen: bool) -> Known {
+        let needed = kept.groups.needed.iter().cloned();
+        self.memory().needed.extend(needed);
+        let problem = if is_seen {
+            "EC2 was not asked yet since the start"
+        } else {
+            "EC2 did not answer at the start"
+        };
+        let known = Known {
+            directory: self.directory(&kept.groups),
+            members: world::members(&kept.members),
+            routes: world::route_tables(&kept.surroundings.route_tables),
+            stale: Some((kept.read_ms, problem.to_owned())),
+        };
+        let mut world = self.world_mut();
+        world.groups = kept.groups.clone();
+        world.kept = Some(kept);
+        known
+    }
+
+    /// Reads what a first start must know.
+    async fn know(&self) -> Result<Known, ec2::Error> {
+        Ok(Known {
+            directory: self.directory(&self.groups().await?),
+            members: self.members().await?,
+            routes: self.route_tables(),
+            stale: None,
+        })
+    }
+
+    fn directory(&self, groups: &Groups) -> Directory {
+        let (directory, warnings) = world::directory(groups, &self.identity.vpc_id);
+        for warning in warnings {
+            tracing::warn!(%warning, "a security group of EC2");
+        }
+        directory
+    }
+
+    fn route_tables(&self) -> RouteTables {
+        let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
+        world::route_tables(&world.surroundings.route_tables)
+    }
+
+    /// Reads the VPC and what lies in it anew.
+    async fn refresh(&self) -> Result<(), ec2::Error> {
+        let surroundings = Surroundings::read(&self.ec2, &self.identity.vpc_id).await?;
+        let vpc = Arc::new(world::vpc(&surroundings));
+        let mut world = self.world_mut();
+        (world.vpc, world.surroundings) = (vpc, surroundings);
+        Ok(())
+    }
+
+    /// Keeps what was read for the next start, where it differs from what is kept.
+    fn keep(&self, members: Vec<ec2::NetworkInterface>) {
+        let mut world = self.world_mut();
+        let kept = Kept {
+            read_ms: now_ms(),
+            identity: self.identity.clone(),
+            trunk: self.trunk.clone(),
+            limits: self.limits.clone(),
+            surroundings: world.surroundings.clone(),
+            groups: world.groups.clone(),
+            members,
+        };
+        let replaces = |before: &Kept| kept.replaces(before);
+        if world.kept.as_ref().is_none_or(replaces) {
+            (self.keeper.0)(&kept);
+            world.kept = Some(kept);
+        }
     }
 
     /// The subnets to try and the VLAN id, for a request.
@@ -268,7 +416,7 @@ impl Inner {
             purpose: Purpose::Branch {
                 attachment_id: request.attachment_id.clone(),
                 vlan,
-                trunk_id: self.trunk_id.clone(),
+                trunk_id: self.trunk.id.clone(),
             },
         };
         let mut full = Vec::new();
@@ -321,7 +469,7 @@ impl Inner {
 
     /// Puts a branch on the trunk. EC2 may not see it for a while after it was made.
     async fn attach(&self, eni: &Eni) -> Result<(), ProviderError> {
-        let attempt = || format!("put {} on the trunk {}", eni.eni_id, self.trunk_id);
+        let attempt = || format!("put {} on the trunk {}", eni.eni_id, self.trunk.id);
         let Some(vlan) = eni.vlan else {
             return Err(failed(attempt(), "it has no VLAN id"));
         };
@@ -332,7 +480,7 @@ impl Inner {
         let association = self
             .settled(|| {
                 self.ec2
-                    .associate_trunk_interface(&eni.eni_id, &self.trunk_id, vlan.get(), &token)
+                    .associate_trunk_interface(&eni.eni_id, &self.trunk.id, vlan.get(), &token)
             })
             .await
             .map_err(|error| failed(attempt(), error))?;
@@ -369,7 +517,7 @@ impl Inner {
         if self.memory().leaving.has(&eni.eni_id) {
             return Ok(());
         }
-        let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk_id);
+        let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk.id);
         let error = |error| failed(attempt(), error);
         if let Some(association) = self.association(eni).await.map_err(error)? {
             self.disassociate(&eni.eni_id, &association)
@@ -403,7 +551,7 @@ impl Inner {
         let token = client_token(&eni.attachment_id, "associate");
         let again = self
             .ec2
-            .associate_trunk_interface(&eni.eni_id, &self.trunk_id, vlan.get(), &token)
+            .associate_trunk_interface(&eni.eni_id, &self.trunk.id, vlan.get(), &token)
             .await;
         match again {
             Ok(association) => Ok(Some(association.id)),
@@ -453,7 +601,7 @@ impl Inner {
             .associations
             .iter()
             .flatten()
-            .filter(|association| association.trunk_id == self.trunk_id);
+            .filter(|association| association.trunk_id == self.trunk.id);
         let on_trunk = on_trunk.map(|one| (one.branch_id.clone(), one.id.clone()));
         memory.associations.extend(on_trunk);
         let groups = sight.made.iter();
@@ -541,24 +689,31 @@ impl Inner {
             prefix_lists.push((list, entries));
         }
         self.memory().lists.retain(|id, _| ids.contains(id));
-        Ok(Groups {
+        let groups = Groups {
             groups,
+            needed: needed.into_iter().collect(),
             rules,
             prefix_lists,
-        })
+        };
+        self.world_mut().groups = groups.clone();
+        Ok(groups)
     }
 
-    /// Who carries the groups that rules here name.
+    /// Who carries the groups that rules here name, as those were last read; what is known then is kept.
     async fn members(&self) -> Result<Members, ec2::Error> {
-        let needed: Vec<_> = self.memory().needed.iter().cloned().collect();
-        let rules = self.ec2.describe_security_group_rules(&needed).await?;
-        let named = world::referenced_groups(&rules);
+        let named = {
+            let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
+            world::referenced_groups(&world.groups.rules)
+        };
         let mut found = Vec::new();
         for groups in named.chunks(FILTER_VALUES) {
             let filters: [(&str, &[String]); 1] = [("group-id", groups)];
             found.extend(self.ec2.describe_network_interfaces(&filters).await?);
         }
-        Ok(world::members(&found))
+        let found = reading::bare(found);
+        let members = world::members(&found);
+        self.keep(found);
+        Ok(members)
     }
 
     async fn state_of(&self, eni: &Eni) -> Result<EniState, ec2::Error> {
@@ -614,11 +769,7 @@ impl Provider for Ec2Provider {
         Box::pin(async {
             let groups = self.inner.groups().await;
             let groups = groups.map_err(|error| failed("look at the security groups", error))?;
-            let (directory, warnings) = world::directory(&groups, &self.inner.identity.vpc_id);
-            for warning in warnings {
-                tracing::warn!(%warning, "a security group of EC2");
-            }
-            Ok(directory)
+            Ok(self.inner.directory(&groups))
         })
     }
 
@@ -629,12 +780,10 @@ impl Provider for Ec2Provider {
         })
     }
 
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables> {
+    fn refresh<'a>(&'a self) -> Pending<'a, ()> {
         Box::pin(async {
-            let vpc_id = &self.inner.identity.vpc_id;
-            let tables = self.inner.ec2.describe_route_tables(vpc_id).await;
-            let tables = tables.map_err(|error| failed("look at the route tables", error))?;
-            Ok(world::route_tables(&tables))
+            let refreshed = self.inner.refresh().await;
+            refreshed.map_err(|error| failed("look at the VPC", error))
         })
     }
 
@@ -662,7 +811,7 @@ impl Provider for Ec2Provider {
         let trunk = Bound {
             resource: "branches".to_owned(),
             most: self.inner.most as u64,
-            source: format!("the trunk {}", self.inner.trunk_id),
+            source: format!("the trunk {}", self.inner.trunk.id),
             counts_foreign: false,
         };
         // Branches are none of the instance's own interfaces.

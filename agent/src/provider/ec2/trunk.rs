@@ -3,14 +3,18 @@
 //! AttachNetworkInterface has no token: after an answer that was lost, a look tells whether it is attached.
 
 use branchline_ec2::{
-    self as ec2, Class, Ec2, Identity, NetworkInterface, NewInterface, client_token,
+    self as ec2, Class, Ec2, Identity, InstanceTypeLimits, NetworkInterface, NewInterface,
+    client_token,
 };
+use serde::{Deserialize, Serialize};
 
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
 use crate::config::Ec2Config;
 use crate::provider::{MacAddress, NoMacAddress};
 
+/// The hypervisor before Nitro.
+const XEN: &str = "xen";
 /// EC2's type of a trunk.
 const TRUNK: &str = "trunk";
 /// Device indices that are tried at most: no instance type has more ENIs.
@@ -19,12 +23,20 @@ const DEVICES: u32 = 64;
 const LOOKS: u32 = 10;
 
 /// The trunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TrunkEni {
     /// `eni-…`.
     pub(super) id: String,
     /// By which its link is found.
     pub(super) mac: MacAddress,
+}
+
+impl TrunkEni {
+    /// Whether the configuration names no other.
+    pub(super) fn is_wanted(&self, config: &Ec2Config) -> bool {
+        let named = config.trunk_interface_id.as_ref();
+        named.is_none_or(|id| *id == self.id)
+    }
 }
 
 /// Why there is no trunk.
@@ -51,6 +63,24 @@ pub enum TrunkError {
         instance_id: String,
         /// Why.
         source: ec2::Error,
+    },
+    /// The instance type has none.
+    #[error("instance type {0} has no trunk: it is not of the Nitro System; use a type that is")]
+    NoTrunk(String),
+    /// All interfaces of the instance are in use.
+    #[error(
+        "{used} of the {most} network interfaces of {instance_id} ({instance_type}) are in use, and the trunk needs \
+         one; detach one, or use a larger type"
+    )]
+    NoInterface {
+        /// This instance.
+        instance_id: String,
+        /// Its type.
+        instance_type: String,
+        /// Attached ones.
+        used: usize,
+        /// What the type takes.
+        most: u32,
     },
     /// It does not get attached.
     #[error(
@@ -105,6 +135,76 @@ fn plan(sight: &Sight) -> Plan<'_> {
         .map_or(Plan::Make, Plan::Attach)
 }
 
+/// Whether the instance takes one more interface, as far as is known. A trunk goes to the first network card.
+///
+/// # Errors
+/// `NoTrunk` or `NoInterface`.
+fn room(
+    attached: &[NetworkInterface],
+    identity: &Identity,
+    limits: Option<&InstanceTypeLimits>,
+) -> Result<(), TrunkError> {
+    let Some(limits) = limits else {
+        return Ok(());
+    };
+    if limits.hypervisor == XEN {
+        return Err(TrunkError::NoTrunk(identity.instance_type.clone()));
+    }
+    let on_card = |interface: &&NetworkInterface| {
+        let attachment = interface.attachment.as_ref();
+        attachment.is_none_or(|attachment| attachment.network_card_index == 0)
+    };
+    let of_card = attached.iter().filter(on_card).count();
+    let of_instance = (attached.len(), limits.maximum_network_interfaces);
+    let of_card = limits.network_cards.first().map(|most| (of_card, *most));
+    let is_full =
+        |(used, most): &(usize, u32)| u32::try_from(*used).is_ok_and(|used| used >= *most);
+    match [Some(of_instance), of_card]
+        .into_iter()
+        .flatten()
+        .find(is_full)
+    {
+        None => Ok(()),
+        Some((used, most)) => Err(TrunkError::NoInterface {
+            instance_id: identity.instance_id.clone(),
+            instance_type: identity.instance_type.clone(),
+            used,
+            most,
+        }),
+    }
+}
+
+/// What a start would do for a trunk, in words; does nothing.
+///
+/// # Errors
+/// As [`ensure`], as far as that can be told beforehand.
+pub(super) fn outlook(
+    config: &Ec2Config,
+    identity: &Identity,
+    sight: &Sight,
+    limits: Option<&InstanceTypeLimits>,
+) -> Result<String, TrunkError> {
+    if let Some(id) = &config.trunk_interface_id {
+        let trunk = configured(id, identity, sight)?;
+        return Ok(format!("{} is attached", trunk.id));
+    }
+    match plan(sight) {
+        Plan::Use(interface) => Ok(format!("{} is attached", interface.id)),
+        Plan::Attach(_) | Plan::Make => {
+            room(&sight.attached, identity, limits)?;
+            let used = sight.attached.len();
+            Ok(
+                match limits.map(|limits| limits.maximum_network_interfaces) {
+                    Some(most) => {
+                        format!("will be attached: {used} of {most} network interfaces are in use")
+                    }
+                    None => "will be attached, if a network interface is free".to_owned(),
+                },
+            )
+        }
+    }
+}
+
 /// The lowest device index that no ENI on the first network card has; 0 is the primary ENI's.
 fn free_device(attached: &[NetworkInterface]) -> u32 {
     let is_taken = |index: &u32| {
@@ -130,6 +230,7 @@ pub(super) async fn ensure(
     owner: &Owner,
     identity: &Identity,
     sight: &Sight,
+    limits: Option<&InstanceTypeLimits>,
 ) -> Result<TrunkEni, TrunkError> {
     let make = |source| TrunkError::Make {
         instance_id: identity.instance_id.clone(),
@@ -138,7 +239,11 @@ pub(super) async fn ensure(
     if let Some(id) = &config.trunk_interface_id {
         return configured(id, identity, sight);
     }
-    let new = match plan(sight) {
+    let planned = plan(sight);
+    if !matches!(planned, Plan::Use(_)) {
+        room(&sight.attached, identity, limits)?;
+    }
+    let new = match planned {
         Plan::Use(interface) => return trunk(interface),
         Plan::Attach(interface) => interface.clone(),
         Plan::Make => {
@@ -296,6 +401,41 @@ mod tests {
             attachment.network_card_index = 1;
         }
         assert_eq!(free_device(&[at(0), on_another_card]), 1);
+    }
+
+    #[test]
+    fn an_instance_without_room_or_trunk_is_told_apart() {
+        let identity = Identity {
+            instance_type: "c5.large".to_owned(),
+            ..Identity::default()
+        };
+        let limits =
+            |maximum_network_interfaces, first_card, hypervisor: &str| InstanceTypeLimits {
+                maximum_network_interfaces,
+                network_cards: vec![first_card, 5],
+                hypervisor: hypervisor.to_owned(),
+                ..InstanceTypeLimits::default()
+            };
+        let mut on_another_card = interface("eni-3", "interface", Some(1));
+        if let Some(attachment) = &mut on_another_card.attachment {
+            attachment.network_card_index = 1;
+        }
+        let attached = [
+            interface("eni-1", "interface", Some(0)),
+            interface("eni-2", "interface", Some(1)),
+            on_another_card,
+        ];
+        let said = |limits: &InstanceTypeLimits| {
+            let room = room(&attached, &identity, Some(limits));
+            room.err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(said(&limits(8, 3, "nitro")), "");
+        assert!(said(&limits(8, 2, "nitro")).starts_with("2 of the 2 network interfaces"));
+        assert!(said(&limits(3, 3, "nitro")).starts_with("3 of the 3 network interfaces"));
+        assert!(said(&limits(8, 3, "xen")).starts_with("instance type c5.large has no trunk"));
+        assert!(room(&attached, &identity, None).is_ok());
     }
 
     #[test]

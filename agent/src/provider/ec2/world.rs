@@ -1,12 +1,14 @@
 //! What EC2 describes, in the words that the agent has for it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use branchline_ec2 as ec2;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
+use super::reading::Surroundings;
 use crate::dns::{DhcpOptions, NameServer, VpcDns};
 use crate::provider::vpc::{Foreign, Subnet, Vpc};
 use crate::provider::{
@@ -21,10 +23,12 @@ use crate::security_groups::{
 const AMAZON_PROVIDED: &str = "AmazonProvidedDNS";
 
 /// Groups and prefix lists as EC2 has them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Groups {
     /// Of the VPC.
     pub(super) groups: Vec<ec2::SecurityGroup>,
+    /// Those that somebody here carries.
+    pub(super) needed: BTreeSet<String>,
     /// Of those that somebody here carries.
     pub(super) rules: Vec<ec2::SecurityGroupRule>,
     /// Of those that a rule names, with their entries.
@@ -138,12 +142,8 @@ pub(super) fn members(interfaces: &[ec2::NetworkInterface]) -> Members {
 
 /// A VPC with its subnets and what it says of names.
 #[must_use]
-pub(super) fn vpc(
-    vpc: &ec2::Vpc,
-    subnets: &[ec2::Subnet],
-    (enable_dns_support, enable_dns_hostnames): (bool, bool),
-    dhcp_options: Option<&ec2::DhcpOptions>,
-) -> Vpc {
+pub(super) fn vpc(read: &Surroundings) -> Vpc {
+    let (vpc, (enable_dns_support, enable_dns_hostnames)) = (&read.vpc, read.dns);
     let subnet = |subnet: &ec2::Subnet| Subnet {
         subnet_id: subnet.id.clone(),
         ipv4: subnet.ipv4,
@@ -154,14 +154,14 @@ pub(super) fn vpc(
         vpc_id: vpc.id.clone(),
         ipv4_cidrs: vpc.ipv4.clone(),
         ipv6_cidrs: vpc.ipv6.clone(),
-        subnets: subnets.iter().map(subnet).collect(),
+        subnets: read.subnets.iter().map(subnet).collect(),
         directory: Directory::default(),
         network_interfaces: Vec::new(),
         foreign: Foreign::default(),
         dns: VpcDns {
             enable_dns_support,
             enable_dns_hostnames,
-            dhcp_options: dhcp_options.map(options),
+            dhcp_options: read.dhcp_options.as_ref().map(options),
         },
     }
 }

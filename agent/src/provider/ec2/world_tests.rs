@@ -64,6 +64,7 @@ fn rules_mean_what_ec2_means_by_them() {
                 description: None,
             }],
         )],
+        ..Groups::default()
     };
     let (directory, warnings) = directory(&groups, "vpc-1");
     assert_eq!(warnings, [""; 0]);
@@ -109,7 +110,7 @@ fn a_group_of_another_vpc_keeps_its_account_and_its_peering() {
     let groups = Groups {
         groups: vec![group("sg-web", "web")],
         rules: vec![rule("sgr-1", peer)],
-        prefix_lists: Vec::new(),
+        ..Groups::default()
     };
     let (directory, _) = directory(&groups, "vpc-1");
     let Peer::Group(reference) = &directory.groups["sg-web"].rules[0].peer else {
@@ -140,6 +141,7 @@ fn what_cannot_be_read_allows_nothing_and_is_said() {
                 description: None,
             }],
         )],
+        ..Groups::default()
     };
     let (directory, warnings) = directory(&groups, "vpc-1");
     let rules = &directory.groups["sg-web"].rules;
@@ -201,7 +203,11 @@ fn names_are_those_of_the_option_set() {
         ),
         ("ntp-servers".to_owned(), vec!["169.254.169.123".to_owned()]),
     ]);
-    let vpc = vpc(&ec2::Vpc::default(), &[], (true, false), Some(&set));
+    let vpc = vpc(&Surroundings {
+        dns: (true, false),
+        dhcp_options: Some(set),
+        ..Surroundings::default()
+    });
     let options = vpc.dns.dhcp_options.unwrap();
     let amazons = "10.0.0.2".parse().unwrap();
     assert_eq!(

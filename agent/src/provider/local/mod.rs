@@ -51,6 +51,12 @@ pub struct LocalProvider {
 }
 
 impl LocalProvider {
+    /// Which way packets leave the VPC's subnets.
+    #[must_use]
+    pub fn route_tables(&self) -> &RouteTables {
+        &self.routes
+    }
+
     /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
     ///
     /// # Errors
@@ -64,7 +70,7 @@ impl LocalProvider {
             source,
         })?;
         let provider = Self {
-            instance: config.capacity.bound()?,
+            instance: config.capacity.bound(None)?,
             ..Self::new(vpc, config.max_enis as usize, &config.local)
         };
         Ok((provider, warnings))
@@ -185,8 +191,9 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(members)))
     }
 
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables> {
-        Box::pin(ready(Ok(self.routes.clone())))
+    /// The file is read at the start only.
+    fn refresh<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(ready(Ok(())))
     }
 
     fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription> {
