@@ -1,7 +1,12 @@
 //! Whatever EC2 does at whichever call, and wherever the agent is killed: a task is there with its branch, or nothing
 //! of it is on host and trunk and its ENI rests.
 
-use std::{collections::BTreeSet, os::unix::process::ExitStatusExt, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    os::unix::process::ExitStatusExt,
+    thread,
+    time::{Duration, Instant},
+};
 
 use branchline::fault;
 use branchline_ec2_stand_in::{Ec2Error, Fault, Outcome, Which};
@@ -13,6 +18,7 @@ use super::ec2::{Account, eventually, instance_with};
 const ID: &str = "task";
 const CREATE: &str = "CreateNetworkInterface";
 const ASSOCIATE: &str = "AssociateTrunkInterface";
+const DISASSOCIATE: &str = "DisassociateTrunkInterface";
 const DELETE: &str = "DeleteNetworkInterface";
 const SIGKILL: i32 = 9;
 /// Few looks of the agent's own, and all of EC2's quota: many rows share one host.
@@ -21,15 +27,6 @@ const LINES: &str = "poll = 3600\ndeadline = 20\nrequest_share_percent = 100";
 const UNDONE: Duration = Duration::from_secs(10);
 /// Longer than what has left the trunk rests.
 const RESTED: Duration = Duration::from_secs(45);
-
-/// What an add asks of EC2.
-const OF_ADD: [&str; 5] = [
-    CREATE,
-    "DescribeSecurityGroups",
-    "DescribeSecurityGroupRules",
-    "DescribeNetworkInterfaces",
-    ASSOCIATE,
-];
 
 /// What may go wrong once, and whether asking again helps.
 fn faults() -> [(Fault, bool); 5] {
@@ -141,47 +138,78 @@ impl Ground {
     }
 }
 
+impl Ground {
+    /// Each fault at the next call of each of `operations`, which an add makes.
+    fn fail_adds(&self, operations: &[&str]) {
+        for operation in operations {
+            for (fault, is_made_up_for) in faults() {
+                let row = format!("{operation}: {fault:?}");
+                let began = Instant::now();
+                self.strike(operation, fault);
+                let added = self.add();
+                self.assert_struck(operation, &row);
+                match added {
+                    Ok(()) if is_made_up_for => {
+                        self.assert_there(&row);
+                        assert!(self.remove(), "{row}");
+                    }
+                    Err(said) if !is_made_up_for => {
+                        assert!(said.contains(operation), "{row}: {said}");
+                    }
+                    other => panic!("{row}: {other:?}"),
+                }
+                self.assert_undone(&row);
+                println!("{row}: {:?}", began.elapsed());
+            }
+            self.works(operation);
+        }
+        self.assert_rested(0);
+    }
+
+    /// Of what has left the trunk, all but `left` are deleted in the end.
+    #[track_caller]
+    fn assert_rested(&self, left: usize) {
+        eventually("what has rested is deleted", RESTED, || {
+            self.account.branches().len() == left
+        });
+        assert_eq!(self.account.ec2.faults_left(), 0);
+    }
+}
+
 #[test]
-fn whatever_a_call_comes_to_a_task_is_there_or_not() {
-    let ground = Ground::new("ec2-faults");
+fn whatever_a_change_of_an_add_comes_to_a_task_is_there_or_not() {
+    Ground::new("ec2-faults-add").fail_adds(&[CREATE, ASSOCIATE]);
+}
+
+#[test]
+fn whatever_a_describe_of_an_add_comes_to_a_task_is_there_or_not() {
+    let describes = [
+        "DescribeSecurityGroups",
+        "DescribeSecurityGroupRules",
+        "DescribeNetworkInterfaces",
+    ];
+    Ground::new("ec2-faults-ask").fail_adds(&describes);
+}
+
+#[test]
+fn whatever_a_call_of_a_removal_comes_to_the_task_goes() {
+    let ground = Ground::new("ec2-faults-rm");
     let ec2 = &ground.account.ec2;
-    // These strike while the rows go on, once the first ENIs have rested.
+    // These strike at the end, once the ENIs have rested.
     for (number, (fault, _)) in (0..).zip(faults()) {
         ec2.fault(Which::of(DELETE).nth(2 * number + 1), fault);
     }
-    for operation in OF_ADD {
-        for (fault, is_made_up_for) in faults() {
-            let row = format!("{operation}: {fault:?}");
-            ground.strike(operation, fault);
-            let added = ground.add();
-            ground.assert_struck(operation, &row);
-            match added {
-                Ok(()) if is_made_up_for => {
-                    ground.assert_there(&row);
-                    assert!(ground.remove(), "{row}");
-                }
-                Err(said) if !is_made_up_for => assert!(said.contains(operation), "{row}: {said}"),
-                other => panic!("{row}: {other:?}"),
-            }
-            ground.assert_undone(&row);
-        }
-        ground.works(operation);
-    }
-    let operation = "DisassociateTrunkInterface";
     for (fault, is_made_up_for) in faults() {
-        let row = format!("{operation}: {fault:?}");
+        let row = format!("{DISASSOCIATE}: {fault:?}");
         ground.add().unwrap();
-        ground.strike(operation, fault);
+        ground.strike(DISASSOCIATE, fault);
         assert_eq!(ground.remove(), is_made_up_for, "{row}");
-        ground.assert_struck(operation, &row);
+        ground.assert_struck(DISASSOCIATE, &row);
         ground.assert_undone(&row);
         ground.works(&row);
     }
     // One could not be deleted, which a later look sees to.
-    eventually("what has rested is deleted", RESTED, || {
-        ground.account.branches().len() == 1
-    });
-    assert_eq!(ec2.faults_left(), 0);
+    ground.assert_rested(1);
 }
 
 #[test]
@@ -265,8 +293,8 @@ fn killed_around_each_step_that_asks_ec2() {
 fn killed_while_ec2_works() {
     let ground = Ground::new("ec2-kills-inside");
     let ec2 = &ground.account.ec2;
-    for operation in [CREATE, ASSOCIATE, "DisassociateTrunkInterface"] {
-        let is_add = operation != "DisassociateTrunkInterface";
+    for operation in [CREATE, ASSOCIATE, DISASSOCIATE] {
+        let is_add = operation != DISASSOCIATE;
         if !is_add {
             ground.add().unwrap();
         }
