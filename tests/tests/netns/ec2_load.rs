@@ -33,6 +33,11 @@ fn ec2_load() {
         "poll = 30\ndeadline = 300\nrequest_share_percent = 100\nmax_branches = 1000",
     );
     host.start_agent().unwrap();
+    account.ec2.change(|state| {
+        // No instance type takes so many.
+        let types = state.instance_types.values_mut();
+        types.for_each(|of| of.branches = Some(tasks));
+    });
     account.ec2.latency(LATENCY);
     account.ec2.throttle(Throttle::aws());
     drop(account.ec2.take_calls());
