@@ -31,24 +31,29 @@ const CREDENTIALS: [(&str, &str); 3] = [
 ];
 
 /// What this EC2 has.
-struct Account {
-    ec2: Ec2,
+pub(crate) struct Account {
+    pub(crate) ec2: Ec2,
     /// Kept for its end.
     _imds: Imds,
-    instance: String,
-    subnet: String,
-    server: String,
-    client: String,
+    pub(crate) instance: String,
+    pub(crate) subnet: String,
+    pub(crate) server: String,
+    pub(crate) client: String,
 }
 
 /// A host on an EC2 instance, without an agent.
 fn instance(name: &str) -> (Host, Account) {
+    instance_with(name, "poll = 5\ndeadline = 20")
+}
+
+/// As [`instance`], with lines of `[ec2]`.
+pub(crate) fn instance_with(name: &str, lines: &str) -> (Host, Account) {
     let mut world = World::new("eu-west-1");
     let vpc = world.vpc("10.0.0.0/16", Some("2001:db8:1::/56"));
     let subnet = world.subnet(
         &vpc,
         "eu-west-1a",
-        Some("10.0.1.0/24"),
+        Some("10.0.4.0/22"),
         Some("2001:db8:1:1::/64"),
     );
     let client = world.group(&vpc, "client");
@@ -73,7 +78,7 @@ fn instance(name: &str) -> (Host, Account) {
         top_level: "provider = \"ec2\"".to_owned(),
         more_flow_logs: format!(
             "[ec2]\nendpoint_url = \"http://{at}\"\nmetadata_endpoint = \"http://{imds_at}\"\n\
-             wire = \"fabric\"\npoll = 5\ncool_down = 30\ndeadline = 20"
+             wire = \"fabric\"\ncool_down = 30\n{lines}"
         ),
         environment: CREDENTIALS.to_vec(),
         ..Settings::default()
@@ -91,19 +96,19 @@ fn instance(name: &str) -> (Host, Account) {
 }
 
 impl Account {
-    fn add(&self, host: &Host, id: &str, group: &str) -> Task {
+    pub(crate) fn add(&self, host: &Host, id: &str, group: &str) -> Task {
         host.add_task(id, &[&self.subnet], &[group]).unwrap()
     }
 
     /// Branches by VLAN id.
-    fn on_trunk(&self) -> BTreeSet<u16> {
+    pub(crate) fn on_trunk(&self) -> BTreeSet<u16> {
         let associations = self.ec2.state().trunk_associations;
         let vlan = |one: &TrunkAssociation| u16::try_from(one.vlan_id).unwrap();
         associations.values().map(vlan).collect()
     }
 
     /// Ids of all ENIs that are neither the primary nor a trunk.
-    fn branches(&self) -> BTreeSet<String> {
+    pub(crate) fn branches(&self) -> BTreeSet<String> {
         let enis = self.ec2.state().network_interfaces.into_values();
         enis.filter(|eni| eni.attachment.is_none() && eni.interface_type != InterfaceType::Trunk)
             .map(|eni| eni.network_interface_id)
@@ -121,7 +126,7 @@ impl Account {
     }
 
     /// Calls that change something, in order.
-    fn changes(&self) -> Vec<String> {
+    pub(crate) fn changes(&self) -> Vec<String> {
         let calls = self.ec2.take_calls().into_iter().map(|call| call.operation);
         calls.filter(|name| is_change(name)).collect()
     }
@@ -135,7 +140,7 @@ fn open(task: &Task) -> SocketAddr {
     SocketAddr::new(task.ipv4.into(), OPEN_PORT)
 }
 
-fn eventually(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < limit, "{what}: not within {limit:?}");

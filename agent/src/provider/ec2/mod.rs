@@ -55,6 +55,8 @@ use crate::security_groups::{Directory, Members};
 const MOST_BRANCHES: usize = 120;
 /// How long a start that could do without waits for a look at this host's ENIs.
 const SIGHT_PATIENCE: Duration = Duration::from_secs(5);
+/// EC2's status of an ENI that is nowhere.
+const AVAILABLE: &str = "available";
 /// Values that one filter takes (EC2).
 const FILTER_VALUES: usize = branchline_ec2::FILTER_VALUES;
 
@@ -148,8 +150,8 @@ struct Memory {
     /// ENIs that are off the trunk and rest.
     leaving: Leaving,
     suspects: Suspects,
-    /// VLAN ids of branches without a task.
-    of_orphans: BTreeSet<VlanId>,
+    /// Branches that the last look found, tasks' and others, with the VLAN ids that they were made for or have.
+    seen: BTreeSet<(String, VlanId)>,
     foreign: u64,
     /// Groups that somebody here carries or is about to.
     needed: BTreeSet<String>,
@@ -395,7 +397,10 @@ impl Inner {
         );
         let candidates = placement::candidates(&subnets, &request.subnets, here)?;
         let memory = self.memory();
-        let taken = &memory.of_orphans | &memory.leaving.vlans();
+        let of_tasks: HashSet<_> = occupied.enis().map(|eni| &eni.eni_id).collect();
+        let of_nobody = memory.seen.iter().filter(|(id, _)| !of_tasks.contains(id));
+        let of_nobody: BTreeSet<_> = of_nobody.map(|(_, vlan)| *vlan).collect();
+        let taken = &of_nobody | &memory.leaving.vlans();
         let vlan = placement::vlan(occupied, &taken, self.most)?;
         Ok((candidates.into_iter().cloned().collect(), vlan))
     }
@@ -519,7 +524,8 @@ impl Inner {
         }
         let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk.id);
         let error = |error| failed(attempt(), error);
-        if let Some(association) = self.association(eni).await.map_err(error)? {
+        let association = self.association(&eni.eni_id, &eni.attachment_id, eni.vlan);
+        if let Some(association) = association.await.map_err(error)? {
             self.disassociate(&eni.eni_id, &association)
                 .await
                 .map_err(error)?;
@@ -529,33 +535,48 @@ impl Inner {
     }
 
     /// The association of a branch; asks EC2 for all if this agent did not make it.
-    async fn association(&self, eni: &Eni) -> Result<Option<String>, ec2::Error> {
-        if let Some(known) = self.memory().associations.get(&eni.eni_id) {
+    async fn association(
+        &self,
+        eni_id: &str,
+        attachment_id: &str,
+        vlan: Option<VlanId>,
+    ) -> Result<Option<String>, ec2::Error> {
+        if let Some(known) = self.memory().associations.get(eni_id) {
             return Ok(Some(known.clone()));
         }
         match self.ec2.describe_trunk_interface_associations().await {
             Ok(all) => Ok(all
                 .into_iter()
-                .find(|association| association.branch_id == eni.eni_id)
+                .find(|association| association.branch_id == eni_id)
                 .map(|association| association.id)),
-            Err(error) if is_refusal(&error) => self.ask_again(eni).await,
+            Err(error) if is_refusal(&error) => self.ask_again(eni_id, attachment_id, vlan).await,
             Err(error) => Err(error),
         }
     }
 
     /// Where associations may not be listed: EC2 answers a repeated call with what the first one did.
-    async fn ask_again(&self, eni: &Eni) -> Result<Option<String>, ec2::Error> {
-        let Some(vlan) = eni.vlan else {
+    async fn ask_again(
+        &self,
+        eni_id: &str,
+        attachment_id: &str,
+        vlan: Option<VlanId>,
+    ) -> Result<Option<String>, ec2::Error> {
+        let Some(vlan) = vlan else {
             return Ok(None);
         };
-        let token = client_token(&eni.attachment_id, "associate");
+        let token = client_token(attachment_id, "associate");
         let again = self
             .ec2
-            .associate_trunk_interface(&eni.eni_id, &self.trunk.id, vlan.get(), &token)
+            .associate_trunk_interface(eni_id, &self.trunk.id, vlan.get(), &token)
             .await;
         match again {
             Ok(association) => Ok(Some(association.id)),
             Err(error) if is_gone(&error) => Ok(None),
+            // It may not be put there either, so it hardly is.
+            Err(error) if is_refusal(&error) => match self.interface(eni_id).await? {
+                Some(interface) if interface.status != AVAILABLE => Err(error),
+                Some(_) | None => Ok(None),
+            },
             Err(error) => Err(error),
         }
     }
@@ -583,13 +604,14 @@ impl Inner {
             let deleted = inner
                 .settled(|| inner.ec2.delete_network_interface(&eni_id))
                 .await;
-            match deleted {
-                Err(error) if !is_gone(&error) => {
-                    tracing::warn!(eni = eni_id, %error, "an ENI could not be deleted; it is collected later");
-                }
-                Ok(()) | Err(_) => {}
+            let stays = deleted.err().filter(|error| !is_gone(error));
+            let mut memory = inner.memory();
+            memory.leaving.remove(&eni_id);
+            memory.seen.retain(|(id, _)| *id != eni_id);
+            if let Some(error) = stays {
+                tracing::warn!(eni = eni_id, %error, "an ENI could not be deleted; it is collected later");
+                memory.seen.extend(vlan.map(|vlan| (eni_id, vlan)));
             }
-            inner.memory().leaving.remove(&eni_id);
         });
     }
 
@@ -602,6 +624,22 @@ impl Inner {
             .iter()
             .flatten()
             .filter(|association| association.trunk_id == self.trunk.id);
+        let on_trunk: Vec<_> = on_trunk.collect();
+        let vlan = |interface: &ec2::NetworkInterface| match Owner::of(&interface.tags)?.purpose {
+            Purpose::Branch { vlan, .. } => Some((interface.id.clone(), vlan)),
+            Purpose::Trunk => None,
+        };
+        let of_others = on_trunk.iter().filter_map(|one| {
+            let vlan = VlanId::try_from(one.vlan).ok()?;
+            Some((one.branch_id.clone(), vlan))
+        });
+        memory.seen = sight
+            .made
+            .iter()
+            .filter_map(vlan)
+            .chain(of_others)
+            .collect();
+        let on_trunk = on_trunk.iter();
         let on_trunk = on_trunk.map(|one| (one.branch_id.clone(), one.id.clone()));
         memory.associations.extend(on_trunk);
         let groups = sight.made.iter();
@@ -622,18 +660,6 @@ impl Inner {
                 .into_iter()
                 .filter(|interface| !memory.leaving.has(&interface.id))
                 .collect();
-            memory.of_orphans = made
-                .iter()
-                .filter_map(|interface| Owner::of(&interface.tags))
-                .filter_map(|owner| match owner.purpose {
-                    Purpose::Branch {
-                        attachment_id,
-                        vlan,
-                        ..
-                    } if !live.contains(&attachment_id) => Some(vlan),
-                    Purpose::Branch { .. } | Purpose::Trunk => None,
-                })
-                .collect();
             let sifted = sift(&memory.suspects, &made, live, me, now_ms());
             memory.suspects = sifted.suspects;
             sifted.orphans
@@ -651,11 +677,16 @@ impl Inner {
 
     async fn free(self: &Arc<Self>, orphan: &ec2::NetworkInterface) -> Result<(), ec2::Error> {
         let owner = Owner::of(&orphan.tags).map(|owner| owner.purpose);
-        let Some(Purpose::Branch { vlan, .. }) = owner else {
+        let Some(Purpose::Branch {
+            attachment_id,
+            vlan,
+            ..
+        }) = owner
+        else {
             return Ok(());
         };
-        let association = self.memory().associations.get(&orphan.id).cloned();
-        if let Some(association) = association {
+        let association = self.association(&orphan.id, &attachment_id, Some(vlan));
+        if let Some(association) = association.await? {
             self.disassociate(&orphan.id, &association).await?;
         }
         self.delete_later(orphan.id.clone(), Some(vlan));
@@ -716,11 +747,15 @@ impl Inner {
         Ok(members)
     }
 
-    async fn state_of(&self, eni: &Eni) -> Result<EniState, ec2::Error> {
-        let ids = [eni.eni_id.clone()];
+    async fn interface(&self, eni_id: &str) -> Result<Option<ec2::NetworkInterface>, ec2::Error> {
+        let ids = [eni_id.to_owned()];
         let filters: [(&str, &[String]); 1] = [("network-interface-id", &ids)];
         let found = self.ec2.describe_network_interfaces(&filters).await?;
-        Ok(match found.first() {
+        Ok(found.into_iter().next())
+    }
+
+    async fn state_of(&self, eni: &Eni) -> Result<EniState, ec2::Error> {
+        Ok(match self.interface(&eni.eni_id).await? {
             Some(_) => EniState::Attached,
             None => EniState::Gone(format!("EC2 does not know {}", eni.eni_id)),
         })
