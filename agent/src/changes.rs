@@ -31,7 +31,9 @@ const LINK: [u16; 2] = [16, 17];
 const ADDRESS: [u16; 2] = [20, 21];
 const ROUTE: [u16; 2] = [24, 25];
 const NEIGHBOUR: [u16; 2] = [28, 29];
-const FILTERS: [u16; 4] = [36, 37, 44, 45];
+/// Not 36, a qdisc that is there: so is answered whoever asks for one, by the agent itself with each look at a task. One
+/// that takes another's place is told of as the other's end.
+const FILTERS: [u16; 3] = [37, 44, 45];
 /// `NUD_PERMANENT` of linux/neighbour.h.
 const PERMANENT: u16 = 0x80;
 /// The index of a message about a block (`TCM_IFINDEX_MAGIC_BLOCK`).
@@ -166,6 +168,9 @@ mod tests {
             (None, notice(link, 7, 0), Some(Change::HostLink(7))),
             (None, notice(filter, 7, 0), Some(Change::HostLink(7))),
             (None, notice(filter, OF_A_BLOCK, 0), Some(Change::HostBlock)),
+            (None, notice(37, 7, 0), Some(Change::HostLink(7))),
+            // The answer to a look, which would be looked at for ever.
+            (None, notice(36, 7, 0), None),
             // The host's own routes are the host's.
             (None, notice(route, 7, 0), None),
             (Some(3), notice(link, 7, 0), Some(Change::Namespace(3))),
