@@ -5,7 +5,8 @@
 //! messages mean is the business of `link`, `route` and `tc`.
 
 use std::io;
-use std::pin::pin;
+use std::path::Path;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,6 +17,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use rtnetlink::sys::AsyncSocket;
+use tokio::runtime::Handle;
 
 use crate::netns::{Netns, NetnsError};
 
@@ -92,6 +94,15 @@ pub struct KernelError {
     pub text: String,
 }
 
+/// A connection, and what sends requests over it.
+type Connected = (
+    rtnetlink::proto::Connection<RouteNetlinkMessage>,
+    rtnetlink::Handle,
+);
+
+/// A request that is asked when it is first polled.
+pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), NetlinkError>> + Send + 'a>>;
+
 /// A netlink socket inside one namespace, usable from anywhere.
 #[derive(Debug)]
 pub struct Netlink {
@@ -107,18 +118,43 @@ impl Netlink {
     /// `Open` outside a runtime or without a free descriptor; `Netns` if the
     /// namespace cannot be entered.
     pub fn open(netns: &Netns) -> Result<Self, NetlinkError> {
+        let runtime = runtime(netns.name())?;
+        let connection = netns.run(|| connect(&runtime))?;
+        Self::with(connection, netns.try_clone()?, &runtime)
+    }
+
+    /// Opens the namespace at `path`, as [`Netns::open`] does, and a socket inside as
+    /// [`Netlink::open`] does.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn open_at(path: &Path) -> Result<Self, NetlinkError> {
+        let runtime = runtime(&path.display().to_string())?;
+        let (netns, connection) = Netns::open_then(path, || connect(&runtime))?;
+        Self::with(connection, netns, &runtime)
+    }
+
+    /// Makes the namespace at `path` or opens it, as [`Netns::create`] does, and a socket inside as
+    /// [`Netlink::open`] does.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn create(path: &Path) -> Result<Self, NetlinkError> {
+        let runtime = runtime(&path.display().to_string())?;
+        let (netns, _, connection) = Netns::create_then(path, || connect(&runtime))?;
+        Self::with(connection, netns, &runtime)
+    }
+
+    fn with(
+        connection: io::Result<Connected>,
+        netns: Netns,
+        runtime: &Handle,
+    ) -> Result<Self, NetlinkError> {
         let failed = |source| NetlinkError::Open {
             netns: netns.name().to_owned(),
             source,
         };
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|outside| failed(io::Error::other(outside)))?;
-        let (mut connection, handle, _unsolicited) = netns
-            .run(|| {
-                let _entered = runtime.enter();
-                rtnetlink::new_connection()
-            })?
-            .map_err(failed)?;
+        let (mut connection, handle) = connection.map_err(failed)?;
         // The end of an answer is passed on, so that a torn connection is not taken for it.
         connection.set_forward_ack(true);
         connection.set_forward_done(true);
@@ -126,10 +162,7 @@ impl Netlink {
         socket.set_cap_ack(true).map_err(failed)?;
         socket.set_ext_ack(true).map_err(failed)?;
         runtime.spawn(connection);
-        Ok(Self {
-            handle,
-            netns: netns.try_clone()?,
-        })
+        Ok(Self { handle, netns })
     }
 
     /// The namespace it works in.
@@ -206,6 +239,37 @@ impl Netlink {
             None => Err(no_answer("the netlink connection broke off")),
         }
     }
+}
+
+/// A connection that nobody runs yet, in the calling thread's namespace.
+fn connect(runtime: &Handle) -> io::Result<Connected> {
+    let _entered = runtime.enter();
+    let (connection, handle, _unsolicited) = rtnetlink::new_connection()?;
+    Ok((connection, handle))
+}
+
+fn runtime(netns: &str) -> Result<Handle, NetlinkError> {
+    Handle::try_current().map_err(|outside| NetlinkError::Open {
+        netns: netns.to_owned(),
+        source: io::Error::other(outside),
+    })
+}
+
+/// Does what `requests` ask, sent together and in this order. Each is done whether those before it
+/// succeed or not; the first failure that is told counts.
+pub(crate) async fn together<'a>(
+    requests: impl IntoIterator<Item = Pending<'a>>,
+) -> Result<(), NetlinkError> {
+    // All are asked before the first answer is waited for, in order.
+    futures_util::future::try_join_all(requests).await?;
+    Ok(())
+}
+
+/// A request for [`together`].
+pub(crate) fn pending<'a, T>(
+    request: impl Future<Output = Result<T, NetlinkError>> + Send + 'a,
+) -> Pending<'a> {
+    Box::pin(async move { request.await.map(drop) })
 }
 
 impl NetlinkError {

@@ -23,13 +23,13 @@ pub async fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     })?;
     let inside = Netlink::open(&netns)?;
     rename_back(host, task, &inside).await?;
-    let link = task::connect(host, task, &inside).await?;
+    let (link, _) = task::connect(host, task, &inside).await?;
     task::quiet(host, &link)?;
-    task::configure(host, task, &inside).await?;
+    let far = task::configure(host, task, &inside, None).await?;
     task::plug(host, task, link.index).await?;
     attach(host, link.index).await?;
     host.netlink.set_up(link.index, true).await?;
-    task::carrier(task, &inside).await?;
+    task::carrier(&inside, far).await?;
     Ok(link)
 }
 

@@ -24,8 +24,10 @@ use crate::task_check;
 use crate::task_mend;
 use crate::task_record::TaskRecord;
 
-/// Each task is looked at once in so many rounds of a second, whatever notices say.
-const ROUNDS: usize = 60;
+/// Each task is looked at once in so many rounds of a second, whatever notices say: they do not tell of the maps.
+const ROUNDS: usize = 300;
+/// The same where nothing is told.
+const DEAF_ROUNDS: usize = 60;
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Which task a change is of, and what care has done.
@@ -133,6 +135,11 @@ impl Agent {
                 None
             }
         };
+        let rounds = if changes.is_some() {
+            ROUNDS
+        } else {
+            DEAF_ROUNDS
+        };
         let (mut paces, mut round) = (Paces::default(), Instant::now() + ROUND);
         let (mut read, mut last) = (Instant::now(), None);
         loop {
@@ -147,7 +154,7 @@ impl Agent {
             let now = Instant::now();
             if now >= round {
                 round = now + ROUND;
-                last = self.next_round(last, &mut paces);
+                last = self.next_round(last, rounds, &mut paces);
                 self.look_after_trunk().await;
             }
             for id in paces.take_due(now) {
@@ -168,7 +175,7 @@ impl Agent {
     }
 
     /// Lets the next tasks by id be looked at, from the one after `last` on; forgets those that have gone.
-    fn next_round(&self, last: Option<TaskId>, paces: &mut Paces) -> Option<TaskId> {
+    fn next_round(&self, last: Option<TaskId>, rounds: usize, paces: &mut Paces) -> Option<TaskId> {
         let ids: Vec<TaskId> = {
             let table = self.tasks.table();
             let there = table.live().filter(|task| task.is_attached());
@@ -177,7 +184,7 @@ impl Agent {
         paces.0.retain(|id, _| ids.binary_search(id).is_ok());
         let start = last.map_or(0, |last| ids.partition_point(|id| *id <= last));
         let (before, after) = ids.split_at(start);
-        let turn = after.iter().chain(before).take(ids.len().div_ceil(ROUNDS));
+        let turn = after.iter().chain(before).take(ids.len().div_ceil(rounds));
         let now = Instant::now();
         turn.inspect(|id| paces.of(id).changed(now)).last().cloned()
     }
@@ -193,7 +200,7 @@ impl Agent {
             return;
         };
         let (look, reason) = self.mend(&task).await;
-        let is_gone = Netns::open(&task.netns).is_err();
+        let is_gone = look != Look::Sound && Netns::open(&task.netns).is_err();
         match paces.of(id).looked(Instant::now(), look) {
             Verdict::GoOn if is_gone => self.give_up(task, reason).await,
             Verdict::GoOn => {}
