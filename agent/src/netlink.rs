@@ -18,6 +18,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use rtnetlink::sys::AsyncSocket;
 use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::netns::{Netns, NetnsError};
 
@@ -108,6 +109,8 @@ pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), NetlinkErro
 pub struct Netlink {
     handle: rtnetlink::Handle,
     netns: Netns,
+    /// The kernel refuses a list while a socket reads another one.
+    listing: AsyncMutex<()>,
 }
 
 impl Netlink {
@@ -162,7 +165,11 @@ impl Netlink {
         socket.set_cap_ack(true).map_err(failed)?;
         socket.set_ext_ack(true).map_err(failed)?;
         runtime.spawn(connection);
-        Ok(Self { handle, netns })
+        Ok(Self {
+            handle,
+            netns,
+            listing: AsyncMutex::default(),
+        })
     }
 
     /// The namespace it works in.
@@ -189,6 +196,7 @@ impl Netlink {
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        let _one_at_a_time = self.listing.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             let flags = NLM_F_REQUEST | NLM_F_DUMP;
             let answer = self.exchange(&what, message.clone(), flags).await?;

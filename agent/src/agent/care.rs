@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Agent;
 use crate::api::Difference;
-use crate::changes::{self, Change};
+use crate::changes::{self, Change, Told};
 use crate::datapath::{attach_trunk, is_trunk_attached};
 use crate::fabric::HOST_TRUNK;
 use crate::life::AttachmentStatus;
@@ -141,14 +141,13 @@ impl Agent {
             DEAF_ROUNDS
         };
         let (mut paces, mut round) = (Paces::default(), Instant::now() + ROUND);
-        let (mut read, mut last) = (Instant::now(), None);
+        let mut last = None;
         loop {
             let due = paces.due().unwrap_or(round).min(round);
             tokio::select! {
                 () = sleep_until(due) => {}
                 found = told(changes.as_mut()) => {
-                    self.note(&found, read, &mut paces).await;
-                    read = Instant::now();
+                    self.note(&found, &mut paces).await;
                 }
             }
             let now = Instant::now();
@@ -163,7 +162,9 @@ impl Agent {
         }
     }
 
-    async fn note(&self, changes: &BTreeSet<Change>, since: Instant, paces: &mut Paces) {
+    async fn note(&self, told: &Told, paces: &mut Paces) {
+        let Told { since, changes } = told;
+        let since = Instant::from_std(*since);
         let touched = self.care.places().touched(changes, since);
         for id in touched {
             paces.of(&id).changed(Instant::now());
@@ -285,7 +286,7 @@ impl Agent {
 }
 
 /// The next changes; never, where nothing is told.
-async fn told(changes: Option<&mut UnboundedReceiver<BTreeSet<Change>>>) -> BTreeSet<Change> {
+async fn told(changes: Option<&mut UnboundedReceiver<Told>>) -> Told {
     let told = match changes {
         Some(changes) => changes.recv().await,
         None => None,
