@@ -44,7 +44,7 @@ pub struct Sysctls<'a> {
     netns: &'a Netns,
 }
 
-/// Runs `work` with the settings of `netns`, on one thread inside it.
+/// Runs `work` with the settings of `netns`, on one thread inside it: the calling one if it is.
 ///
 /// # Errors
 /// Those of `work`, and `Netns` if the namespace cannot be entered.
@@ -52,6 +52,9 @@ pub fn within<T: Send>(
     netns: &Netns,
     work: impl FnOnce(&Sysctls<'_>) -> Result<T, SysctlError> + Send,
 ) -> Result<T, SysctlError> {
+    if netns.is_current() {
+        return work(&Sysctls { netns });
+    }
     netns.run(|| work(&Sysctls { netns }))?
 }
 

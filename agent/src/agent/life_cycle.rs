@@ -138,7 +138,7 @@ impl Agent {
             subnets: awsvpc.subnets.clone(),
             security_groups: awsvpc.security_groups.clone(),
         };
-        let directory = self.host.plugs().policies().directory().clone();
+        let directory = Arc::clone(self.host.plugs().policies().directory());
         let occupied = {
             let mut table = self.tasks.table();
             table.free_cooled(now_ms(), self.config.local.cool_down_ms());

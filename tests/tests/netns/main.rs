@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod care;
+mod churn;
 mod cni;
 mod edges;
 mod edges_fabric;
