@@ -447,9 +447,7 @@ impl Policies {
                     }
                 }
                 self.abandon(&prepared);
-                entered
-                    .into_iter()
-                    .for_each(|index| self.resting.push(*index));
+                entered.iter().for_each(|index| self.resting.push(*index));
                 return Err(error.into());
             }
         }

@@ -311,10 +311,10 @@ fn namespace(host: &Host, task: &TaskRecord) -> Result<Netlink, SetUpError> {
         source,
     };
     if task.owned_netns {
-        return Netlink::create(path).map_err(|error| match error {
-            NetlinkError::Netns(source) => failed(source),
-            other => other.into(),
-        });
+        return match Netlink::create(path) {
+            Err(NetlinkError::Netns(source)) => Err(failed(source)),
+            made => Ok(made?),
+        };
     }
     let netns = Netns::open(path).map_err(failed)?;
     let hosts = host.netlink.netns().id().map_err(failed)?;

@@ -35,7 +35,7 @@ use crate::{
     report::{Amount, amount},
 };
 
-/// Tasks that come and go one by one, with no other there.
+/// Tasks of each that come one by one, and then go.
 const SINGLE: u32 = 200;
 /// Tasks that are there together.
 const TASKS: u32 = 1_000;
@@ -147,9 +147,12 @@ impl<'a> Bench<'a> {
     /// One task at a time, the floor's and the agent's in turn.
     fn one_by_one(&mut self) -> Result<Vec<Amount>> {
         let mut times = [const { Vec::new() }; 4];
+        // What removes a namespace afterwards holds up who makes one: first all come, then all go.
         for number in 0..SINGLE {
             times[0].push(self.floor.add(number)?);
             times[1].push(add(&mut self.api, number)?);
+        }
+        for number in 0..SINGLE {
             times[2].push(self.floor.remove(number)?);
             times[3].push(remove(&mut self.api, number)?);
         }
