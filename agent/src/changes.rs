@@ -161,8 +161,8 @@ fn change(namespace: Option<i32>, notice: &[u8]) -> Option<Change> {
     let matters = LINK.contains(&kind)
         || ADDRESS.contains(&kind)
         || ROUTE.contains(&kind)
-        // Others come and go with traffic.
-        || (NEIGHBOUR.contains(&kind) && is_permanent);
+        // Others come and go with traffic. One that goes is no longer permanent when that is told.
+        || (NEIGHBOUR.contains(&kind) && (is_permanent || kind == NEIGHBOUR[1]));
     matters.then_some(Change::Namespace(namespace))
 }
 
@@ -198,7 +198,9 @@ mod tests {
                 notice(neighbour, 2, PERMANENT),
                 Some(Change::Namespace(3)),
             ),
-            (Some(3), notice(neighbour, 2, 0x20), None),
+            // A permanent one that goes has failed by then; others fail too, without going.
+            (Some(3), notice(neighbour, 2, 0x20), Some(Change::Namespace(3))),
+            (Some(3), notice(28, 2, 0x20), None),
             (Some(3), notice(filter, 2, 0), Some(Change::Programs(3))),
             (Some(3), vec![0; 4], None),
             (None, notice(link, 7, 0)[..HEADER_LEN].to_vec(), None),
