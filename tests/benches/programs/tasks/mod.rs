@@ -182,10 +182,8 @@ impl<'a> Bench<'a> {
                 .map(|worker| {
                     let mut api = self.host.api()?;
                     Ok(scope.spawn(move || -> Result<()> {
-                        let numbers = (worker..TASKS).step_by(AT_ONCE as usize);
-                        numbers
-                            .map(|number| one(&mut api, number).map(drop))
-                            .collect()
+                        let mut numbers = (worker..TASKS).step_by(AT_ONCE as usize);
+                        numbers.try_for_each(|number| one(&mut api, number).map(drop))
                     }))
                 })
                 .collect::<Result<_>>()?;
