@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -31,7 +31,9 @@ const LINK: [u16; 2] = [16, 17];
 const ADDRESS: [u16; 2] = [20, 21];
 const ROUTE: [u16; 2] = [24, 25];
 const NEIGHBOUR: [u16; 2] = [28, 29];
-const FILTERS: [u16; 4] = [36, 37, 44, 45];
+/// Not 36, a qdisc that is there: so is answered whoever asks for one, by the agent itself with each look at a task. One
+/// that takes another's place is told of as the other's end.
+const FILTERS: [u16; 3] = [37, 44, 45];
 /// `NUD_PERMANENT` of linux/neighbour.h.
 const PERMANENT: u16 = 0x80;
 /// The index of a message about a block (`TCM_IFINDEX_MAGIC_BLOCK`).
@@ -53,12 +55,21 @@ pub enum Change {
     Anywhere,
 }
 
+/// Changes that were told of together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When the first was; none is older.
+    pub since: Instant,
+    /// Where.
+    pub changes: BTreeSet<Change>,
+}
+
 /// Those from now on of the namespace `host`, and of those that it numbers, as many at once as come
 /// together. A thread of their own waits for them, as long as somebody listens.
 ///
 /// # Errors
 /// The socket cannot be made: `CAP_NET_BROADCAST` or `CAP_NET_ADMIN` is missing.
-pub fn listen(host: &Netns) -> io::Result<UnboundedReceiver<BTreeSet<Change>>> {
+pub fn listen(host: &Netns) -> io::Result<UnboundedReceiver<Told>> {
     let socket = host.run(|| Socket::new(NETLINK_ROUTE));
     let mut socket = socket.map_err(io::Error::other)??;
     setsockopt(&socket, sockopt::RcvBufForce, &WAITING)?;
@@ -75,18 +86,22 @@ pub fn listen(host: &Netns) -> io::Result<UnboundedReceiver<BTreeSet<Change>>> {
 }
 
 /// Waits for a notice and a moment more, and reads all that there are then.
-fn gather(socket: &Socket) -> BTreeSet<Change> {
-    let mut found = BTreeSet::new();
+fn gather(socket: &Socket) -> Told {
+    let (mut found, mut since) = (BTreeSet::new(), Instant::now());
     let (mut notice, mut control) = ([0; NOTICE], [0; 64]);
     let mut flags = 0;
     loop {
         match receive(socket, flags, &mut notice, &mut control) {
             Ok((namespace, notice)) => found.extend(change(namespace, notice)),
-            Err(Errno(c::EAGAIN)) => return found,
+            Err(Errno(c::EAGAIN)) => {
+                let changes = found;
+                return Told { since, changes };
+            }
             Err(Errno(c::EINTR)) => continue,
             Err(_) => drop(found.insert(Change::Anywhere)),
         }
         if flags == 0 {
+            since = Instant::now();
             thread::sleep(GATHER);
             flags = c::MSG_DONTWAIT;
         }
@@ -146,8 +161,8 @@ fn change(namespace: Option<i32>, notice: &[u8]) -> Option<Change> {
     let matters = LINK.contains(&kind)
         || ADDRESS.contains(&kind)
         || ROUTE.contains(&kind)
-        // Others come and go with traffic.
-        || (NEIGHBOUR.contains(&kind) && is_permanent);
+        // Others come and go with traffic. One that goes is no longer permanent when that is told.
+        || (NEIGHBOUR.contains(&kind) && (is_permanent || kind == NEIGHBOUR[1]));
     matters.then_some(Change::Namespace(namespace))
 }
 
@@ -171,6 +186,9 @@ mod tests {
             (None, notice(link, 7, 0), Some(Change::HostLink(7))),
             (None, notice(filter, 7, 0), Some(Change::HostLink(7))),
             (None, notice(filter, OF_A_BLOCK, 0), Some(Change::HostBlock)),
+            (None, notice(37, 7, 0), Some(Change::HostLink(7))),
+            // The answer to a look, which would be looked at for ever.
+            (None, notice(36, 7, 0), None),
             // The host's own routes are the host's.
             (None, notice(route, 7, 0), None),
             (Some(3), notice(link, 7, 0), Some(Change::Namespace(3))),
@@ -180,7 +198,13 @@ mod tests {
                 notice(neighbour, 2, PERMANENT),
                 Some(Change::Namespace(3)),
             ),
-            (Some(3), notice(neighbour, 2, 0x20), None),
+            // A permanent one that goes has failed by then; others fail too, without going.
+            (
+                Some(3),
+                notice(neighbour, 2, 0x20),
+                Some(Change::Namespace(3)),
+            ),
+            (Some(3), notice(28, 2, 0x20), None),
             (Some(3), notice(filter, 2, 0), Some(Change::Programs(3))),
             (Some(3), vec![0; 4], None),
             (None, notice(link, 7, 0)[..HEADER_LEN].to_vec(), None),

@@ -86,7 +86,11 @@ pub mod tc;
 
 pub mod plug;
 
+pub mod slots;
+
 pub mod policies;
+
+pub mod settling;
 
 pub mod datapath;
 

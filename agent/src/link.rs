@@ -11,7 +11,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
@@ -26,6 +26,9 @@ use crate::netns::Origin;
 /// Two seconds together; linkwatch puts an event off for at most one.
 const SENDING_CHECKS: u32 = 2000;
 const SENDING_PAUSE: Duration = Duration::from_millis(1);
+
+/// The index of `lo` in every namespace (`LOOPBACK_IFINDEX` of the kernel).
+pub const LOOPBACK: u32 = 1;
 
 /// A 48-bit hardware address, in transmission order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,7 +162,8 @@ impl Netlink {
     ) -> Result<(Link, Origin), NetlinkError> {
         let what = || self.veth_text(pair, far);
         match self.create_veth(pair, far).await {
-            Ok(()) => Ok((self.existing_link(&pair.near.name).await?, Origin::Created)),
+            Ok(Some(near)) => Ok((near, Origin::Created)),
+            Ok(None) => Ok((self.existing_link(&pair.near.name).await?, Origin::Created)),
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
                 let Some((near, far_link)) = self.find_pair(pair, far).await? else {
                     return Err(self.veth_conflict(what(), pair, far).await);
@@ -302,7 +306,12 @@ impl Netlink {
         unless_gone(self.request(what, request, 0).await, &[Errno::ENODEV])
     }
 
-    async fn create_veth(&self, pair: &VethPair, far: &Netlink) -> Result<(), NetlinkError> {
+    /// The near end, where the kernel tells what it has made.
+    async fn create_veth(
+        &self,
+        pair: &VethPair,
+        far: &Netlink,
+    ) -> Result<Option<Link>, NetlinkError> {
         let far_netns = far.netns().as_fd().as_raw_fd();
         let peer = with_end(LinkMessageBuilder::<LinkUnspec>::new(), &pair.far, pair.mtu)
             .setns_by_fd(far_netns)
@@ -312,10 +321,12 @@ impl Netlink {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         let request = RouteNetlinkMessage::NewLink(message);
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.request(|| self.veth_text(pair, far), request, flags)
-            .await?;
-        Ok(())
+        // Before 6.2 the echo of a new link goes to listeners only.
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO;
+        let made = self.request(|| self.veth_text(pair, far), request, flags);
+        let made = made.await?;
+        let is_near = |link: &Link| link.name == pair.near.name && link.peer_index.is_some();
+        Ok(made.iter().find_map(link).filter(is_near))
     }
 
     /// Both ends, if the two names belong to the two ends of one pair.

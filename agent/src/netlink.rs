@@ -5,7 +5,8 @@
 //! messages mean is the business of `link`, `route` and `tc`.
 
 use std::io;
-use std::pin::pin;
+use std::path::Path;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,6 +17,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use rtnetlink::sys::AsyncSocket;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::netns::{Netns, NetnsError};
 
@@ -92,11 +95,22 @@ pub struct KernelError {
     pub text: String,
 }
 
+/// A connection, and what sends requests over it.
+type Connected = (
+    rtnetlink::proto::Connection<RouteNetlinkMessage>,
+    rtnetlink::Handle,
+);
+
+/// A request that is asked when it is first polled.
+pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), NetlinkError>> + Send + 'a>>;
+
 /// A netlink socket inside one namespace, usable from anywhere.
 #[derive(Debug)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
     netns: Netns,
+    /// The kernel refuses a list while a socket reads another one.
+    listing: AsyncMutex<()>,
 }
 
 impl Netlink {
@@ -107,18 +121,43 @@ impl Netlink {
     /// `Open` outside a runtime or without a free descriptor; `Netns` if the
     /// namespace cannot be entered.
     pub fn open(netns: &Netns) -> Result<Self, NetlinkError> {
+        let runtime = runtime(netns.name())?;
+        let connection = netns.run(|| connect(&runtime))?;
+        Self::with(connection, netns.try_clone()?, &runtime)
+    }
+
+    /// Opens the namespace at `path`, as [`Netns::open`] does, and a socket inside as
+    /// [`Netlink::open`] does.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn open_at(path: &Path) -> Result<Self, NetlinkError> {
+        let runtime = runtime(&path.display().to_string())?;
+        let (netns, connection) = Netns::open_then(path, || connect(&runtime))?;
+        Self::with(connection, netns, &runtime)
+    }
+
+    /// Makes the namespace at `path` or opens it, as [`Netns::create`] does, and a socket inside as
+    /// [`Netlink::open`] does.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn create(path: &Path) -> Result<Self, NetlinkError> {
+        let runtime = runtime(&path.display().to_string())?;
+        let (netns, _, connection) = Netns::create_then(path, || connect(&runtime))?;
+        Self::with(connection, netns, &runtime)
+    }
+
+    fn with(
+        connection: io::Result<Connected>,
+        netns: Netns,
+        runtime: &Handle,
+    ) -> Result<Self, NetlinkError> {
         let failed = |source| NetlinkError::Open {
             netns: netns.name().to_owned(),
             source,
         };
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|outside| failed(io::Error::other(outside)))?;
-        let (mut connection, handle, _unsolicited) = netns
-            .run(|| {
-                let _entered = runtime.enter();
-                rtnetlink::new_connection()
-            })?
-            .map_err(failed)?;
+        let (mut connection, handle) = connection.map_err(failed)?;
         // The end of an answer is passed on, so that a torn connection is not taken for it.
         connection.set_forward_ack(true);
         connection.set_forward_done(true);
@@ -128,7 +167,8 @@ impl Netlink {
         runtime.spawn(connection);
         Ok(Self {
             handle,
-            netns: netns.try_clone()?,
+            netns,
+            listing: AsyncMutex::default(),
         })
     }
 
@@ -156,6 +196,7 @@ impl Netlink {
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        let _one_at_a_time = self.listing.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             let flags = NLM_F_REQUEST | NLM_F_DUMP;
             let answer = self.exchange(&what, message.clone(), flags).await?;
@@ -206,6 +247,37 @@ impl Netlink {
             None => Err(no_answer("the netlink connection broke off")),
         }
     }
+}
+
+/// A connection that nobody runs yet, in the calling thread's namespace.
+fn connect(runtime: &Handle) -> io::Result<Connected> {
+    let _entered = runtime.enter();
+    let (connection, handle, _unsolicited) = rtnetlink::new_connection()?;
+    Ok((connection, handle))
+}
+
+fn runtime(netns: &str) -> Result<Handle, NetlinkError> {
+    Handle::try_current().map_err(|outside| NetlinkError::Open {
+        netns: netns.to_owned(),
+        source: io::Error::other(outside),
+    })
+}
+
+/// Does what `requests` ask, sent together and in this order. Each is done whether those before it
+/// succeed or not; the first failure that is told counts.
+pub(crate) async fn together<'a>(
+    requests: impl IntoIterator<Item = Pending<'a>>,
+) -> Result<(), NetlinkError> {
+    // All are asked before the first answer is waited for, in order.
+    futures_util::future::try_join_all(requests).await?;
+    Ok(())
+}
+
+/// A request for [`together`].
+pub(crate) fn pending<'a, T>(
+    request: impl Future<Output = Result<T, NetlinkError>> + Send + 'a,
+) -> Pending<'a> {
+    Box::pin(async move { request.await.map(drop) })
 }
 
 impl NetlinkError {

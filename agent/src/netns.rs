@@ -76,10 +76,23 @@ impl Netns {
     /// `NotANetns` if something else has the path; `Failed` with "create"
     /// after which nothing stays behind but directories.
     pub fn create(path: &Path) -> Result<(Self, Origin), NetnsError> {
+        let (netns, origin, ()) = Self::create_then(path, || ())?;
+        Ok((netns, origin))
+    }
+
+    /// As [`Netns::create`], and runs `work` inside, on the thread that a new one is made by.
+    ///
+    /// # Errors
+    /// As there; `work` has not run then.
+    pub fn create_then<T: Send>(
+        path: &Path,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<(Self, Origin, T), NetnsError> {
         let failed = |source| NetnsError::failed("create", path, source);
         match statfs(path) {
             Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
-                return Ok((Self::open(path)?, Origin::Existing));
+                let (netns, done) = Self::open_then(path, work)?;
+                return Ok((netns, Origin::Existing, done));
             }
             Ok(_) => remove_stale_file(path)?,
             Err(Errno::ENOENT) => {}
@@ -94,12 +107,16 @@ impl Netns {
             .mode(0o444)
             .open(path)
             .map_err(failed)?;
-        let file = on_own_thread(|| new_bound_to(path)).map_err(|source| {
+        let made = on_own_thread(|| {
+            let file = new_bound_to(path)?;
+            Ok((file, work()))
+        });
+        let (file, done) = made.map_err(|source| {
             // Without the namespace the file means nothing; its removal is best effort.
             drop(fs::remove_file(path));
             failed(source)
         })?;
-        Ok((Self::named(file, path), Origin::Created))
+        Ok((Self::named(file, path), Origin::Created, done))
     }
 
     /// Whether [`Netns::create`] would make a namespace at `path`: nothing is
@@ -125,6 +142,17 @@ impl Netns {
     /// # Errors
     /// `NotANetns` if it is a file of another kind; `Failed` if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, NetnsError> {
+        Ok(Self::open_then(path, || ())?.0)
+    }
+
+    /// As [`Netns::open`], and runs `work` inside, on the thread that enters it to see what it is.
+    ///
+    /// # Errors
+    /// As there; `work` has not run then.
+    pub fn open_then<T: Send>(
+        path: &Path,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<(Self, T), NetnsError> {
         let failed = |source| NetnsError::failed("open", path, source);
         let not_a_netns = || NetnsError::NotANetns {
             path: path.display().to_string(),
@@ -136,8 +164,8 @@ impl Netns {
         }
         let netns = Self::named(file, path);
         // A PID or mount namespace is an nsfs file too: only entering tells.
-        match netns.enter_then(|| ()) {
-            Ok(()) => Ok(netns),
+        match netns.enter_then(work) {
+            Ok(done) => Ok((netns, done)),
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Err(not_a_netns()),
             Err(error) => Err(failed(error)),
         }
@@ -236,6 +264,19 @@ impl Netns {
             device: metadata.dev(),
             inode: metadata.ino(),
         })
+    }
+
+    /// Whether the calling thread is inside.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let Ok(current) = fs::metadata(OWN_NETNS) else {
+            return false;
+        };
+        let current = NetnsId {
+            device: current.dev(),
+            inode: current.ino(),
+        };
+        self.id().is_ok_and(|own| own == current)
     }
 
     /// Another handle on the same namespace.

@@ -51,6 +51,8 @@ pub struct Pace {
     last_repair: Option<Instant>,
     repairs: u32,
     failures: u32,
+    /// Whether it has been said that somebody works against the agent.
+    is_fight: bool,
 }
 
 impl Pace {
@@ -63,6 +65,7 @@ impl Pace {
             last_repair: None,
             repairs: 0,
             failures: 0,
+            is_fight: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl Pace {
         let is_calm = self.last_repair.is_none_or(|last| now >= last + CALM);
         if is_calm {
             self.repairs = 0;
+            self.is_fight = false;
         }
         if look == Look::Sound {
             self.failures = 0;
@@ -101,8 +105,10 @@ impl Pace {
         self.repairs += 1;
         if look == Look::Mended {
             self.failures = 0;
-            let is_fight = self.repairs == FIGHT;
-            return if is_fight {
+            // A look in between may have failed: it was changed again before it could be found mended.
+            let is_news = self.repairs >= FIGHT && !self.is_fight;
+            self.is_fight |= is_news;
+            return if is_news {
                 Verdict::Fight
             } else {
                 Verdict::GoOn
@@ -145,6 +151,25 @@ mod tests {
         let said = verdicts.iter().filter(|one| **one == Verdict::Fight);
         assert_eq!(said.count(), 1);
         assert!(!verdicts.contains(&Verdict::GiveUp));
+    }
+
+    #[test]
+    fn a_fight_is_said_whichever_of_its_looks_fail() {
+        for failing in 0..8 {
+            let mut now = Instant::now();
+            let (mut pace, mut said) = (Pace::new(now), 0);
+            for look in 0..20 {
+                pace.changed(now);
+                now = pace.due().unwrap_or(now);
+                let found = if look == failing {
+                    Look::Unmended
+                } else {
+                    Look::Mended
+                };
+                said += u32::from(pace.looked(now, found) == Verdict::Fight);
+            }
+            assert_eq!(said, 1, "look {failing} failed");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Knows no link or namespace beyond their indices, and decides nothing about packets.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
 };
@@ -17,11 +17,12 @@ use ipnet::IpNet;
 
 use crate::{
     address,
-    datapath::{Datapath, DatapathError, lock},
+    datapath::{Datapath, DatapathError, Leads, lock},
     eni_settings::{self, EniSettings},
     policies::{Policies, PolicyError, Unsettled},
     provider::Eni,
     security_groups::{Directory, Member, Members},
+    slots::Slots,
     state::RuleStore,
 };
 
@@ -68,7 +69,7 @@ pub struct Wanted<'a> {
 pub struct Plugs {
     trunk: Trunk,
     vpc_cidrs: Vec<IpNet>,
-    slots: BTreeMap<u32, String>,
+    slots: Slots,
     policies: Policies,
 }
 
@@ -97,15 +98,16 @@ impl Plugs {
     /// # Errors
     /// `Datapath` if the maps cannot be read, `Store` if the store cannot.
     pub fn restore(datapath: &Datapath, start: Start<'_>) -> Result<Self, PolicyError> {
-        let mut slots = BTreeMap::new();
+        let mut slots = Slots::default();
         let mut obeyed = BTreeMap::new();
+        let owners = start.enis.iter().map(|eni| (eni.mac.0, &*eni.eni_id));
+        let owners: HashMap<_, _> = owners.collect();
         datapath.each_eni(|slot, found| {
             if found.branch_ifindex == 0 {
                 return;
             }
             obeyed.insert(*slot, found.policy);
-            let owner = start.enis.iter().find(|eni| eni.mac.0 == found.mac);
-            let name = owner.map_or_else(String::new, |eni| eni.eni_id.clone());
+            let name = owners.get(&found.mac).copied().unwrap_or_default();
             slots.insert(*slot, name);
         })?;
         let mut members = start.members;
@@ -149,23 +151,24 @@ impl Plugs {
     /// Slots that no ENI of the store owns: what a lost store left.
     #[must_use]
     pub fn ownerless(&self) -> Vec<u32> {
-        let ownerless = self.slots.iter().filter(|(_, eni_id)| eni_id.is_empty());
+        let ownerless = self
+            .slots
+            .all()
+            .iter()
+            .filter(|(_, eni_id)| eni_id.is_empty());
         ownerless.map(|(slot, _)| *slot).collect()
     }
 
     /// The slot of an ENI.
     #[must_use]
     pub fn slot(&self, eni_id: &str) -> Option<u32> {
-        self.slots
-            .iter()
-            .find(|(_, id)| *id == eni_id)
-            .map(|(slot, _)| *slot)
+        self.slots.of(eni_id)
     }
 
     /// Every taken slot and its ENI.
     #[must_use]
     pub fn slots(&self) -> &BTreeMap<u32, String> {
-        &self.slots
+        self.slots.all()
     }
 
     /// Puts `eni` into the maps: who refers to its groups knows it first, then its policy, then the
@@ -180,7 +183,7 @@ impl Plugs {
     ) -> Result<(u32, Unsettled), PlugError> {
         let eni = wanted.eni;
         let mut datapath = lock(datapath);
-        let slot = self.take_slot(&eni.eni_id)?;
+        let slot = self.slots.take(&eni.eni_id).ok_or(PlugError::Full)?;
         let member = Member::new(eni.groups.iter().cloned(), networks(eni));
         let unsettled = self
             .policies
@@ -194,6 +197,8 @@ impl Plugs {
             ..entry
         };
         if held != entry {
+            // What leads to it stays findable by the entry: what is another by now goes before.
+            datapath.remove_leads(slot, &without(leads(&held), &leads(&entry)))?;
             datapath.set_eni(slot, &entry)?;
         }
         datapath.switch_policy(&BTreeSet::from([slot]), policy)?;
@@ -201,10 +206,10 @@ impl Plugs {
         for address in own_addresses(&entry) {
             datapath.set_address(address, slot)?;
         }
-        for endpoint in self.endpoints(&entry) {
+        for endpoint in trunk_endpoints(&entry) {
             datapath.set_endpoint(endpoint, slot)?;
         }
-        if let Some(endpoint) = self.services_endpoint(&entry) {
+        if let Some(endpoint) = services_endpoint(&entry) {
             datapath.set_services_endpoint(endpoint, slot)?;
         }
         Ok((slot, unsettled))
@@ -230,11 +235,8 @@ impl Plugs {
             policy: held.policy,
             ..entry
         };
-        let addresses = own_addresses(&entry);
-        let endpoints = self.endpoints(&entry).into_iter();
-        let endpoints: Vec<_> = endpoints.chain(self.services_endpoint(&entry)).collect();
-        let leads = datapath.leads(wanted.branch_ifindex, &addresses, &endpoints)?;
-        Ok(held == entry && leads.iter().all(|lead| *lead == Some(slot)))
+        let slots = datapath.leads(&leads(&entry))?;
+        Ok(held == entry && slots.iter().all(|lead| *lead == Some(slot)))
     }
 
     /// Nobody trusts the ENI's addresses any more: it is no member of its groups. To be called
@@ -263,44 +265,21 @@ impl Plugs {
         let Some(slot) = self.slot(eni_id) else {
             return Ok(None);
         };
-        lock(datapath).unplug_eni(slot)?;
+        let mut datapath = lock(datapath);
+        let leads = leads(&datapath.eni(slot)?);
+        // An ENI that was never plugged in whole, or is unplugged again, is searched for.
+        if !datapath.remove_leads(slot, &leads)? {
+            datapath.unplug_eni(slot)?;
+        }
         Ok(Some(slot))
     }
 
     /// Frees the slot of an unplugged ENI that the maps have forgotten, and its policy if it was
     /// the last to obey it.
     pub fn free(&mut self, slot: u32) -> Unsettled {
-        self.slots.remove(&slot);
+        self.slots.free(slot);
         self.policies.leave(slot);
         self.policies.drop_unused()
-    }
-
-    fn take_slot(&mut self, eni_id: &str) -> Result<u32, PlugError> {
-        if let Some(slot) = self.slot(eni_id) {
-            return Ok(slot);
-        }
-        let free = (1..ENI_SLOTS).find(|slot| !self.slots.contains_key(slot));
-        let slot = free.ok_or(PlugError::Full)?;
-        self.slots.insert(slot, eni_id.to_owned());
-        Ok(slot)
-    }
-
-    /// By what the trunk finds an ENI: frames for its own address, and for all.
-    fn endpoints(&self, entry: &maps::Eni) -> [Endpoint; 2] {
-        [entry.mac, ethernet::BROADCAST].map(|mac| Endpoint {
-            trunk_ifindex: self.trunk.host,
-            vlan: entry.vlan,
-            mac,
-        })
-    }
-
-    /// By what the services' link finds an ENI: it is one more trunk, without VLANs.
-    fn services_endpoint(&self, entry: &maps::Eni) -> Option<Endpoint> {
-        (self.trunk.services != 0).then_some(Endpoint {
-            trunk_ifindex: self.trunk.services,
-            vlan: 0,
-            mac: entry.mac,
-        })
     }
 
     fn entry(&self, wanted: Wanted<'_>, ticks_per_second: u32) -> maps::Eni {
@@ -335,6 +314,45 @@ impl Plugs {
             metadata_source: or_none(eni.metadata_source().map(IpAddr::V4)),
         }
     }
+}
+
+/// What leads packets to the ENI of an entry; nothing does if the slot is free.
+fn leads(entry: &maps::Eni) -> Leads {
+    if entry.branch_ifindex == 0 {
+        return Leads::default();
+    }
+    let endpoints = trunk_endpoints(entry).into_iter();
+    Leads {
+        endpoints: endpoints.chain(services_endpoint(entry)).collect(),
+        branches: vec![entry.branch_ifindex],
+        addresses: own_addresses(entry),
+    }
+}
+
+/// What `leads` has and `kept` has not.
+fn without(mut leads: Leads, kept: &Leads) -> Leads {
+    leads.endpoints.retain(|one| !kept.endpoints.contains(one));
+    leads.branches.retain(|one| !kept.branches.contains(one));
+    leads.addresses.retain(|one| !kept.addresses.contains(one));
+    leads
+}
+
+/// By what the trunk finds an ENI: frames for its own address, and for all.
+fn trunk_endpoints(entry: &maps::Eni) -> [Endpoint; 2] {
+    [entry.mac, ethernet::BROADCAST].map(|mac| Endpoint {
+        trunk_ifindex: entry.trunk_ifindex,
+        vlan: entry.vlan,
+        mac,
+    })
+}
+
+/// By what the services' link finds an ENI: it is one more trunk, without VLANs.
+fn services_endpoint(entry: &maps::Eni) -> Option<Endpoint> {
+    (entry.services_ifindex != 0).then_some(Endpoint {
+        trunk_ifindex: entry.services_ifindex,
+        vlan: 0,
+        mac: entry.mac,
+    })
 }
 
 fn own_addresses(entry: &maps::Eni) -> Vec<Address> {
@@ -402,6 +420,30 @@ mod tests {
             [8, 0, 0x0b, 0xff, 0xfe, 0, 0, 1]
         );
         assert_eq!(link_local([2, 0, 0x0b, 0, 0, 1]), expected.octets());
+    }
+
+    #[test]
+    fn what_led_to_an_eni_and_does_no_more_is_what_differs() {
+        let entry = maps::Eni {
+            trunk_ifindex: 3,
+            branch_ifindex: 7,
+            services_ifindex: 4,
+            vlan: 9,
+            mac: [2, 0, 0, 0, 0, 1],
+            ipv4: mapped([10, 0, 1, 4]),
+            ..maps::Eni::default()
+        };
+        assert_eq!(leads(&maps::Eni::default()), Leads::default());
+        assert_eq!(without(leads(&entry), &leads(&entry)), Leads::default());
+        let moved = maps::Eni {
+            branch_ifindex: 8,
+            services_ifindex: 5,
+            ..entry
+        };
+        let gone = without(leads(&entry), &leads(&moved));
+        assert_eq!((gone.branches, gone.addresses), (vec![7], vec![]));
+        let trunks: Vec<u32> = gone.endpoints.iter().map(|one| one.trunk_ifindex).collect();
+        assert_eq!(trunks, [4]);
     }
 
     #[test]

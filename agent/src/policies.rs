@@ -19,7 +19,8 @@ use branchline_common::{
 use crate::{
     datapath::{Datapath, DatapathError},
     policy::{
-        self, CompileError, KeptPage, Networks, Page, Policy, Resting, RuleBook, Rules, Trees,
+        self, CompileError, KeptPage, Mark, Networks, Page, Policy, Rest, Resting, RuleBook, Rules,
+        Trees,
     },
     security_groups::{Directory, Member, MemberChange, Members, Peer, SecurityGroup},
     state::{RuleStore, StateError},
@@ -68,7 +69,7 @@ pub struct Policies {
     trees: Trees,
     active: BTreeMap<GroupSet, Active>,
     free: Vec<u32>,
-    resting: Vec<u32>,
+    resting: Rest,
     /// Policies of an earlier agent, which ENIs may still obey.
     earlier: BTreeSet<u32>,
     generation: u32,
@@ -92,8 +93,39 @@ pub struct Unsettled {
     /// ENIs that a group in audit mode had: connections of it that no rule allows are to be ended
     /// where none has now.
     audited: BTreeSet<u32>,
-    resting: Option<(Resting, usize)>,
+    resting: Option<(Resting, Mark)>,
     no_earlier: bool,
+}
+
+impl Unsettled {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        let Self {
+            revoking,
+            audited,
+            resting,
+            no_earlier,
+        } = self;
+        revoking.is_empty() && audited.is_empty() && resting.is_none() && !no_earlier
+    }
+
+    /// What the policies of an earlier agent leave over once nobody obeys them.
+    pub(crate) fn of_earlier() -> Self {
+        Self {
+            no_earlier: true,
+            ..Self::default()
+        }
+    }
+
+    /// What both leave over; `later` was left after `self`.
+    pub fn and(mut self, later: Self) -> Self {
+        self.revoking.extend(later.revoking);
+        self.audited.extend(later.audited);
+        self.resting = later.resting.or(self.resting);
+        self.no_earlier |= later.no_earlier;
+        self
+    }
 }
 
 /// A compiled policy that no ENI obeys yet.
@@ -125,7 +157,7 @@ impl Policies {
             trees: Trees::beside(taken),
             active: BTreeMap::new(),
             free: free.filter(|index| !used.contains(index)).collect(),
-            resting: Vec::new(),
+            resting: Rest::default(),
             earlier: used.clone(),
             generation,
             reserved: generation,
@@ -168,7 +200,7 @@ impl Policies {
 
     /// The groups and prefix lists in force.
     #[must_use]
-    pub fn directory(&self) -> &Directory {
+    pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
@@ -285,10 +317,7 @@ impl Policies {
     /// No ENI obeys a policy of an earlier agent any more.
     pub fn drop_earlier(&mut self) -> Unsettled {
         self.book.retire_earlier();
-        Unsettled {
-            no_earlier: true,
-            ..self.drop_unused()
-        }
+        self.drop_unused().and(Unsettled::of_earlier())
     }
 
     /// Puts other groups and prefix lists in force. `commit` is called when all is written and
@@ -386,7 +415,9 @@ impl Policies {
         });
         if let Err(error) = written {
             self.abandon(&prepared);
-            self.resting.extend(entered);
+            entered
+                .into_iter()
+                .for_each(|index| self.resting.push(index));
             return Err(error);
         }
         self.switch(datapath, prepared, &entered, directory)
@@ -416,7 +447,7 @@ impl Policies {
                     }
                 }
                 self.abandon(&prepared);
-                self.resting.extend(entered);
+                entered.iter().for_each(|index| self.resting.push(*index));
                 return Err(error.into());
             }
         }
@@ -451,8 +482,7 @@ impl Policies {
     ) -> Result<u32, DatapathError> {
         if let Some((trees, indices)) = unsettled.resting {
             self.trees.rested(trees);
-            let indices = indices.min(self.resting.len());
-            self.free.extend(self.resting.drain(..indices));
+            self.free.extend(self.resting.wake(indices));
         }
         if unsettled.no_earlier {
             self.trees.reclaim();
@@ -586,10 +616,11 @@ impl Policies {
     }
 
     fn unsettled(&self, revoking: BTreeSet<u32>, audited: BTreeSet<u32>) -> Unsettled {
+        let is_settled = self.trees.is_settled() && self.resting.is_empty();
         Unsettled {
             revoking,
             audited,
-            resting: Some((self.trees.resting(), self.resting.len())),
+            resting: (!is_settled).then(|| (self.trees.resting(), self.resting.mark())),
             no_earlier: false,
         }
     }

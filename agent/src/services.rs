@@ -21,7 +21,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::fabric::{FabricError, delete_veth, ensure_veth, on_link, settle};
 use crate::link::{Mac, VethEnd, VethPair};
 use crate::neighbour::Neighbour;
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Netlink, NetlinkError, pending, together};
 use crate::netns::{Netns, NetnsError};
 use crate::provider::Eni;
 use crate::route::{Address, Route};
@@ -153,10 +153,9 @@ impl Services {
     /// # Errors
     /// The kernel's answer; [`Services::forget`] removes what was made.
     pub async fn know(&self, eni: &Eni) -> Result<(), NetlinkError> {
-        for neighbour in self.neighbours(eni) {
-            self.netlink.set_neighbour(&neighbour).await?;
-        }
-        Ok(())
+        let neighbours: Vec<_> = self.neighbours(eni).collect();
+        let requests = neighbours.iter();
+        together(requests.map(|one| pending(self.netlink.set_neighbour(one)))).await
     }
 
     /// Answers reach the task no more; already so is success.
@@ -164,10 +163,9 @@ impl Services {
     /// # Errors
     /// The kernel's answer.
     pub async fn forget(&self, eni: &Eni) -> Result<(), NetlinkError> {
-        for address in eni.service_addresses() {
-            self.netlink.delete_neighbour(self.link, address).await?;
-        }
-        Ok(())
+        let requests = eni.service_addresses();
+        let forget = |address| pending(self.netlink.delete_neighbour(self.link, address));
+        together(requests.map(forget)).await
     }
 
     /// Forgets whoever has none of `enis`.

@@ -2,9 +2,14 @@
 //!
 //! Reads and writes what it is told; decides nothing and remembers nothing.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
 
 use crate::netns::{Netns, NetnsError};
 
@@ -39,12 +44,19 @@ pub enum SysctlError {
 }
 
 /// The settings of one namespace, valid on the thread inside it only.
+///
+/// To the kernel the folder `net/ipv6` of every namespace is one of many by one name, which it searches one by one: so
+/// it is looked up once.
 #[derive(Debug)]
 pub struct Sysctls<'a> {
     netns: &'a Netns,
+    families: [OnceCell<Option<OwnedFd>>; 2],
 }
 
-/// Runs `work` with the settings of `netns`, on one thread inside it.
+/// Folders below `/proc/sys` that are looked up once.
+const FAMILIES: [&str; 2] = ["net/ipv4/", "net/ipv6/"];
+
+/// Runs `work` with the settings of `netns`, on one thread inside it: the calling one if it is.
 ///
 /// # Errors
 /// Those of `work`, and `Netns` if the namespace cannot be entered.
@@ -52,7 +64,16 @@ pub fn within<T: Send>(
     netns: &Netns,
     work: impl FnOnce(&Sysctls<'_>) -> Result<T, SysctlError> + Send,
 ) -> Result<T, SysctlError> {
-    netns.run(|| work(&Sysctls { netns }))?
+    let work = || {
+        work(&Sysctls {
+            netns,
+            families: Default::default(),
+        })
+    };
+    if netns.is_current() {
+        return work();
+    }
+    netns.run(work)?
 }
 
 impl Sysctls<'_> {
@@ -62,7 +83,12 @@ impl Sysctls<'_> {
     /// # Errors
     /// `Read` if it exists and cannot be read.
     pub fn get(&self, key: &str) -> Result<Option<String>, SysctlError> {
-        match fs::read_to_string(path(key)) {
+        let read = self.open(key, OFlag::O_RDONLY).and_then(|mut file| {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        });
+        match read {
             Ok(text) => Ok(Some(text.trim_end().to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(SysctlError::Read {
@@ -81,7 +107,9 @@ impl Sysctls<'_> {
         if self.get(key)?.as_deref() == Some(value) {
             return Ok(());
         }
-        fs::write(path(key), value).map_err(|source| SysctlError::Write {
+        let open = self.open(key, OFlag::O_WRONLY);
+        let written = open.and_then(|mut file| file.write_all(value.as_bytes()));
+        written.map_err(|source| SysctlError::Write {
             key: key.to_owned(),
             value: value.to_owned(),
             netns: self.netns.name().to_owned(),
@@ -92,7 +120,28 @@ impl Sysctls<'_> {
     /// Whether the kernel speaks IPv6 at all (`ipv6.disable=1` takes it away).
     #[must_use]
     pub fn has_ipv6(&self) -> bool {
-        Path::new("/proc/sys/net/ipv6/conf").is_dir()
+        self.family(1).is_some()
+    }
+
+    fn open(&self, key: &str, flags: OFlag) -> io::Result<File> {
+        let (flags, mode) = (flags | OFlag::O_CLOEXEC, Mode::empty());
+        for (number, prefix) in FAMILIES.iter().enumerate() {
+            if let Some(rest) = key.strip_prefix(prefix) {
+                let folder = self.family(number).ok_or(Errno::ENOENT)?;
+                return Ok(openat(folder, rest, flags, mode)?.into());
+            }
+        }
+        Ok(open(path(key).as_str(), flags, mode)?.into())
+    }
+
+    /// A folder of [`FAMILIES`]; `None` if the kernel has none.
+    fn family(&self, number: usize) -> Option<&OwnedFd> {
+        let found = self.families[number].get_or_init(|| {
+            let folder = path(FAMILIES[number]);
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            open(folder.as_str(), flags, Mode::empty()).ok()
+        });
+        found.as_ref()
     }
 
     /// The names below a directory of settings, such as `net/ipv4/conf`.

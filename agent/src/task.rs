@@ -17,13 +17,14 @@ use crate::{
     flows::{Exporter, FlowLogError, Identities, Identity},
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
-    netns::{Netns, NetnsError},
+    netns::{Netns, NetnsError, Origin},
     plug::{PlugError, Plugs, Wanted},
     policies::{PolicyError, Unsettled},
     progress::{Events, Progress},
     provider::{Eni, Provider, ProviderError},
     server::causes,
     services::{Rate, Services, Tenants},
+    settling::Settling,
     sysctl::{self, SysctlError},
     task_files::{Folders, TaskFileError, TaskFiles},
     task_network::{self, TaskNetwork, TaskNetworkError},
@@ -43,6 +44,8 @@ pub struct Host {
     pub datapath: Arc<Mutex<Datapath>>,
     /// What is plugged into it.
     pub plugs: Arc<Mutex<Plugs>>,
+    /// What changes of its policies leave over.
+    pub settling: Settling,
     /// What writes its flow records.
     pub exporter: Exporter,
     /// Whose records a slot's are.
@@ -153,14 +156,14 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
     let attach = attach(host, &task.eni);
     progress.step(Step::AttachEni, attach).await?;
     let netns = async { namespace(host, task) };
-    let netns = progress.step(Step::Namespace, netns).await?;
-    let inside = Netlink::open(&netns)?;
+    let inside = progress.step(Step::Namespace, netns).await?;
     let veth = progress.step(Step::Veth, connect(host, task, &inside));
-    let link = veth.await?;
+    let (link, origin) = veth.await?;
     let quiet = async { quiet(host, &link) };
     progress.step(Step::HostEnd, quiet).await?;
-    let configure = configure(host, task, &inside);
-    progress.step(Step::Inside, configure).await?;
+    let new = link.peer_index.filter(|_| origin == Origin::Created);
+    let configure = configure(host, task, &inside, new);
+    let far = progress.step(Step::Inside, configure).await?;
     let plug = async { Ok::<_, SetUpError>(plug(host, task, link.index).await?) };
     progress.step(Step::Plug, plug).await?;
     let services = async { Ok::<_, SetUpError>(join_services(host, task).await?) };
@@ -171,7 +174,9 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
     progress.step(Step::Program, program).await?;
     let up = async { Ok::<_, SetUpError>(host.netlink.set_up(link.index, true).await?) };
     progress.step(Step::LinkUp, up).await?;
-    progress.step(Step::Carrier, carrier(task, &inside)).await?;
+    progress
+        .step(Step::Carrier, carrier(task, &inside, far))
+        .await?;
     Ok(link)
 }
 
@@ -245,10 +250,11 @@ pub(crate) async fn configure(
     host: &Host,
     task: &TaskRecord,
     inside: &Netlink,
-) -> Result<(), SetUpError> {
-    task_network::configure(inside, &network(host, task)).await?;
+    new: Option<u32>,
+) -> Result<u32, SetUpError> {
+    let link = task_network::configure(inside, &network(host, task), new).await?;
     task_network::set_controls(inside, &task.spec.system_controls)?;
-    Ok(())
+    Ok(link)
 }
 
 async fn program(host: &Host, link: u32) -> Result<(), SetUpError> {
@@ -285,37 +291,44 @@ fn remove_files(task: &TaskRecord) -> Result<(), TearDownError> {
     Ok(())
 }
 
-pub(crate) async fn carrier(task: &TaskRecord, inside: &Netlink) -> Result<(), SetUpError> {
-    let link = inside.existing_link(task.spec.link_name.as_str()).await?;
-    inside.wait_until_sending(link.index).await?;
+pub(crate) async fn carrier(
+    task: &TaskRecord,
+    inside: &Netlink,
+    link: u32,
+) -> Result<(), SetUpError> {
+    inside.wait_until_sending(link).await?;
     if let Some(address) = task.eni.ipv6 {
         inside.wait_until_local(address.addr().into()).await?;
     }
     Ok(())
 }
 
-fn namespace(host: &Host, task: &TaskRecord) -> Result<Netns, SetUpError> {
+/// A socket in the task's namespace, which is made if it is its own.
+fn namespace(host: &Host, task: &TaskRecord) -> Result<Netlink, SetUpError> {
     let path = task.netns.as_path();
     let failed = |source| SetUpError::Netns {
         path: path.to_owned(),
         source,
     };
     if task.owned_netns {
-        return Netns::create(path).map(|(netns, _)| netns).map_err(failed);
+        return match Netlink::create(path) {
+            Err(NetlinkError::Netns(source)) => Err(failed(source)),
+            made => Ok(made?),
+        };
     }
     let netns = Netns::open(path).map_err(failed)?;
     let hosts = host.netlink.netns().id().map_err(failed)?;
     if netns.id().map_err(failed)? == hosts {
         return Err(SetUpError::HostNetns);
     }
-    Ok(netns)
+    Ok(Netlink::open(&netns)?)
 }
 
 pub(crate) async fn connect(
     host: &Host,
     task: &TaskRecord,
     inside: &Netlink,
-) -> Result<Link, SetUpError> {
+) -> Result<(Link, Origin), SetUpError> {
     let mac = task.eni.mac.0;
     let pair = VethPair {
         near: VethEnd {
@@ -328,8 +341,7 @@ pub(crate) async fn connect(
         },
         mtu: host.mtu,
     };
-    let (link, _) = host.netlink.ensure_veth(&pair, inside).await?;
-    Ok(link)
+    Ok(host.netlink.ensure_veth(&pair, inside).await?)
 }
 
 /// The host's end has a MAC address of its own, which nothing ever sends to. It is set so that
@@ -386,22 +398,32 @@ fn distrust(host: &Host, eni: &Eni) -> Result<(), TearDownError> {
 }
 
 /// Sees to what a change of policies leaves over, in the background: it waits for programs that
-/// still run.
+/// still run. One at a time does, for all that is left over meanwhile.
 pub fn settle(host: &Host, unsettled: Unsettled) {
+    let settling = host.settling.clone();
+    if !settling.add(unsettled) {
+        return;
+    }
     let (plugs, datapath) = (Arc::clone(&host.plugs), Arc::clone(&host.datapath));
     tokio::task::spawn_blocking(move || {
-        let settled = datapath::grace_period().and_then(|()| {
-            let mut plugs = plugs.lock().unwrap_or_else(PoisonError::into_inner);
-            plugs
-                .policies_mut()
-                .settle(&mut datapath::lock(&datapath), &unsettled)
-        });
-        match settled {
-            Ok(0) => {}
-            Ok(ended) => tracing::info!(ended, "connections that no rule allows any more ended"),
-            Err(error) => tracing::warn!(error = causes(&error), "settle a change of policies"),
+        while let Some(unsettled) = settling.take() {
+            settle_now(&plugs, &datapath, &unsettled);
         }
     });
+}
+
+fn settle_now(plugs: &Mutex<Plugs>, datapath: &Mutex<Datapath>, unsettled: &Unsettled) {
+    let settled = datapath::grace_period().and_then(|()| {
+        let mut plugs = plugs.lock().unwrap_or_else(PoisonError::into_inner);
+        plugs
+            .policies_mut()
+            .settle(&mut datapath::lock(datapath), unsettled)
+    });
+    match settled {
+        Ok(0) => {}
+        Ok(ended) => tracing::info!(ended, "connections that no rule allows any more ended"),
+        Err(error) => tracing::warn!(error = causes(&error), "settle a change of policies"),
+    }
 }
 
 /// Takes the ENI out of the data plane. Its counts are kept for the flow log before the maps

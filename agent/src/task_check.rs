@@ -4,15 +4,16 @@
 //! What a task has beyond its own, such as more addresses or routes, is no difference: only what is missing or changed.
 //! Its files are looked at apart: a container may change its own, and no network is given up for that.
 
+use futures_util::future::try_join;
+
 use crate::{
     api::{Difference, NetworkPart},
     datapath::{BRANCH_BLOCK, DatapathError, program},
     eni_settings::EniSettings,
     fabric::FabricError,
-    link::{Link, Mac},
+    link::{LOOPBACK, Link, Mac},
     neighbour::Neighbour,
     netlink::{Netlink, NetlinkError},
-    netns::Netns,
     plug::Wanted,
     route::{Address, Route},
     task::{self, Host},
@@ -119,9 +120,10 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
         )?,
         None => false,
     };
-    let inside = match Netns::open(&task.netns) {
-        Ok(netns) => Some(look_inside(&netns, task.spec.link_name.as_str()).await?),
-        Err(_) => None,
+    let inside = match Netlink::open_at(&task.netns) {
+        Ok(inside) => Some(look_inside(&inside, task.spec.link_name.as_str()).await?),
+        Err(NetlinkError::Netns(_)) => None,
+        Err(error) => return Err(error.into()),
     };
     Ok(Found {
         host_link,
@@ -133,11 +135,12 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
     })
 }
 
-async fn look_inside(netns: &Netns, link: &str) -> Result<Inside, NetlinkError> {
-    let netlink = Netlink::open(netns)?;
+async fn look_inside(netlink: &Netlink, link: &str) -> Result<Inside, NetlinkError> {
+    let links = try_join(netlink.link_at(LOOPBACK), netlink.link_named(link));
+    let (lo, link) = links.await?;
     Ok(Inside {
-        is_loopback_up: netlink.link_named("lo").await?.is_some_and(|lo| lo.up),
-        link: netlink.link_named(link).await?,
+        is_loopback_up: lo.is_some_and(|lo| lo.up),
+        link,
         addresses: netlink.addresses().await?,
         routes: netlink.routes().await?,
         neighbours: netlink.permanent_neighbours().await?,

@@ -23,9 +23,9 @@ pub async fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     })?;
     let inside = Netlink::open(&netns)?;
     rename_back(host, task, &inside).await?;
-    let link = task::connect(host, task, &inside).await?;
+    let (link, _) = task::connect(host, task, &inside).await?;
     task::quiet(host, &link)?;
-    task::configure(host, task, &inside).await?;
+    let far = task::configure(host, task, &inside, None).await?;
     task::plug(host, task, link.index).await?;
     if !host.services.lacks(&task.eni).await?.is_empty() {
         host.services.bring_up(&host.netlink).await?;
@@ -33,7 +33,7 @@ pub async fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     }
     attach(host, link.index).await?;
     host.netlink.set_up(link.index, true).await?;
-    task::carrier(task, &inside).await?;
+    task::carrier(task, &inside, far).await?;
     Ok(link)
 }
 

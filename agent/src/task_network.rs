@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::link::{LinkChange, Mac};
+use crate::link::{LOOPBACK, LinkChange, Mac};
 use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Netlink, NetlinkError, pending, together};
 use crate::provider::Eni;
 use crate::provider::local::addresses::ROUTER_MAC;
 use crate::route::{Address, Route};
@@ -63,15 +63,51 @@ pub enum TaskNetworkError {
     },
 }
 
-/// Configures the namespace of `inside` for a task. Every step is idempotent.
+/// Configures the namespace of `inside` for a task, and returns its link's index. `new` is the
+/// index of a link that was just made as `task` wants it. Every step is idempotent.
 ///
 /// # Errors
 /// Names the step that failed. Deleting the veth undoes all steps but `lo`.
-pub async fn configure(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskNetworkError> {
-    let lo = inside.existing_link("lo").await?;
-    inside.set_up(lo.index, true).await?;
-    let link = inside.existing_link(&task.link).await?;
+pub async fn configure(
+    inside: &Netlink,
+    task: &TaskNetwork,
+    new: Option<u32>,
+) -> Result<u32, TaskNetworkError> {
+    let link = match new {
+        Some(index) => index,
+        None => mended_link(inside, task).await?,
+    };
     set_sysctls(inside, task)?;
+    let addresses: Vec<_> = task
+        .addresses()
+        .map(|(net, _)| address_of(link, net))
+        .collect();
+    let ways: Vec<_> = task
+        .addresses()
+        .map(|way| way_out(link, task, way))
+        .collect();
+    let mut requests = vec![pending(inside.set_up(LOOPBACK, true))];
+    requests.extend(
+        addresses
+            .iter()
+            .map(|one| pending(inside.ensure_address(one))),
+    );
+    requests.push(pending(inside.set_up(link, true)));
+    for (neighbour, route) in &ways {
+        let neighbour = neighbour.iter();
+        requests.extend(neighbour.map(|one| pending(inside.set_neighbour(one))));
+        requests.push(pending(inside.ensure_route(route)));
+    }
+    together(requests).await?;
+    if let Some(source) = task.metadata_source {
+        lead_to_metadata(inside, link, task, source).await?;
+    }
+    Ok(link)
+}
+
+/// The task's link, which is there, with its MAC address and MTU.
+async fn mended_link(inside: &Netlink, task: &TaskNetwork) -> Result<u32, NetlinkError> {
+    let link = inside.existing_link(&task.link).await?;
     let change = LinkChange {
         mac: Some(task.mac).filter(|mac| link.mac != Some(*mac)),
         mtu: Some(task.mtu).filter(|mtu| link.mtu != *mtu),
@@ -80,32 +116,29 @@ pub async fn configure(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskN
     if change != LinkChange::default() {
         inside.change_link(link.index, change).await?;
     }
-    for (address, _) in task.addresses() {
-        let address = Address {
-            link: link.index,
-            address,
-            prefix_route: true,
-        };
-        inside.ensure_address(&address).await?;
+    Ok(link.index)
+}
+
+fn address_of(link: u32, address: IpNet) -> Address {
+    Address {
+        link,
+        address,
+        prefix_route: true,
     }
-    inside.set_up(link.index, true).await?;
-    for (address, router) in task.addresses() {
-        if let Some(mac) = task.router_mac {
-            let neighbour = Neighbour {
-                link: link.index,
-                address: router,
-                mac,
-            };
-            inside.set_neighbour(&neighbour).await?;
-        }
-        inside
-            .ensure_route(&default_route(link.index, &address, router))
-            .await?;
-    }
-    if let Some(source) = task.metadata_source {
-        lead_to_metadata(inside, link.index, task, source).await?;
-    }
-    Ok(())
+}
+
+/// The router of an address as a neighbour, where its MAC address is known, and the default route over it.
+fn way_out(
+    link: u32,
+    task: &TaskNetwork,
+    (address, router): (IpNet, IpAddr),
+) -> (Option<Neighbour>, Route) {
+    let neighbour = task.router_mac.map(|mac| Neighbour {
+        link,
+        address: router,
+        mac,
+    });
+    (neighbour, default_route(link, &address, router))
 }
 
 /// A task without IPv4 has an address and a route for the one service that it reaches by it.

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: nanoseconds per packet of each kernel program, milliseconds of a change of
-//! policies, what a full table takes, what flow logs take, milliseconds of a CNI call. Asserts nothing about time.
+//! policies, what a full table takes, what flow logs take, milliseconds of a task and of a CNI call. Asserts nothing about time.
 //!
 //! Builds the agent as it is installed, the bench's own programs and the bench itself, and runs it in namespaces of its own.
 
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 7)]
     rounds: u32,
     /// Only cases whose program and name contain this; `policies`, `table`, `accounting`, `flow_log`,
-    /// `interval`, `agent`, `cni`
+    /// `interval`, `agent`, `tasks`, `cni`
     #[arg(long, default_value = "")]
     only: String,
 }

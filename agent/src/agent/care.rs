@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Agent;
 use crate::api::Difference;
-use crate::changes::{self, Change};
+use crate::changes::{self, Change, Told};
 use crate::cli::HostError;
 use crate::datapath::{
     DatapathError, attach_fabric, attach_trunk, is_fabric_attached, is_trunk_attached,
@@ -28,8 +28,10 @@ use crate::task_check;
 use crate::task_mend;
 use crate::task_record::TaskRecord;
 
-/// Each task is looked at once in so many rounds of a second, whatever notices say.
-const ROUNDS: usize = 60;
+/// Each task is looked at once in so many rounds of a second, whatever notices say: they do not tell of the maps.
+const ROUNDS: usize = 300;
+/// The same where nothing is told.
+const DEAF_ROUNDS: usize = 60;
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Which task a change is of, and what care has done.
@@ -139,26 +141,30 @@ impl Agent {
                 None
             }
         };
+        let rounds = if changes.is_some() {
+            ROUNDS
+        } else {
+            DEAF_ROUNDS
+        };
         let (mut paces, mut round) = (Paces::default(), Instant::now() + ROUND);
         let mut fabric = Pace::new(Instant::now());
-        let (mut read, mut last) = (Instant::now(), None);
+        let mut last = None;
         loop {
             let due = paces.due().into_iter().chain(fabric.due()).min();
             let due = due.unwrap_or(round).min(round);
             tokio::select! {
                 () = sleep_until(due) => {}
                 found = told(changes.as_mut()) => {
-                    self.note(&found, read, &mut paces).await;
-                    if self.is_of_fabric(&found) {
+                    self.note(&found, &mut paces).await;
+                    if self.is_of_fabric(&found.changes) {
                         fabric.changed(Instant::now());
                     }
-                    read = Instant::now();
                 }
             }
             let now = Instant::now();
             if now >= round {
                 round = now + ROUND;
-                last = self.next_round(last, &mut paces);
+                last = self.next_round(last, rounds, &mut paces);
                 self.look_after_trunk().await;
                 fabric.changed(now);
             }
@@ -173,7 +179,9 @@ impl Agent {
         }
     }
 
-    async fn note(&self, changes: &BTreeSet<Change>, since: Instant, paces: &mut Paces) {
+    async fn note(&self, told: &Told, paces: &mut Paces) {
+        let Told { since, changes } = told;
+        let since = Instant::from_std(*since);
         let touched = self.care.places().touched(changes, since);
         for id in touched {
             paces.of(&id).changed(Instant::now());
@@ -195,7 +203,7 @@ impl Agent {
     }
 
     /// Lets the next tasks by id be looked at, from the one after `last` on; forgets those that have gone.
-    fn next_round(&self, last: Option<TaskId>, paces: &mut Paces) -> Option<TaskId> {
+    fn next_round(&self, last: Option<TaskId>, rounds: usize, paces: &mut Paces) -> Option<TaskId> {
         let ids: Vec<TaskId> = {
             let table = self.tasks.table();
             let there = table.live().filter(|task| task.is_attached());
@@ -204,7 +212,7 @@ impl Agent {
         paces.0.retain(|id, _| ids.binary_search(id).is_ok());
         let start = last.map_or(0, |last| ids.partition_point(|id| *id <= last));
         let (before, after) = ids.split_at(start);
-        let turn = after.iter().chain(before).take(ids.len().div_ceil(ROUNDS));
+        let turn = after.iter().chain(before).take(ids.len().div_ceil(rounds));
         let now = Instant::now();
         turn.inspect(|id| paces.of(id).changed(now)).last().cloned()
     }
@@ -220,7 +228,7 @@ impl Agent {
             return;
         };
         let (look, reason) = self.mend(&task).await;
-        let is_gone = Netns::open(&task.netns).is_err();
+        let is_gone = look != Look::Sound && Netns::open(&task.netns).is_err();
         match paces.of(id).looked(Instant::now(), look) {
             Verdict::GoOn if is_gone => self.give_up(task, reason).await,
             Verdict::GoOn => {}
@@ -356,7 +364,7 @@ impl Agent {
 }
 
 /// The next changes; never, where nothing is told.
-async fn told(changes: Option<&mut UnboundedReceiver<BTreeSet<Change>>>) -> BTreeSet<Change> {
+async fn told(changes: Option<&mut UnboundedReceiver<Told>>) -> Told {
     let told = match changes {
         Some(changes) => changes.recv().await,
         None => None,

@@ -154,7 +154,7 @@ impl Agent {
         let own: HashSet<String> = plugs.slots().values().cloned().collect();
         let mut datapath = lock(&self.host.datapath);
         let policies = plugs.policies_mut();
-        if *policies.directory() != directory {
+        if **policies.directory() != directory {
             let unsettled = policies.set_directory(&mut datapath, directory, || Ok(()))?;
             task::settle(&self.host, unsettled);
             tracing::info!("security groups taken over");

@@ -155,7 +155,7 @@ impl Agent {
     fn eni_request(
         &self,
         spec: &TaskSpec,
-    ) -> Result<(EniRequest, Directory, Arc<Occupied>), ControlError> {
+    ) -> Result<(EniRequest, Arc<Directory>, Arc<Occupied>), ControlError> {
         eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
             .map_err(ControlError::Invalid)?;
         let awsvpc = spec.awsvpc();
@@ -164,7 +164,7 @@ impl Agent {
             subnets: awsvpc.subnets.clone(),
             security_groups: awsvpc.security_groups.clone(),
         };
-        let directory = self.host.plugs().policies().directory().clone();
+        let directory = Arc::clone(self.host.plugs().policies().directory());
         let mut table = self.tasks.table();
         table.free_cooled(now_ms(), self.config.cool_down_ms());
         Ok((request, directory, table.occupied()))

@@ -144,7 +144,7 @@ impl Agent {
         let tasks = self.tasks.tasks();
         let plugs = self.host.plugs();
         let policies = plugs.policies();
-        let current = policies.directory().clone();
+        let current = Directory::clone(policies.directory());
         let mut members = policies.members().clone();
         // An ENI that is on its way counts as well.
         for task in &tasks {

@@ -144,9 +144,12 @@ pub async fn attach_branch(
     host: &Netlink,
     ifindex: u32,
 ) -> Result<(), DatapathError> {
-    host.ensure_clsact(ifindex, Some(BRANCH_BLOCK)).await?;
-    // The block ends with its last link, and the filter with it.
-    if host.filter(FilterAt::Block(BRANCH_BLOCK)).await?.is_none() {
+    // The block ends with its last link, and the filter with it. It is asked for once the link has
+    // joined: requests are done in order.
+    let join = host.ensure_clsact(ifindex, Some(BRANCH_BLOCK));
+    let find = host.filter(FilterAt::Block(BRANCH_BLOCK));
+    let (_, found) = futures_util::future::try_join(join, find).await?;
+    if found.is_none() {
         replace_branches(datapath, host).await?;
     }
     Ok(())

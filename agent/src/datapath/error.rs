@@ -114,12 +114,13 @@ pub(super) fn map_error(
     }
 }
 
-/// A removal, for which "already gone" is success.
-pub(super) fn gone(result: Result<(), MapError>, map: &'static str) -> Result<(), DatapathError> {
+/// A removal, for which "already gone" is success; tells whether there was something.
+pub(super) fn gone(result: Result<(), MapError>, map: &'static str) -> Result<bool, DatapathError> {
     match result {
-        Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(false),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
-            Ok(())
+            Ok(false)
         }
         Err(source) => Err(map_error("remove an entry of", map, source)),
     }

@@ -26,6 +26,7 @@ pub use clock::Clock;
 pub use error::DatapathError;
 pub use flow_tables::{Entry, FlowTables};
 pub use policies::grace_period;
+pub use tables::Leads;
 
 use std::{
     io,

@@ -26,6 +26,17 @@ use super::{
 
 type Hints = Array<MapData, u32>;
 
+/// What leads packets to an ENI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leads {
+    /// By what trunks find it.
+    pub endpoints: Vec<Endpoint>,
+    /// Links that are its branch.
+    pub branches: Vec<u32>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
 impl Datapath {
     /// Writes an ENI into its slot.
     ///
@@ -96,24 +107,19 @@ impl Datapath {
         set_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)
     }
 
-    /// The slots to which a branch, an address and an endpoint lead.
+    /// The slots to which each of `leads` leads.
     ///
     /// # Errors
     /// `Map`.
-    pub fn leads(
-        &self,
-        branch_ifindex: u32,
-        addresses: &[Address],
-        endpoints: &[Endpoint],
-    ) -> Result<Vec<Option<u32>>, DatapathError> {
-        let mut slots = vec![found(
-            self.branches.get(&branch_ifindex, 0),
-            name::BRANCHES,
-        )?];
-        for address in addresses {
+    pub fn leads(&self, leads: &Leads) -> Result<Vec<Option<u32>>, DatapathError> {
+        let mut slots = Vec::new();
+        for branch in &leads.branches {
+            slots.push(found(self.branches.get(branch, 0), name::BRANCHES)?);
+        }
+        for address in &leads.addresses {
             slots.push(found(self.addresses.get(address, 0), name::ADDRESSES)?);
         }
-        for endpoint in endpoints {
+        for endpoint in &leads.endpoints {
             slots.push(found(self.endpoints.get(endpoint, 0), name::ENDPOINTS)?);
         }
         Ok(slots)
@@ -144,28 +150,54 @@ impl Datapath {
             .map_err(|source| map_error("write", name::ROUTES, source))
     }
 
-    /// Takes an ENI out: no frame finds it any more. What it counted stays for
-    /// [`Datapath::forget_eni`].
+    /// Removes what leads to `slot`, of these. Returns whether all of it was there.
+    ///
+    /// # Errors
+    /// `Map`.
+    pub fn remove_leads(&mut self, slot: u32, leads: &Leads) -> Result<bool, DatapathError> {
+        let mut were_there = true;
+        for endpoint in &leads.endpoints {
+            were_there &= self.remove_endpoint(endpoint, slot)?;
+        }
+        for branch in &leads.branches {
+            were_there &= self.remove_branch(*branch, slot)?;
+        }
+        for address in &leads.addresses {
+            let held = found(self.addresses.get(address, 0), name::ADDRESSES)?;
+            were_there &=
+                held == Some(slot) && gone(self.addresses.remove(address), name::ADDRESSES)?;
+        }
+        Ok(were_there)
+    }
+
+    /// Takes an ENI out by looking at all that leads anywhere: no frame finds it any more. What it
+    /// counted stays for [`Datapath::forget_eni`].
     ///
     /// # Errors
     /// `Map`.
     pub fn unplug_eni(&mut self, slot: u32) -> Result<(), DatapathError> {
+        let leads = Leads {
+            endpoints: keys_of(self.endpoints.iter(), slot, name::ENDPOINTS)?,
+            branches: keys_of(self.branches.iter(), slot, name::BRANCHES)?,
+            addresses: keys_of(self.addresses.iter(), slot, name::ADDRESSES)?,
+        };
+        self.remove_leads(slot, &leads).map(drop)
+    }
+
+    fn remove_endpoint(&mut self, endpoint: &Endpoint, slot: u32) -> Result<bool, DatapathError> {
         // The hint first: were the agent killed in between, the key still says where it is.
-        for key in keys_of(self.endpoints.iter(), slot, name::ENDPOINTS)? {
-            if let Some(place) = key.hint() {
-                drop_hint(&mut self.endpoint_hints, place, slot, name::ENDPOINT_HINTS)?;
-            }
-            gone(self.endpoints.remove(&key), name::ENDPOINTS)?;
+        if let Some(place) = endpoint.hint() {
+            drop_hint(&mut self.endpoint_hints, place, slot, name::ENDPOINT_HINTS)?;
         }
-        for key in keys_of(self.branches.iter(), slot, name::BRANCHES)? {
-            let place = branch_hint(key);
-            drop_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)?;
-            gone(self.branches.remove(&key), name::BRANCHES)?;
-        }
-        for key in keys_of(self.addresses.iter(), slot, name::ADDRESSES)? {
-            gone(self.addresses.remove(&key), name::ADDRESSES)?;
-        }
-        Ok(())
+        let held = found(self.endpoints.get(endpoint, 0), name::ENDPOINTS)?;
+        Ok(held == Some(slot) && gone(self.endpoints.remove(endpoint), name::ENDPOINTS)?)
+    }
+
+    fn remove_branch(&mut self, ifindex: u32, slot: u32) -> Result<bool, DatapathError> {
+        let place = branch_hint(ifindex);
+        drop_hint(&mut self.branch_hints, place, slot, name::BRANCH_HINTS)?;
+        let held = found(self.branches.get(&ifindex, 0), name::BRANCHES)?;
+        Ok(held == Some(slot) && gone(self.branches.remove(&ifindex), name::BRANCHES)?)
     }
 
     /// Removes all that an unplugged ENI left, its connections and counts among it, and frees its

@@ -11,6 +11,7 @@ mod networks;
 mod numbered_rule;
 mod pool;
 mod prefix;
+mod rest;
 mod rule_book;
 mod tree;
 mod trees;
@@ -25,6 +26,7 @@ use branchline_common::{
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub(crate) use self::rest::{Mark, Rest};
 pub use self::{
     networks::Networks,
     numbered_rule::{NumberedRule, OpenTo},

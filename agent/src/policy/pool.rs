@@ -8,6 +8,8 @@ use std::{
     hash::Hash,
 };
 
+use super::rest::{Mark, Rest};
+
 /// An array map is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -39,7 +41,7 @@ pub(super) struct Pool<T> {
     indices: HashMap<T, u32>,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
-    resting: Vec<u32>,
+    resting: Rest,
     /// Indices that were held anew and are not in the map, each once; some may be given up by now.
     unwritten: Vec<u32>,
     taken: BTreeSet<u32>,
@@ -57,7 +59,7 @@ impl<T: Copy + Default + Eq + Hash> Pool<T> {
             indices: HashMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            resting: Vec::new(),
+            resting: Rest::default(),
             unwritten: Vec::new(),
             taken,
             next: 1,
@@ -155,14 +157,13 @@ impl<T: Copy + Default + Eq + Hash> Pool<T> {
     }
 
     /// Indices that wait for programs to get through.
-    pub(super) fn resting(&self) -> usize {
-        self.resting.len()
+    pub(super) fn resting(&self) -> &Rest {
+        &self.resting
     }
 
-    /// No program reads the first `count` resting indices any more.
-    pub(super) fn rested(&mut self, count: usize) {
-        let count = count.min(self.resting.len());
-        self.free.extend(self.resting.drain(..count));
+    /// No program reads what was given up before `mark` any more.
+    pub(super) fn rested(&mut self, mark: Mark) {
+        self.free.extend(self.resting.wake(mark));
     }
 
     /// How many are held.

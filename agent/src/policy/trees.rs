@@ -8,6 +8,7 @@ use branchline_common::{
 };
 
 use super::pool::{NoRoom, Pool};
+use super::rest::Mark;
 
 /// Nodes and rule sets, with a count of what refers to each.
 #[derive(Debug)]
@@ -25,11 +26,11 @@ pub struct Writes {
     pub nodes: Vec<(u32, Node)>,
 }
 
-/// Indices that nobody holds any more, as many as there were at one moment.
-#[derive(Debug, Clone, Copy)]
+/// What nobody held any more at one moment.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Resting {
-    nodes: usize,
-    sets: usize,
+    nodes: Mark,
+    sets: Mark,
 }
 
 /// Nodes and rule sets of the maps that an earlier agent's policies refer to, by index.
@@ -134,9 +135,15 @@ impl Trees {
     #[must_use]
     pub fn resting(&self) -> Resting {
         Resting {
-            nodes: self.nodes.resting(),
-            sets: self.sets.resting(),
+            nodes: self.nodes.resting().mark(),
+            sets: self.sets.resting().mark(),
         }
+    }
+
+    /// Whether there is nothing that nobody holds and that may not be used again yet.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.nodes.resting().is_empty() && self.sets.resting().is_empty()
     }
 
     /// Programs that ran when `resting` was taken are through.

@@ -1,4 +1,4 @@
-//! What an agent takes of a core: with 10,000 flow records a second, and idle with 1,000 ENIs.
+//! What an agent takes of a core: with 10,000 flow records a second.
 //!
 //! The agent is the program that is installed, on a host and with tasks of its own, its packets real.
 
@@ -9,12 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
-use branchline_tests::{
-    host::Host,
-    settings::Settings,
-    task::{Task, spec},
-};
+use anyhow::{Context, Result};
+use branchline_tests::{host::Host, settings::Settings, task::Task};
 use nix::{
     time::{ClockId, clock_gettime},
     unistd::Pid,
@@ -23,9 +19,9 @@ use nix::{
 use crate::report::{Amount, amount};
 
 /// Seconds of an aggregation interval.
-const INTERVAL: u64 = 10;
+pub(crate) const INTERVAL: u64 = 10;
 /// Intervals of a measurement.
-const INTERVALS: u64 = 2;
+pub(crate) const INTERVALS: u64 = 2;
 /// Tasks that send, each to another task.
 const PAIRS: usize = 2;
 /// Ports that each sends from, and ports that it sends to. Each flow makes two records an interval,
@@ -36,11 +32,8 @@ const SINKS: u16 = 200;
 const FIRST_SINK: u16 = 20_000;
 /// Packets sent at once.
 const BURST: usize = 25;
-/// ENIs of an idle host.
-const ENIS: usize = 1_000;
 /// Percent of a core.
 const BUSY_GOAL: f64 = 10.0;
-const IDLE_GOAL: f64 = 0.5;
 
 /// Room for the ENIs. Neither group lets everybody in, so that each flow is a connection.
 const VPC: &str = r#"
@@ -68,13 +61,6 @@ description = "nothing in"
 ip_permissions = []
 "#;
 
-/// Measures both.
-pub(crate) fn measure() -> Result<Vec<Amount>> {
-    let mut amounts = busy()?;
-    amounts.extend(idle()?);
-    Ok(amounts)
-}
-
 fn host(name: &str) -> Result<Host> {
     let settings = Settings {
         interval: INTERVAL,
@@ -86,7 +72,8 @@ fn host(name: &str) -> Result<Host> {
     Ok(host)
 }
 
-fn busy() -> Result<Vec<Amount>> {
+/// Measures it.
+pub(crate) fn measure() -> Result<Vec<Amount>> {
     let host = host("busy")?;
     let pairs: Vec<Pair> = (0..PAIRS)
         .map(|number| Pair::new(&host, number))
@@ -117,41 +104,8 @@ fn busy() -> Result<Vec<Amount>> {
     ])
 }
 
-fn idle() -> Result<Vec<Amount>> {
-    let host = host("idle")?;
-    let start = Instant::now();
-    for number in 0..ENIS {
-        let id = format!("task-{number}");
-        let added = host.add_spec(&spec(&id, &["subnet-a"], &["sg-sink"]))?;
-        let why = String::from_utf8_lossy(&added.stderr);
-        ensure!(added.status.success(), "add {id}: {why}");
-    }
-    let added = start.elapsed().as_secs_f64() * 1e3 / ENIS as f64;
-    // What new links say of themselves is over then.
-    sleep_until(unix_time() + Duration::from_secs(INTERVAL));
-    let share = share(&host)?;
-    let rows = host.flow_rows()?;
-    let idle = rows.iter().filter(|row| row.log_status == "NODATA").count();
-    ensure!(idle >= ENIS, "{idle} rows of idle ENIs");
-    host.stop_agent()?;
-    Ok(vec![
-        amount(
-            "adding 1,000 tasks by the command line, each",
-            added,
-            "ms",
-            None,
-        ),
-        amount(
-            "idle agent with 1,000 ENIs: share of a core",
-            share,
-            "%",
-            Some(IDLE_GOAL),
-        ),
-    ])
-}
-
 /// Percent of a core that the agent takes, in its own code and in the kernel, over some intervals.
-fn share(host: &Host) -> Result<f64> {
+pub(crate) fn share(host: &Host) -> Result<f64> {
     let agent = Pid::from_raw(host.agent_pid()?.cast_signed());
     let clock = ClockId::pid_cpu_clock_id(agent)?;
     let spent = || Ok::<_, nix::Error>(Duration::from(clock_gettime(clock)?));

@@ -1,5 +1,5 @@
-//! What each kernel program costs per packet, a change of policies, a full table, accounting, flow logs, an agent
-//! and a container's network, run by `cargo xtask bench` in namespaces of its own.
+//! What each kernel program costs per packet, a change of policies, a full table, accounting, flow logs, an agent,
+//! a task's and a container's network, run by `cargo xtask bench` in namespaces of its own.
 //!
 //! Every figure is net of the program `empty` in the same round; the median of the rounds counts.
 //! That the programs did what was to be measured is asserted, what it took never is.
@@ -28,6 +28,8 @@ mod report;
 mod rig;
 
 mod table;
+
+mod tasks;
 
 use std::env;
 
@@ -70,6 +72,10 @@ fn main() -> Result<()> {
     if "agent".contains(&only) {
         cpus.use_all()?;
         amounts.extend(agent::measure()?);
+    }
+    if "tasks".contains(&only) {
+        cpus.use_all()?;
+        amounts.extend(tasks::measure(rounds)?);
     }
     if "cni".contains(&only) {
         cpus.use_all()?;

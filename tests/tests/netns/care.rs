@@ -284,9 +284,10 @@ fn a_fight_is_said_once_and_becomes_slower() {
         shell(&host, &web, At::Task, "ip link set eth0 mtu 1400");
         thread::sleep(PAUSE);
     }
-    // 20 ms, 0.1, 0.2, 0.4, 0.8, 1.6 and 3.2 s apart; each changed again at once.
+    // 20 ms, 0.1, 0.2, 0.4, 0.8, 1.6 and 3.2 s apart; each changed again at once, some before the repair
+    // could be seen, and the last after the storm.
     let repairs = repairs(&host);
-    assert!((4..=9).contains(&repairs), "{repairs} repairs in 8 s");
+    assert!((2..=9).contains(&repairs), "{repairs} repairs in 8 s");
     wait("the last repair", || differences(&host, "web").is_empty());
     let log = host.log();
     let said = log

@@ -136,8 +136,8 @@ async fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
     one.ensure_veth(&pair("eth0", "eth0", None, 1500), &two)
         .await
         .unwrap();
-    task_network::configure(&one, &task(4)).await.unwrap();
-    task_network::configure(&two, &task(5)).await.unwrap();
+    task_network::configure(&one, &task(4), None).await.unwrap();
+    task_network::configure(&two, &task(5), None).await.unwrap();
 
     for (from, to) in [("10.0.1.4", "10.0.1.5"), ("fd00:1::4", "fd00:1::5")] {
         let to: IpAddr = to.parse().unwrap();
@@ -162,7 +162,7 @@ async fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
             .count()
             == 2
     );
-    task_network::configure(&one, &task(4)).await.unwrap();
+    task_network::configure(&one, &task(4), None).await.unwrap();
     let after = (one.addresses().await.unwrap(), one.routes().await.unwrap());
     assert_eq!(before, after);
 }
@@ -320,7 +320,9 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
         .await
         .unwrap();
     for (inside, n) in [(&one, 4), (&two, 5)] {
-        task_network::configure(inside, &task(n)).await.unwrap();
+        task_network::configure(inside, &task(n), None)
+            .await
+            .unwrap();
     }
     // Frames pass in one direction only: nobody answers ARP.
     let receiver = Neighbour {
@@ -366,7 +368,9 @@ async fn edges_the_first_packet_arrives_once_a_link_sends() {
             .await
             .unwrap()
             .0;
-        task_network::configure(&inside, &task(4)).await.unwrap();
+        task_network::configure(&inside, &task(4), None)
+            .await
+            .unwrap();
         let eth0 = inside.existing_link("eth0").await.unwrap().index;
         if round == 0 {
             let error = inside.wait_until_sending(eth0).await.unwrap_err();

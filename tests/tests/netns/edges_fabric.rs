@@ -117,7 +117,9 @@ async fn wire_task(
         )),
         metadata_source: None,
     };
-    task_network::configure(&task, &network).await.unwrap();
+    task_network::configure(&task, &network, None)
+        .await
+        .unwrap();
     let mut objects = Vec::new();
     for (link, to) in [
         (near.index, fabric.host_trunk),

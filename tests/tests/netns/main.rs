@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod care;
+mod churn;
 mod cni;
 mod ec2;
 mod ec2_faults;
