@@ -403,7 +403,9 @@ async fn a_dry_run_changes_nothing() {
         vpc_id: account.vpc.clone(),
         subnet_id: account.subnet.clone(),
         network_interface_id: "eni-00000000000000000".to_owned(),
+        association_id: None,
         instance_id: "i-00000000000000000".to_owned(),
+        tags: account.new_interface().tags,
     };
     let verdicts = account.ec2.permissions(&subjects).await;
     let of = |action: &str| verdicts.iter().find(|one| one.action == action).unwrap();

@@ -24,8 +24,8 @@ impl Sight {
     pub(super) async fn of(ec2: &Ec2, instance_id: &str) -> Result<Self, ec2::Error> {
         let own = [instance_id.to_owned()];
         let of_tag = format!("tag:{INSTANCE}");
-        let (by_tag, by_instance): ([(&str, &[String]); 1], [(&str, &[String]); 1]) =
-            ([(&of_tag, &own)], [("attachment.instance-id", &own)]);
+        let by_tag: [(&str, &[String]); 1] = [(&of_tag, &own)];
+        let by_instance: [(&str, &[String]); 1] = [("attachment.instance-id", &own)];
         let (made, attached, associations) = tokio::join!(
             ec2.describe_network_interfaces(&by_tag),
             ec2.describe_network_interfaces(&by_instance),
