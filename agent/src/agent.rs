@@ -14,6 +14,8 @@ mod explanation;
 
 mod host;
 
+mod in_step;
+
 mod leftovers;
 
 mod life_cycle;
@@ -38,6 +40,7 @@ use std::{
 };
 
 use care::Care;
+use in_step::Freshness;
 use nat_table::NatTable;
 use nix::unistd::geteuid;
 use tokio::{
@@ -47,19 +50,20 @@ use tokio::{
 
 use crate::{
     cli::HostError,
-    config::Config,
+    config::{Config, ProviderKind},
     datapath::TrunkAttachment,
-    fabric::{Fabric, FabricPlan},
+    fabric::FabricPlan,
     fault,
     live::Live,
     metrics::Instruments,
     nat,
-    provider::local::{LocalProvider, addresses},
+    provider::{local::addresses, vpc::Vpc},
     server, service,
     spec::TaskId,
     state::{RuleStore, Store, TaskStore},
     task::Host,
     task_files::Folders,
+    wire::Wire,
 };
 
 /// Below bpffs, the folder of all pins.
@@ -76,6 +80,8 @@ const SERVICES_NETNS: &str = "branchline-services";
 const TASK_FILES: &str = "tasks";
 /// The store's fact: forwarding settings as they were before the agent changed them.
 const FORWARDING_FACT: &str = "host_forwarding";
+/// The store's fact: what was last read of EC2.
+const EC2_FACT: &str = "ec2";
 
 /// A running agent.
 pub struct Agent {
@@ -83,7 +89,7 @@ pub struct Agent {
     store: Arc<Store>,
     tasks: Arc<TaskStore>,
     host: Host,
-    fabric: Fabric,
+    wire: Wire,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<NatTable>,
@@ -97,6 +103,7 @@ pub struct Agent {
     /// Told when something of a task could not be removed.
     left: Notify,
     care: Care,
+    freshness: Mutex<Freshness>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -129,6 +136,10 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         Ok(())
     });
     tokio::spawn(Arc::clone(&agent).retry_removals());
+    if agent.config.provider == ProviderKind::Ec2 {
+        let interval = agent.config.ec2.poll();
+        tokio::spawn(Arc::clone(&agent).keep_in_step(interval));
+    }
     if agent.config.mend {
         tokio::spawn(Arc::clone(&agent).look_after());
     }
@@ -159,13 +170,12 @@ impl service::Parts for Agent {
 }
 
 /// The local VPC's fabric as configuration and VPC file want it.
-fn fabric_plan(config: &Config, provider: &LocalProvider) -> FabricPlan {
-    use crate::provider::Provider;
+fn fabric_plan(config: &Config, vpc: &Vpc) -> FabricPlan {
     FabricPlan {
         netns_path: fabric_netns(config),
         trunk_mtu: config.mtu,
         router_mac: crate::link::Mac(addresses::ROUTER_MAC.0),
-        vpc_cidrs: provider.vpc_cidrs(),
+        vpc_cidrs: vpc.cidrs(),
         uplink_ipv4: config.local.uplink_ipv4,
         uplink_ipv6: config.local.uplink_ipv6,
         uplink: config.local.uplink,

@@ -199,7 +199,11 @@ mod tests {
                 Some(Change::Namespace(3)),
             ),
             // A permanent one that goes has failed by then; others fail too, without going.
-            (Some(3), notice(neighbour, 2, 0x20), Some(Change::Namespace(3))),
+            (
+                Some(3),
+                notice(neighbour, 2, 0x20),
+                Some(Change::Namespace(3)),
+            ),
             (Some(3), notice(28, 2, 0x20), None),
             (Some(3), notice(filter, 2, 0), Some(Change::Programs(3))),
             (Some(3), vec![0; 4], None),

@@ -5,12 +5,14 @@
 mod api;
 mod capacity;
 mod conntrack;
+mod ec2;
 mod metrics;
 mod services;
 
 pub use api::ApiConfig;
 pub use capacity::CapacityConfig;
 pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
+pub use ec2::{Ec2Config, WireKind};
 pub use metrics::MetricsConfig;
 pub use services::{DnsConfig, Forwarder, NoForwarder, TaskMetadataConfig};
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub provider: ProviderKind,
     /// Settings of the `local` provider.
     pub local: LocalConfig,
+    /// Settings of the `ec2` provider.
+    pub ec2: Ec2Config,
 }
 
 /// `[flow_records]`: what is the same in every flow log of the host.
@@ -110,6 +114,8 @@ pub struct FlowRecordConfig {
 pub enum ProviderKind {
     /// The embedded VPC of this host.
     Local,
+    /// EC2: branches of the instance's trunk.
+    Ec2,
 }
 
 /// `[local]`: the embedded VPC.
@@ -155,6 +161,7 @@ impl Default for Config {
             task_metadata: TaskMetadataConfig::default(),
             provider: ProviderKind::Local,
             local: LocalConfig::default(),
+            ec2: Ec2Config::default(),
         }
     }
 }
@@ -251,6 +258,15 @@ impl Config {
         self.run_dir.join("agent.sock")
     }
 
+    /// Milliseconds for which names of a task that has gone rest.
+    #[must_use]
+    pub fn cool_down_ms(&self) -> u64 {
+        match self.provider {
+            ProviderKind::Local => self.local.cool_down_ms(),
+            ProviderKind::Ec2 => u64::from(self.ec2.cool_down) * 1_000,
+        }
+    }
+
     fn check(&self) -> Result<(), FieldError> {
         for (field, dir) in [
             ("run_dir", &self.run_dir),
@@ -265,12 +281,13 @@ impl Config {
         within("mtu", self.mtu, &MTU)?;
         within("max_enis", self.max_enis, &(1..=MAX_ENIS))?;
         self.conntrack.check()?;
-        self.capacity.check()?;
+        self.capacity.check(self.provider)?;
         within("flow_rows_max", self.flow_rows_max, &TABLE_ENTRIES)?;
         self.flow_records.check()?;
         check_all(&self.flow_logs)?;
         self.task_metadata.check()?;
-        self.local.check()
+        self.local.check()?;
+        self.ec2.check()
     }
 }
 

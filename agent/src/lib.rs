@@ -108,6 +108,8 @@ pub mod flow_log;
 
 pub mod upload;
 
+pub mod wire;
+
 pub mod live;
 
 pub mod metrics;

@@ -270,10 +270,13 @@ fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: 
                 format!("route {} via {router} over {name}", route.destination),
             );
         }
+        let Some(mac) = wanted.router_mac else {
+            continue;
+        };
         let neighbour = Neighbour {
             link: link.index,
             address: router,
-            mac: wanted.router_mac,
+            mac,
         };
         if !inside.neighbours.contains(&neighbour) {
             list.missing(

@@ -45,7 +45,7 @@ fn sound(task: &TaskRecord) -> Found {
         inside.neighbours.push(Neighbour {
             link: INDEX,
             address: router,
-            mac: wanted.router_mac,
+            mac: wanted.router_mac.expect("the local VPC has one"),
         });
     }
     if let (Some(address), Some(route)) = (

@@ -14,6 +14,7 @@ use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError, pending, together};
 use crate::provider::Eni;
+use crate::provider::local::addresses::ROUTER_MAC;
 use crate::route::{Address, Route};
 use crate::services::TASK_METADATA;
 use crate::sysctl::{self, SysctlError, Sysctls};
@@ -28,8 +29,8 @@ pub struct TaskNetwork {
     pub mac: Mac,
     /// Bytes.
     pub mtu: u32,
-    /// The VPC router's hardware address.
-    pub router_mac: Mac,
+    /// The VPC router's hardware address, where it is known beforehand.
+    pub router_mac: Option<Mac>,
     /// The ENI's IPv4 address with its subnet's prefix length, and the router's.
     pub ipv4: Option<(Ipv4Net, std::net::Ipv4Addr)>,
     /// The ENI's IPv6 address with its subnet's prefix length, and the router's.
@@ -93,7 +94,8 @@ pub async fn configure(
     );
     requests.push(pending(inside.set_up(link, true)));
     for (neighbour, route) in &ways {
-        requests.push(pending(inside.set_neighbour(neighbour)));
+        let neighbour = neighbour.iter();
+        requests.extend(neighbour.map(|one| pending(inside.set_neighbour(one))));
         requests.push(pending(inside.ensure_route(route)));
     }
     together(requests).await?;
@@ -125,17 +127,17 @@ fn address_of(link: u32, address: IpNet) -> Address {
     }
 }
 
-/// The router of an address as a neighbour, and the default route over it.
+/// The router of an address as a neighbour, where its MAC address is known, and the default route over it.
 fn way_out(
     link: u32,
     task: &TaskNetwork,
     (address, router): (IpNet, IpAddr),
-) -> (Neighbour, Route) {
-    let neighbour = Neighbour {
+) -> (Option<Neighbour>, Route) {
+    let neighbour = task.router_mac.map(|mac| Neighbour {
         link,
         address: router,
-        mac: task.router_mac,
-    };
+        mac,
+    });
     (neighbour, default_route(link, &address, router))
 }
 
@@ -156,7 +158,8 @@ async fn lead_to_metadata(
     let neighbour = Neighbour {
         link,
         address: TASK_METADATA.into(),
-        mac: task.router_mac,
+        // Such packets leave the VPC's way before anybody reads it.
+        mac: task.router_mac.unwrap_or(Mac(ROUTER_MAC.0)),
     };
     inside.set_neighbour(&neighbour).await?;
     let route = Route {
@@ -177,7 +180,7 @@ impl TaskNetwork {
             link: link.to_string(),
             mac: Mac(eni.mac.0),
             mtu,
-            router_mac: Mac(eni.router_mac.0),
+            router_mac: eni.router_mac.map(|mac| Mac(mac.0)),
             ipv4: eni.ipv4.zip(eni.router_ipv4),
             ipv6: eni.ipv6.zip(eni.router_ipv6),
             metadata_source: eni.metadata_source(),

@@ -1,4 +1,4 @@
-//! An S3 server of others (moto) on loopback, and its bare HTTP interface.
+//! A server of others (moto) on loopback that speaks S3, and other services of AWS, and its bare HTTP interface.
 //!
 //! Needs the Python environment that `cargo xtask setup interop` makes. What fails panics.
 #![expect(clippy::unwrap_used, reason = "a part of tests")]
@@ -13,8 +13,13 @@ use std::time::{Duration, Instant};
 /// How long it may take until it answers.
 const START: Duration = Duration::from_secs(60);
 
-/// moto shows an object to nobody who says not who they are.
-const AUTHORIZATION: &str = "Authorization: AWS4-HMAC-SHA256 Credential=test/20261128/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+/// moto shows an object to nobody who says not who they are, and knows by this which service is meant.
+fn authorization(service: &str) -> String {
+    format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=test/20261128/us-east-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0"
+    )
+}
 
 /// A running server; killed when dropped. It keeps objects in memory.
 #[derive(Debug)]
@@ -63,10 +68,24 @@ impl S3Server {
 
     /// Sends a request with a signature that nobody checks; returns status and body.
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        self.send(&authorization("s3"), method, path, body)
+    }
+
+    /// Sends a form to a service with a query protocol, as `ec2`; returns status and body.
+    pub fn ask_of(&self, service: &str, form: &str) -> (u16, String) {
+        let headers = format!(
+            "{}\r\nContent-Type: application/x-www-form-urlencoded",
+            authorization(service)
+        );
+        let (status, body) = self.send(&headers, "POST", "/", form.as_bytes());
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    fn send(&self, headers: &str, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{AUTHORIZATION}\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .unwrap();

@@ -15,7 +15,7 @@ use crate::cli::HostError;
 use crate::datapath::{
     DatapathError, attach_fabric, attach_trunk, is_fabric_attached, is_trunk_attached,
 };
-use crate::fabric::{HOST_TRUNK, TRUNK};
+use crate::fabric::TRUNK;
 use crate::life::AttachmentStatus;
 use crate::link::Link;
 use crate::netlink::NetlinkError;
@@ -195,7 +195,7 @@ impl Agent {
     fn is_of_fabric(&self, changes: &BTreeSet<Change>) -> bool {
         changes.iter().any(|change| match change {
             Change::Programs(netns) | Change::Namespace(netns) => {
-                self.fabric.number == Some(*netns)
+                self.wire.fabric.as_ref().and_then(|fabric| fabric.number) == Some(*netns)
             }
             Change::Anywhere => true,
             Change::HostLink(_) | Change::HostBlock => false,
@@ -287,7 +287,7 @@ impl Agent {
     async fn look_after_trunk(&self) {
         let trunk = self.host.plugs().trunk().host;
         if let Err(error) = self.mend_trunk(trunk).await {
-            tracing::error!(error = %causes(&error), "mend the trunk {HOST_TRUNK}");
+            tracing::error!(error = %causes(&error), "mend the trunk {}", self.wire.name);
         }
     }
 
@@ -327,7 +327,10 @@ impl Agent {
     }
 
     async fn mend_fabric(&self) -> Result<Look, HostError> {
-        let (fabric, trunk) = (&self.fabric.netlink, self.fabric.trunk);
+        let Some(own) = &self.wire.fabric else {
+            return Ok(Look::Sound);
+        };
+        let (fabric, trunk) = (&own.netlink, own.trunk);
         let Some(link) = fabric.link_at(trunk).await? else {
             // As of the trunk: both ends go together.
             return Ok(Look::Sound);
@@ -348,7 +351,7 @@ impl Agent {
         }
         // After its programs, as at the start; what was set down has lost its routes besides.
         if !link.up {
-            self.fabric.bring_up(&self.host.netlink).await?;
+            own.bring_up(&self.host.netlink).await?;
         }
         self.care.places().repairs += 1;
         tracing::warn!(

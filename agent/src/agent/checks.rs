@@ -7,7 +7,6 @@ use super::{
 use crate::{
     api::{CniGarbageCollected, HostChange, TaskCheck},
     cni_attachment::CniGarbageCollection,
-    fabric::HOST_TRUNK,
     netlink::NetlinkError,
     server::{Control, ControlError},
     spec::TaskId,
@@ -61,15 +60,17 @@ impl Agent {
         &self,
         host_changes: &[HostChange],
     ) -> Result<Vec<String>, NetlinkError> {
-        let trunk = match self.host.netlink.link_named(HOST_TRUNK).await? {
+        let name = &self.wire.name;
+        let trunk = match self.host.netlink.link_named(name).await? {
             Some(link) if link.up => None,
-            Some(_) => Some(format!("the trunk {HOST_TRUNK} is down")),
-            None => Some(format!("the trunk {HOST_TRUNK} is missing")),
+            Some(_) => Some(format!("the trunk {name} is down")),
+            None => Some(format!("the trunk {name} is missing")),
         };
         let is_spoilt =
             |change: &&HostChange| change.what == HOST_TABLE && change.current != PRESENT;
         let spoilt = host_changes.iter().filter(is_spoilt);
         let spoilt = spoilt.map(|change| format!("{} is {}", change.what, change.current));
-        Ok(trunk.into_iter().chain(spoilt).collect())
+        let stale = self.staleness();
+        Ok(trunk.into_iter().chain(spoilt).chain(stale).collect())
     }
 }

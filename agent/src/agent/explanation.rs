@@ -74,7 +74,7 @@ impl Agent {
     ) -> Result<EniJudgement, ControlError> {
         let attributes = task.spec.network_interface_attributes();
         let settings = EniSettings::resolve(&self.config.conntrack, attributes);
-        let vpc_cidrs = self.host.provider.vpc_cidrs();
+        let vpc_cidrs = self.host.provider.vpc().cidrs();
         let auto_track = self.config.conntrack.auto_track.iter();
         let auto_track: Vec<IpNet> = auto_track.map(|network| network.get()).collect();
         // No change of policies comes between the two answers.

@@ -15,22 +15,22 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    Agent, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
-    nat_table::NatTable, pins, previous_forwarding, security_groups::applied, services_netns,
+    Agent, EC2_FACT, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
+    in_step::Freshness, nat_table::NatTable, pins, previous_forwarding, security_groups::applied,
+    services_netns,
 };
 use crate::{
     address::{address, prefix},
     cli::HostError,
-    config::{Config, FlowRecordConfig},
+    config::{Config, FlowRecordConfig, ProviderKind, WireKind},
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
     delivery, dns,
-    fabric::{Fabric, HOST_TRUNK},
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
-    link::Link,
+    link::{Link, Mac},
     live::Live,
     metrics::Instruments,
     nat::{self, HostNat},
@@ -38,15 +38,21 @@ use crate::{
     netns::Netns,
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
-    provider::local::{LocalProvider, addresses, routes::nowhere, vpc::Vpc},
-    provider::{Eni, Measured, Provider},
+    provider::{
+        Eni, Measured, Provider,
+        ec2::{Beginning, Ec2Provider, Keeper, Kept, Known},
+        local::{LocalProvider, addresses, routes::nowhere},
+        vpc::Vpc,
+    },
     resolver::Zone,
+    server::causes,
     services::{self, Services, ServicesPlan, Tenants},
     settling::Settling,
-    state::{RuleStore, Store, TaskStore},
+    state::{RuleStore, StateError, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
     upload::Environment,
+    wire::Wire,
 };
 
 impl Agent {
@@ -59,54 +65,59 @@ impl Agent {
         rules: Arc<RuleStore>,
     ) -> Result<Self, HostError> {
         let instruments = Instruments::default();
-        let (provider, warnings) = LocalProvider::load(&config)?;
-        for warning in warnings {
-            tracing::warn!(%warning, "VPC file");
-        }
+        let Opened {
+            provider,
+            trunk_mac,
+            known,
+        } = open_provider(&config, &store, &instruments).await?;
+        let vpc = provider.vpc();
         let ip_ranges = config.flow_records.ip_ranges.as_deref();
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
         let ip_ranges = ip_ranges.unwrap_or_default();
         let netlink = Netlink::open(&Netns::host()?)?;
         Netns::prepare_folder(&config.netns_dir)?;
-        let plan = fabric_plan(&config, &provider);
+        let plan = fabric_plan(&config, &vpc);
         let mut datapath = load(&config)?;
         if config.log_drops {
             datapath.forward_log()?;
         }
-        fill_routes(&mut datapath, &config, provider.vpc())?;
+        fill_routes(&mut datapath, &config, &vpc)?;
         let tenants = Tenants::default();
-        let zone = zone(provider.vpc(), tenants.clone());
-        let services_plan = services_plan(&config, provider.vpc());
-        let provider = Measured::new(provider, instruments.provider.clone());
+        let zone = zone(&vpc, tenants.clone());
+        let services_plan = services_plan(&config, &vpc);
         let auto_track = config.conntrack.auto_track.iter();
         let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
-        let fabric = Fabric::ensure(&plan, &netlink).await?;
+        let wire = match trunk_mac {
+            Some(mac) => Wire::of_trunk(mac, &netlink).await?,
+            None => Wire::embedded(&plan, &netlink).await?,
+        };
         let services = Services::ensure(&services_plan, &netlink).await?;
         let trunk = Trunk {
-            host: fabric.host_trunk,
-            fabric: fabric.trunk,
+            host: wire.index,
+            fabric: wire.far_index(),
             services: services.host_link,
         };
         let tasks = task_store.tasks();
-        let directory = provider.describe_security_groups().await?;
+        let directory = known.directory;
         let directory = match applied(&store)? {
-            None => directory,
-            Some(applied) => {
+            // Groups of EC2 are EC2's.
+            Some(applied) if config.provider == ProviderKind::Local => {
                 let (directory, ignored) = applied.over(directory);
                 for id in ignored {
                     tracing::warn!(id, "the VPC file has it otherwise; what was applied stays");
                 }
                 directory
             }
+            Some(_) | None => directory,
         };
         let enis: Vec<&Eni> = tasks.iter().map(|task| &task.eni).collect();
         let start = Start {
             trunk,
-            vpc_cidrs: provider.vpc_cidrs(),
+            vpc_cidrs: vpc.cidrs(),
             directory,
-            members: provider.describe_members().await?,
+            members: known.members,
             cut_on_revoke: config.conntrack.cut_on_revoke,
             enis: &enis,
             rules: Arc::clone(&rules),
@@ -133,29 +144,31 @@ impl Agent {
                 logs: config.flow_logs.clone(),
                 rules: plugs.policies().rule_book().clone(),
                 traffic: instruments.traffic.clone(),
-                routes: provider.describe_route_tables().await?,
+                routes: known.routes,
                 ip_ranges: Arc::new(ip_ranges),
                 environment: Environment::of_process(),
             },
             identities.clone(),
         )
         .await?;
-        attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
-        let trunk_attachment =
-            attach_trunk(&datapath, &netlink, HOST_TRUNK, fabric.host_trunk).await?;
-        fabric.bring_up(&netlink).await?;
+        if let Some(fabric) = &wire.fabric {
+            attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
+        }
+        let trunk_attachment = attach_trunk(&datapath, &netlink, &wire.name, wire.index).await?;
+        wire.bring_up(&netlink).await?;
         let (name, link) = (services::HOST_LINK, services.host_link);
         attach_trunk(&datapath, &netlink, name, link).await?;
         services.bring_up(&netlink).await?;
         services.know_only(&enis).await?;
         let answers = Answers::open(&services, &config, zone)?;
-        let host_nat = config.local.nat_gateway.then(|| plan.host_nat());
+        let has_nat = config.local.nat_gateway && wire.fabric.is_some();
+        let host_nat = has_nat.then(|| plan.host_nat());
         if let Some(nat) = &host_nat {
             nat_gateway(nat, &netlink, &store)?;
         }
         let host = Host {
             netlink,
-            provider: Box::new(provider),
+            provider: Box::new(Measured::new(provider, instruments.provider.clone())),
             datapath,
             plugs: Arc::new(Mutex::new(plugs)),
             settling: Settling::default(),
@@ -180,7 +193,7 @@ impl Agent {
             store,
             tasks: task_store,
             host,
-            fabric,
+            wire,
             trunk_attachment,
             host_nat: host_nat.map(NatTable::applied),
             started: Instant::now(),
@@ -190,6 +203,7 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
             left: Notify::new(),
             care: Care::default(),
+            freshness: Mutex::new(Freshness::at_start(known.stale)),
         };
         agent.resume(&tasks).await?;
         let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
@@ -267,6 +281,80 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// Who hands out ENIs.
+struct Opened {
+    provider: Box<dyn Provider>,
+    /// Of the trunk, where that has a link of its own.
+    trunk_mac: Option<Mac>,
+    known: Known,
+}
+
+/// Who hands out ENIs by the configuration.
+async fn open_provider(
+    config: &Config,
+    store: &Arc<Store>,
+    instruments: &Instruments,
+) -> Result<Opened, HostError> {
+    match config.provider {
+        ProviderKind::Local => {
+            let (provider, warnings) = LocalProvider::load(config)?;
+            for warning in warnings {
+                tracing::warn!(%warning, "VPC file");
+            }
+            let known = Known {
+                directory: provider.describe_security_groups().await?,
+                members: provider.describe_members().await?,
+                routes: provider.route_tables().clone(),
+                stale: None,
+            };
+            Ok(Opened {
+                provider: Box::new(provider),
+                trunk_mac: None,
+                known,
+            })
+        }
+        ProviderKind::Ec2 => {
+            let is_embedded = config.ec2.wire == WireKind::Fabric;
+            let beginning = Beginning {
+                router_mac: is_embedded.then_some(addresses::ROUTER_MAC),
+                kept: kept(store),
+                keeper: keeper(store),
+            };
+            let calls = instruments.ec2.clone();
+            let observer = move |action, took, answer| calls.ended(action, took, answer);
+            let started = Ec2Provider::start(config, Arc::new(observer), beginning).await?;
+            let (provider, known) = started;
+            let trunk = Mac(provider.trunk_mac().0);
+            Ok(Opened {
+                provider: Box::new(provider),
+                trunk_mac: (!is_embedded).then_some(trunk),
+                known,
+            })
+        }
+    }
+}
+
+/// What an earlier agent kept of EC2; one that wrote it in another way kept nothing of use.
+fn kept(store: &Store) -> Option<Kept> {
+    let kept = store.fact(EC2_FACT);
+    let useless =
+        |error: &StateError| tracing::warn!(error = causes(error), "EC2 is read as a whole");
+    kept.inspect_err(useless).ok().flatten()
+}
+
+fn keeper(store: &Arc<Store>) -> Keeper {
+    let store = Arc::clone(store);
+    Keeper(Box::new(move |kept| {
+        if let Err(error) = store.put_fact(EC2_FACT, kept) {
+            let error = causes(&error);
+            tracing::warn!(
+                error,
+                "the next start reads EC2 as a whole, or older groups"
+            );
+        }
+    }))
 }
 
 /// This host's services: task metadata, and the VPC's resolvers, whose addresses are there whatever the VPC says now:

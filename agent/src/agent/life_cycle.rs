@@ -15,7 +15,8 @@ use crate::{
     life::{AttachmentStatus, Life},
     netns::Netns,
     progress::{Progress, enter, now_ms},
-    provider::{Eni, EniRequest, ProviderError, local::new_attachment_id},
+    provider::{Eni, EniRequest, Occupied, ProviderError, local::new_attachment_id},
+    security_groups::Directory,
     server::{Added, ControlError, causes},
     spec::{TaskId, TaskSpec},
     state::StateError,
@@ -114,7 +115,7 @@ impl Agent {
         let id = spec.task_id.as_str();
         let record = TaskRecord {
             spec: spec.clone(),
-            dns: self.host.provider.task_dns(&eni),
+            dns: self.host.provider.vpc().task_dns(&eni),
             files: FilePlaces::choose(&self.host.folders, id, &netns, is_own),
             netns,
             owned_netns: is_own,
@@ -128,8 +129,33 @@ impl Agent {
         Ok(record)
     }
 
-    /// An ENI for a task that no other task has; the caller holds `allocation`.
-    pub(super) async fn choose_eni(&self, spec: &TaskSpec) -> Result<Eni, ControlError> {
+    /// Whether there would be an ENI for a task; the caller holds `allocation`.
+    pub(super) async fn try_eni(&self, spec: &TaskSpec) -> Result<(), ControlError> {
+        let (request, directory, occupied) = self.eni_request(spec)?;
+        let provider = &self.host.provider;
+        let tried = provider.try_allocate(&request, &directory, &occupied).await;
+        tried.map_err(refused)
+    }
+
+    /// An ENI for a task that no other task has, whose groups' rules are in force; the caller holds `allocation`.
+    async fn choose_eni(&self, spec: &TaskSpec) -> Result<Eni, ControlError> {
+        let (request, directory, occupied) = self.eni_request(spec)?;
+        let provider = &self.host.provider;
+        let allocated = provider.allocate(&request, &directory, &occupied).await;
+        let eni = allocated.map_err(refused)?;
+        if let Err(error) = self.know_groups(&eni.groups).await {
+            if let Err(error) = provider.release(&eni).await {
+                tracing::error!(eni = eni.eni_id, error = %causes(&error), "left behind");
+            }
+            return Err(error);
+        }
+        Ok(eni)
+    }
+
+    fn eni_request(
+        &self,
+        spec: &TaskSpec,
+    ) -> Result<(EniRequest, Arc<Directory>, Arc<Occupied>), ControlError> {
         eni_settings::check(&self.config.conntrack, spec.network_interface_attributes())
             .map_err(ControlError::Invalid)?;
         let awsvpc = spec.awsvpc();
@@ -139,14 +165,9 @@ impl Agent {
             security_groups: awsvpc.security_groups.clone(),
         };
         let directory = Arc::clone(self.host.plugs().policies().directory());
-        let occupied = {
-            let mut table = self.tasks.table();
-            table.free_cooled(now_ms(), self.config.local.cool_down_ms());
-            table.occupied()
-        };
-        let provider = &self.host.provider;
-        let allocated = provider.allocate(&request, &directory, &occupied).await;
-        allocated.map_err(refused)
+        let mut table = self.tasks.table();
+        table.free_cooled(now_ms(), self.config.cool_down_ms());
+        Ok((request, directory, table.occupied()))
     }
 
     /// Leaves nothing of a task whose set-up failed or that has gone.

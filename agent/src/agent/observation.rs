@@ -13,7 +13,6 @@ use crate::api::{FlowLogList, Health, TaskCounts};
 use crate::datapath::{DatapathError, lock};
 use crate::delivery::LogState;
 use crate::eni_settings::EniSettings;
-use crate::fabric::HOST_TRUNK;
 use crate::link::Link;
 use crate::metrics::{EniSample, Process, Snapshot, TaskSamples};
 use crate::nat::PreviousForwarding;
@@ -72,12 +71,15 @@ impl Agent {
         uploads: &[UploadStatus],
         nat_problem: impl Fn(&NatTable) -> Option<String>,
     ) -> Health {
-        let trunk = self.host.netlink.link_named(HOST_TRUNK).await;
+        let trunk = self.host.netlink.link_named(&self.wire.name).await;
         let control = lock(&self.host.datapath).control();
         let stored = self.store.fact::<PreviousForwarding>(FORWARDING_FACT);
         let mut parts = vec![
             ("data-plane".to_owned(), failure(control.as_ref())),
-            ("trunk".to_owned(), trunk_problem(trunk.as_ref())),
+            (
+                "trunk".to_owned(),
+                trunk_problem(&self.wire.name, trunk.as_ref()),
+            ),
             ("store".to_owned(), failure(stored.as_ref())),
             ("flow-counts".to_owned(), self.counts_problem()),
         ];
@@ -146,11 +148,11 @@ fn failure<T, E: std::error::Error + 'static>(result: Result<&T, &E>) -> Option<
     result.err().map(|error| causes(error))
 }
 
-fn trunk_problem(trunk: Result<&Option<Link>, &NetlinkError>) -> Option<String> {
+fn trunk_problem(name: &str, trunk: Result<&Option<Link>, &NetlinkError>) -> Option<String> {
     match trunk {
         Ok(Some(link)) if link.up => None,
-        Ok(Some(_)) => Some(format!("{HOST_TRUNK} is down")),
-        Ok(None) => Some(format!("{HOST_TRUNK} is missing")),
+        Ok(Some(_)) => Some(format!("{name} is down")),
+        Ok(None) => Some(format!("{name} is missing")),
         Err(error) => Some(causes(error)),
     }
 }

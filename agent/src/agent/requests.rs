@@ -106,7 +106,7 @@ impl Control for Agent {
 
     async fn try_task(&self, spec: TaskSpec) -> Result<(), ControlError> {
         let _one_at_a_time = self.allocation.lock().await;
-        self.choose_eni(&spec).await.map(drop)
+        self.try_eni(&spec).await
     }
 
     async fn collect_cni_garbage(
@@ -149,9 +149,9 @@ impl Control for Agent {
 
     fn attributes(&self) -> AttributeList {
         let SubnetList { subnets } = self.subnets();
-        let vpc_id = self.host.provider.vpc_id();
+        let vpc = self.host.provider.vpc();
         AttributeList {
-            attributes: capacity::attributes(vpc_id, &subnets, true),
+            attributes: capacity::attributes(&vpc.vpc_id, &subnets, true),
         }
     }
 
@@ -229,8 +229,8 @@ impl Control for Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            provider: "local".to_owned(),
-            vpc_id: self.host.provider.vpc_id().to_owned(),
+            provider: self.host.provider.name().to_owned(),
+            vpc_id: self.host.provider.vpc().vpc_id.clone(),
             tasks: TaskCounts {
                 creating: count(TaskRecord::is_on_its_way),
                 running: count(TaskRecord::is_attached),

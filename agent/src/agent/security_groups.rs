@@ -11,6 +11,7 @@ use crate::{
         ApplyRequest, MOST_FLOWS, SecurityGroupDescription, SecurityGroupList,
         SecurityGroupsApplied, SecurityGroupsDiff,
     },
+    config::ProviderKind,
     datapath::{Datapath, lock},
     field_error::FieldError,
     plug,
@@ -73,6 +74,13 @@ impl Agent {
         &self,
         request: &ApplyRequest,
     ) -> Result<SecurityGroupsApplied, ControlError> {
+        if self.config.provider == ProviderKind::Ec2 {
+            return Err(ControlError::Conflict(format!(
+                "security_groups: they are EC2's on this host; change them there, and they are in force here within \
+                 {} s",
+                self.config.ec2.poll
+            )));
+        }
         // No task is given a group that this takes away, and no other apply comes between.
         let _one_at_a_time = self.allocation.lock().await;
         let Plan {
@@ -144,10 +152,11 @@ impl Agent {
             members.insert(&task.eni.eni_id, groups, plug::networks(&task.eni));
         }
         let is_ipv6 = |cidr: &IpNet| matches!(cidr, IpNet::V6(_));
+        let vpc = self.host.provider.vpc();
         let options = ApplyOptions {
             vpc: OwnVpc {
-                vpc_id: self.host.provider.vpc_id(),
-                has_ipv6: self.host.provider.vpc_cidrs().iter().any(is_ipv6),
+                vpc_id: &vpc.vpc_id,
+                has_ipv6: vpc.cidrs().iter().any(is_ipv6),
             },
             prune: request.prune,
             members: &members,

@@ -28,6 +28,11 @@ pub enum LimitsError {
         /// Why.
         source: std::io::Error,
     },
+    /// The type cannot carry branches.
+    #[error(
+        "instance type {0} has no trunk, by capacity.eni_limits; use a type that has one (trunking_compatible)"
+    )]
+    NoTrunk(String),
     /// A table, or the type, cannot be used.
     #[error(transparent)]
     Field(#[from] FieldError),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ProviderKind;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::{self, LimitsError};
 use crate::field_error::FieldError;
@@ -21,24 +22,19 @@ pub struct CapacityConfig {
 }
 
 impl CapacityConfig {
-    /// What the instance type takes on its trunk.
+    /// What the instance type takes on its trunk; `known` is the type where the configuration names none.
     ///
     /// # Errors
     /// A table cannot be used, does not know the type, or says that it has no trunk.
-    pub fn bound(&self) -> Result<Option<Bound>, LimitsError> {
-        let (Some(instance_type), Some(table)) = (&self.instance_type, &self.eni_limits) else {
+    pub fn bound(&self, known: Option<&str>) -> Result<Option<Bound>, LimitsError> {
+        let instance_type = self.instance_type.as_deref().or(known);
+        let (Some(instance_type), Some(table)) = (instance_type, &self.eni_limits) else {
             return Ok(None);
         };
         let ecs = self.ecs_trunking_limits.as_deref();
         let limits = instance_limits::load(instance_type, table, ecs)?;
-        let most = limits.branch_tasks.ok_or_else(|| {
-            let problem = format!("{instance_type} has no trunk");
-            FieldError::new(
-                "capacity.instance_type",
-                problem,
-                "write a type that has one",
-            )
-        })?;
+        let no_trunk = || LimitsError::NoTrunk(instance_type.to_owned());
+        let most = limits.branch_tasks.ok_or_else(no_trunk)?;
         Ok(Some(Bound {
             resource: "branches".to_owned(),
             most,
@@ -56,7 +52,8 @@ impl CapacityConfig {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), FieldError> {
+    /// On EC2 the instance says its type itself.
+    pub(super) fn check(&self, provider: ProviderKind) -> Result<(), FieldError> {
         match (
             &self.instance_type,
             &self.eni_limits,
@@ -67,6 +64,7 @@ impl CapacityConfig {
                 "is missing, while capacity.instance_type is set",
                 "name a CSV file with the columns instance_type, max_enis, trunking_compatible, branch_enis",
             )),
+            (None, Some(_), _) if provider == ProviderKind::Ec2 => Ok(()),
             (None, Some(_), _) | (None, None, Some(_)) => Err(FieldError::new(
                 "capacity.instance_type",
                 "is missing, while there is a table of limits",

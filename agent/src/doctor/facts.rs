@@ -9,7 +9,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::probe::LinkProbe;
 use crate::cli::client::{Client, ClientError};
-use crate::config::Config;
+use crate::config::{Config, ProviderKind};
+use crate::provider::ec2::{Preflight, preflight};
 use crate::provider::local::LocalProvider;
 use crate::server::causes;
 
@@ -38,8 +39,10 @@ pub struct Facts {
     pub links: LinkProbe,
     /// The configuration file, if one was given.
     pub config: Option<Result<Config, String>>,
-    /// Warnings of the VPC file, if the configuration names one.
+    /// Warnings of the VPC file, if the configuration is for the embedded VPC.
     pub vpc_warnings: Option<Result<Vec<String>, String>>,
+    /// What EC2 says, if the configuration is for it.
+    pub ec2: Option<Preflight>,
     /// Folders by the name of their setting, and whether they can be written to.
     pub folders: Vec<(String, PathBuf, Result<(), String>)>,
     /// The socket where the agent should answer.
@@ -84,7 +87,10 @@ impl Facts {
     pub async fn gather(config: Option<&Path>, socket: &Path) -> Self {
         let config = config.map(|path| Config::load(path).map_err(|error| causes(&error)));
         let known = config.as_ref().and_then(|config| config.as_ref().ok());
-        let vpc_warnings = known.map(|config| match LocalProvider::load(config) {
+        let is_ec2 = |config: &&Config| config.provider == ProviderKind::Ec2;
+        let on_ec2 = known.filter(is_ec2);
+        let local = known.filter(|config| !is_ec2(config));
+        let vpc_warnings = local.map(|config| match LocalProvider::load(config) {
             Ok((_, warnings)) => Ok(warnings),
             Err(error) => Err(causes(&error)),
         });
@@ -103,6 +109,10 @@ impl Facts {
             links: LinkProbe::run(),
             folders: folders(&settings),
             agent: agent(&socket).await,
+            ec2: match on_ec2 {
+                Some(config) => Some(preflight(config).await),
+                None => None,
+            },
             config,
             vpc_warnings,
             socket,

@@ -2,6 +2,7 @@
 //!
 //! Judges what `facts` gathered. Changes nothing on the host.
 
+mod ec2;
 mod facts;
 mod probe;
 
@@ -12,6 +13,8 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+
+use crate::config::{Config, ProviderKind, WireKind};
 
 /// The oldest kernel that every program is tested on.
 const OLDEST_KERNEL: KernelVersion = KernelVersion {
@@ -95,6 +98,7 @@ pub fn judge(facts: &Facts) -> Report {
     checks.extend(memlock(facts));
     checks.extend(nft(facts));
     checks.extend(config(facts));
+    checks.extend(facts.ec2.iter().flat_map(ec2::checks));
     checks.extend(
         facts
             .folders
@@ -282,7 +286,11 @@ fn nft(facts: &Facts) -> Option<Check> {
         .config
         .as_ref()
         .and_then(|config| config.as_ref().ok());
-    if config.is_some_and(|config| !config.local.uplink) {
+    let is_of_use = |config: &Config| {
+        config.local.uplink
+            && (config.provider == ProviderKind::Local || config.ec2.wire == WireKind::Fabric)
+    };
+    if config.is_some_and(|config| !is_of_use(config)) {
         return None;
     }
     Some(match &facts.nft {

@@ -19,6 +19,7 @@ fn good() -> Facts {
         links: LinkProbe::Works,
         config: Some(Ok(Config::default())),
         vpc_warnings: Some(Ok(Vec::new())),
+        ec2: None,
         folders: vec![("state_dir".into(), "/var/lib/branchline".into(), Ok(()))],
         socket: "/run/branchline/agent.sock".into(),
         agent: Ok("0.1.0".into()),

@@ -12,6 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use std::collections::BTreeSet;
 
+use branchline_ec2::Class;
+
 use crate::api::{Difference, Operation, Step};
 use crate::provider::ProviderError;
 
@@ -153,6 +155,59 @@ impl ProviderCalls {
 }
 
 impl Default for ProviderCalls {
+    fn default() -> Self {
+        Self {
+            durations: times(),
+            errors: Family::default(),
+        }
+    }
+}
+
+/// Calls of EC2's API, by the API's names; each attempt counts.
+#[derive(Debug, Clone)]
+pub struct Ec2Calls {
+    durations: Times<Labels<&'static str, 1>>,
+    errors: Family<Labels<&'static str, 2>, Counter>,
+}
+
+impl Ec2Calls {
+    /// An attempt of `action` has ended.
+    pub fn ended(&self, action: &'static str, took: Duration, answer: Result<(), Class>) {
+        let durations = self.durations.get_or_create(&[("action", action)]);
+        durations.observe(took.as_secs_f64());
+        if let Err(class) = answer {
+            let class = match class {
+                Class::Capacity => "capacity",
+                Class::Unsettled => "unsettled",
+                Class::Gone => "gone",
+                Class::Throttled => "throttled",
+                Class::Unavailable => "unavailable",
+                Class::Lost => "lost",
+                Class::Mismatch => "mismatch",
+                Class::Configuration => "configuration",
+                Class::WouldSucceed => "would-succeed",
+            };
+            let labels = [("action", action), ("class", class)];
+            self.errors.get_or_create(&labels).inc();
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "branchline_ec2_call_duration",
+            "How long an attempt of a call of EC2's API took; its count is the number of attempts",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "branchline_ec2_call_errors",
+            "Attempts of calls of EC2's API that failed, by what that means",
+            self.errors.clone(),
+        );
+    }
+}
+
+impl Default for Ec2Calls {
     fn default() -> Self {
         Self {
             durations: times(),

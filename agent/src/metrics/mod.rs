@@ -13,7 +13,7 @@ mod sheet;
 
 mod process;
 
-pub use instruments::{ApiRequests, ProviderCalls, Repairs, StepTimes};
+pub use instruments::{ApiRequests, Ec2Calls, ProviderCalls, Repairs, StepTimes};
 pub use process::Process;
 use snapshot::Scrape;
 pub use snapshot::{EniSample, FlowLogSample, Snapshot, TaskSamples};
@@ -32,6 +32,8 @@ pub struct Instruments {
     pub steps: StepTimes,
     /// Calls of the provider.
     pub provider: ProviderCalls,
+    /// Calls of EC2's API.
+    pub ec2: Ec2Calls,
     /// Requests on the socket.
     pub requests: ApiRequests,
     /// What was mended.
@@ -48,6 +50,7 @@ impl Instruments {
         let mut registry = Registry::default();
         self.steps.register(&mut registry);
         self.provider.register(&mut registry);
+        self.ec2.register(&mut registry);
         self.requests.register(&mut registry);
         self.repairs.register(&mut registry);
         registry.register_collector(Box::new(Scrape { snapshot, traffic }));

@@ -30,8 +30,8 @@ pub struct Eni {
     pub router_ipv4: Option<Ipv4Addr>,
     /// The subnet's IPv6 router.
     pub router_ipv6: Option<Ipv6Addr>,
-    /// The MAC address of both routers.
-    pub router_mac: MacAddress,
+    /// The MAC address of both routers, where it is known beforehand; else the task asks for it.
+    pub router_mac: Option<MacAddress>,
     /// Ids of its security groups, 1 to 16.
     pub groups: Vec<String>,
     /// As `ip-10-0-1-10.ec2.internal`; `None` without IPv4.

@@ -1,27 +1,26 @@
 //! A provider whose calls are counted and timed. Changes nothing that it passes on.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
-use ipnet::IpNet;
-
-use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables};
+use super::vpc::Vpc;
+use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError};
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
-use crate::dns::TaskDns;
 use crate::metrics::ProviderCalls;
 use crate::security_groups::{Directory, Members};
 
 /// `provider`, counted by `calls`.
-#[derive(Debug)]
-pub struct Measured<P> {
-    provider: P,
+pub struct Measured {
+    provider: Box<dyn Provider>,
     calls: ProviderCalls,
 }
 
-impl<P: Provider> Measured<P> {
+impl Measured {
     /// Counts the calls of `provider` from now on.
     #[must_use]
-    pub const fn new(provider: P, calls: ProviderCalls) -> Self {
+    pub fn new(provider: Box<dyn Provider>, calls: ProviderCalls) -> Self {
         Self { provider, calls }
     }
 
@@ -38,7 +37,7 @@ impl<P: Provider> Measured<P> {
     }
 }
 
-impl<P: Provider> Provider for Measured<P> {
+impl Provider for Measured {
     fn allocate<'a>(
         &'a self,
         request: &'a EniRequest,
@@ -47,6 +46,16 @@ impl<P: Provider> Provider for Measured<P> {
     ) -> Pending<'a, Eni> {
         let call = self.provider.allocate(request, directory, occupied);
         Box::pin(self.time("allocate", call))
+    }
+
+    fn try_allocate<'a>(
+        &'a self,
+        request: &'a EniRequest,
+        directory: &'a Directory,
+        occupied: &'a Occupied,
+    ) -> Pending<'a, ()> {
+        let call = self.provider.try_allocate(request, directory, occupied);
+        Box::pin(self.time("try-allocate", call))
     }
 
     fn attach<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()> {
@@ -61,6 +70,10 @@ impl<P: Provider> Provider for Measured<P> {
         Box::pin(self.time("release", self.provider.release(eni)))
     }
 
+    fn collect<'a>(&'a self, live: &'a HashSet<String>) -> Pending<'a, usize> {
+        Box::pin(self.time("collect", self.provider.collect(live)))
+    }
+
     fn describe_security_groups<'a>(&'a self) -> Pending<'a, Directory> {
         let call = self.provider.describe_security_groups();
         Box::pin(self.time("describe-security-groups", call))
@@ -70,9 +83,9 @@ impl<P: Provider> Provider for Measured<P> {
         Box::pin(self.time("describe-members", self.provider.describe_members()))
     }
 
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables> {
-        let call = self.provider.describe_route_tables();
-        Box::pin(self.time("describe-route-tables", call))
+    fn refresh<'a>(&'a self) -> Pending<'a, ()> {
+        let call = self.provider.refresh();
+        Box::pin(self.time("refresh", call))
     }
 
     fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription> {
@@ -87,15 +100,11 @@ impl<P: Provider> Provider for Measured<P> {
         self.provider.foreign_enis()
     }
 
-    fn vpc_id(&self) -> &str {
-        self.provider.vpc_id()
+    fn vpc(&self) -> Arc<Vpc> {
+        self.provider.vpc()
     }
 
-    fn vpc_cidrs(&self) -> Vec<IpNet> {
-        self.provider.vpc_cidrs()
-    }
-
-    fn task_dns(&self, eni: &Eni) -> TaskDns {
-        self.provider.task_dns(eni)
+    fn name(&self) -> &'static str {
+        self.provider.name()
     }
 }

@@ -1,25 +1,27 @@
-//! Who hands out ENIs: one trait for the embedded VPC and, later, EC2.
+//! Who hands out ENIs: one trait for the embedded VPC and for EC2.
 //!
 //! A provider never touches the store, links or the data plane; `task` joins them.
 
+pub mod ec2;
 mod eni;
 pub mod local;
 mod measured;
 mod occupied;
 mod route_table;
+pub mod vpc;
 
 pub use eni::{Eni, MacAddress, NoMacAddress, NoVlanId, VlanId};
 pub use measured::Measured;
 pub use occupied::{Names, Occupied};
 pub use route_table::{RouteTable, RouteTables, RouteTarget};
 
+use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use ipnet::IpNet;
-
+use self::vpc::Vpc;
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
-use crate::dns::TaskDns;
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
 
@@ -85,6 +87,17 @@ pub trait Provider: Send + Sync {
         occupied: &'a Occupied,
     ) -> Pending<'a, Eni>;
 
+    /// Whether `allocate` would make an ENI now; makes none.
+    ///
+    /// # Errors
+    /// As `allocate`.
+    fn try_allocate<'a>(
+        &'a self,
+        request: &'a EniRequest,
+        directory: &'a Directory,
+        occupied: &'a Occupied,
+    ) -> Pending<'a, ()>;
+
     /// Connects `eni` to this host's trunk, and returns when frames can flow.
     ///
     /// # Errors
@@ -103,6 +116,13 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the ENI may still exist.
     fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
 
+    /// Frees ENIs of this host that none of the attachments in `live` has, once that is beyond doubt; returns how
+    /// many it freed. Called now and then.
+    ///
+    /// # Errors
+    /// `Failed` if the provider cannot tell which ENIs there are.
+    fn collect<'a>(&'a self, live: &'a HashSet<String>) -> Pending<'a, usize>;
+
     /// The groups and prefix lists that the VPC has before any are applied on this host.
     ///
     /// # Errors
@@ -115,11 +135,11 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the provider cannot tell.
     fn describe_members<'a>(&'a self) -> Pending<'a, Members>;
 
-    /// Which way packets leave the VPC's subnets.
+    /// Looks anew at what `vpc` and `describe_subnets` tell.
     ///
     /// # Errors
-    /// `Failed` if the provider cannot tell.
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables>;
+    /// `Failed` if the provider cannot tell; what was known stays.
+    fn refresh<'a>(&'a self) -> Pending<'a, ()>;
 
     /// The VPC's subnets, and how many addresses each has left beside what `occupied` has.
     fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription>;
@@ -130,12 +150,9 @@ pub trait Provider: Send + Sync {
     /// ENIs of this host that are not its tasks'.
     fn foreign_enis(&self) -> u64;
 
-    /// The VPC's id.
-    fn vpc_id(&self) -> &str;
+    /// The VPC as it is now; what a task was told of it at its start stays with the task.
+    fn vpc(&self) -> Arc<Vpc>;
 
-    /// The VPC's networks of both families.
-    fn vpc_cidrs(&self) -> Vec<IpNet>;
-
-    /// What a task with `eni` that starts now is told of names.
-    fn task_dns(&self, eni: &Eni) -> TaskDns;
+    /// Its name in the configuration.
+    fn name(&self) -> &'static str;
 }

@@ -70,6 +70,19 @@ pub(super) fn normalize(
     Ok(rules)
 }
 
+/// The rule that `table` means.
+///
+/// # Errors
+/// The first field that is malformed.
+pub fn read(
+    table: &SecurityGroupRuleTable,
+    group_id: &str,
+    notes: &mut Vec<FieldNote>,
+) -> Result<SecurityGroupRule, FieldError> {
+    let field = table.security_group_rule_id.as_deref();
+    rule(table, group_id, field.unwrap_or(group_id), notes).map(|at| at.rule)
+}
+
 fn rule(
     table: &SecurityGroupRuleTable,
     group_id: &str,

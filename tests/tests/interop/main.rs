@@ -3,4 +3,5 @@
 //! Needs the Python environment that `cargo xtask setup interop` makes, and no privilege.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod ec2;
 mod upload;

@@ -30,7 +30,7 @@ fn task(n: u8) -> TaskNetwork {
         link: "eth0".to_owned(),
         mac: Mac([2, 0, 0, 0, 1, n]),
         mtu: 9001,
-        router_mac: ROUTER,
+        router_mac: Some(ROUTER),
         ipv4: Some((ipv4, "10.0.1.1".parse().unwrap())),
         ipv6: Some((ipv6, "fd00:1::1".parse().unwrap())),
         metadata_source: None,

@@ -109,7 +109,7 @@ async fn wire_task(
         link: "eth0".to_owned(),
         mac: ROUTER,
         mtu: 9001,
-        router_mac: ROUTER,
+        router_mac: Some(ROUTER),
         ipv4: Some(("10.0.1.4/24".parse().unwrap(), "10.0.1.1".parse().unwrap())),
         ipv6: Some((
             "fd00:1::4/64".parse().unwrap(),

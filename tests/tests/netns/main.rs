@@ -7,6 +7,10 @@
 mod care;
 mod churn;
 mod cni;
+mod ec2;
+mod ec2_faults;
+mod ec2_load;
+mod ec2_orphans;
 mod edges;
 mod edges_fabric;
 mod faults;

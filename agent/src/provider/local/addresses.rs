@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::vpc::{Subnet, Vpc};
 use crate::dns::{private_dns_name, region_of};
 use crate::field_error::FieldError;
+use crate::provider::vpc::{Subnet, Vpc};
 use crate::provider::{Eni, EniRequest, MacAddress, Occupied, ProviderError, VlanId};
 use crate::security_groups::Directory;
 
@@ -94,7 +94,7 @@ pub fn allocate(
         ipv6,
         router_ipv4: subnet.ipv4.map(router_ipv4),
         router_ipv6: subnet.ipv6.map(router_ipv6),
-        router_mac: ROUTER_MAC,
+        router_mac: Some(ROUTER_MAC),
         groups,
         private_dns_name: ipv4.map(|net| {
             let zone = subnet.availability_zone.as_deref();

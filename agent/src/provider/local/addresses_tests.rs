@@ -330,7 +330,7 @@ fn addresses_of_foreign_enis_are_counted_and_left_alone() {
             .into(),
         private_dns_name: None,
     };
-    vpc.foreign = crate::provider::local::vpc::Foreign::of(&[interface]);
+    vpc.foreign = crate::provider::vpc::Foreign::of(&[interface]);
     let mut existing = Vec::new();
     let subnet = vpc.subnet("subnet-a").unwrap().clone();
     assert_eq!(available(&vpc, &subnet, &Occupied::default()), 6);

@@ -4,9 +4,9 @@
 
 pub mod addresses;
 pub mod routes;
-pub mod vpc;
 pub mod vpc_file;
 
+use std::collections::HashSet;
 use std::future::ready;
 use std::io::Read;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use ipnet::IpNet;
 
 use self::addresses::allocate;
 use self::routes::route_table;
-use self::vpc::{Subnet, Vpc};
 use self::vpc_file::{CheckedVpc, VpcFileError};
+use super::vpc::{Subnet, Vpc};
 use super::{
     Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, VlanId,
 };
@@ -24,7 +24,6 @@ use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, LocalConfig};
-use crate::dns::TaskDns;
 use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
 use crate::spec::TaskId;
@@ -43,7 +42,7 @@ pub enum LocalError {
 /// Hands out ENIs of a VPC that a file describes.
 #[derive(Debug)]
 pub struct LocalProvider {
-    vpc: Vpc,
+    vpc: Arc<Vpc>,
     /// What the configuration says.
     configured_enis: usize,
     /// What the instance type takes, if the configuration names one.
@@ -52,6 +51,12 @@ pub struct LocalProvider {
 }
 
 impl LocalProvider {
+    /// Which way packets leave the VPC's subnets.
+    #[must_use]
+    pub fn route_tables(&self) -> &RouteTables {
+        &self.routes
+    }
+
     /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
     ///
     /// # Errors
@@ -65,7 +70,7 @@ impl LocalProvider {
             source,
         })?;
         let provider = Self {
-            instance: config.capacity.bound()?,
+            instance: config.capacity.bound(None)?,
             ..Self::new(vpc, config.max_enis as usize, &config.local)
         };
         Ok((provider, warnings))
@@ -78,7 +83,7 @@ impl LocalProvider {
             ..RouteTables::default()
         };
         Self {
-            vpc,
+            vpc: Arc::new(vpc),
             configured_enis: max_enis,
             instance: None,
             routes,
@@ -90,11 +95,6 @@ impl LocalProvider {
         let instance = self.instance.as_ref().map(|bound| bound.most);
         let instance = instance.and_then(|most| usize::try_from(most).ok());
         instance.map_or(self.configured_enis, |most| most.min(self.configured_enis))
-    }
-
-    /// The VPC.
-    pub fn vpc(&self) -> &Vpc {
-        &self.vpc
     }
 
     fn new_eni(
@@ -145,6 +145,16 @@ impl Provider for LocalProvider {
         Box::pin(ready(self.new_eni(request, directory, occupied)))
     }
 
+    fn try_allocate<'a>(
+        &'a self,
+        request: &'a EniRequest,
+        directory: &'a Directory,
+        occupied: &'a Occupied,
+    ) -> Pending<'a, ()> {
+        let allocated = self.new_eni(request, directory, occupied);
+        Box::pin(ready(allocated.map(drop)))
+    }
+
     /// The fabric learns of an ENI from the maps that the data plane fills: nothing is left to attach.
     fn attach<'a>(&'a self, _eni: &'a Eni) -> Pending<'a, ()> {
         Box::pin(ready(Ok(())))
@@ -157,6 +167,11 @@ impl Provider for LocalProvider {
     /// An ENI exists as long as the store has it: nothing is left to free.
     fn release<'a>(&'a self, _eni: &'a Eni) -> Pending<'a, ()> {
         Box::pin(ready(Ok(())))
+    }
+
+    /// Nothing is ever left: an ENI exists as long as the store has it.
+    fn collect<'a>(&'a self, _live: &'a HashSet<String>) -> Pending<'a, usize> {
+        Box::pin(ready(Ok(0)))
     }
 
     fn describe_security_groups<'a>(&'a self) -> Pending<'a, Directory> {
@@ -176,8 +191,9 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(members)))
     }
 
-    fn describe_route_tables<'a>(&'a self) -> Pending<'a, RouteTables> {
-        Box::pin(ready(Ok(self.routes.clone())))
+    /// The file is read at the start only.
+    fn refresh<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(ready(Ok(())))
     }
 
     fn describe_subnets(&self, occupied: &Occupied) -> Vec<SubnetDescription> {
@@ -216,16 +232,12 @@ impl Provider for LocalProvider {
         0
     }
 
-    fn vpc_id(&self) -> &str {
-        &self.vpc.vpc_id
+    fn vpc(&self) -> Arc<Vpc> {
+        Arc::clone(&self.vpc)
     }
 
-    fn vpc_cidrs(&self) -> Vec<IpNet> {
-        self.vpc.cidrs()
-    }
-
-    fn task_dns(&self, eni: &Eni) -> TaskDns {
-        TaskDns::of(&self.vpc.dns, self.vpc.ipv4_cidrs.first().copied(), eni)
+    fn name(&self) -> &'static str {
+        "local"
     }
 }
 
@@ -281,18 +293,9 @@ fn eni_id(random: [u8; 16]) -> String {
 }
 
 fn uuid(random: [u8; 16]) -> String {
-    let mut bits = u128::from_be_bytes(random);
-    bits = bits & !(0xf << 76) | 4 << 76;
-    bits = bits & !(0x3 << 62) | 2 << 62;
-    let hex = format!("{bits:032x}");
-    [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-")
+    uuid::Builder::from_random_bytes(random)
+        .into_uuid()
+        .to_string()
 }
 
 #[cfg(test)]
@@ -353,7 +356,7 @@ mod tests {
         let eni = provider_of_file
             .allocate(
                 &request(&["sg-web"]),
-                &provider_of_file.vpc().directory,
+                &Provider::vpc(&provider_of_file).directory,
                 &Occupied::default(),
             )
             .await
@@ -392,7 +395,11 @@ mod tests {
         };
         let (provider, warnings) = LocalProvider::load(&config(true, "169.254.77.0/30")).unwrap();
         assert_eq!(
-            (provider.vpc_id(), provider.max_enis(), warnings.len()),
+            (
+                provider.vpc().vpc_id.as_str(),
+                provider.max_enis(),
+                warnings.len()
+            ),
             ("vpc-1", 3, 0)
         );
         for uplink in ["10.0.255.0/30", "10.0.0.0/8"] {

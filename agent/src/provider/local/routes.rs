@@ -2,8 +2,8 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::vpc::Vpc;
 use crate::config::LocalConfig;
+use crate::provider::vpc::Vpc;
 use crate::provider::{RouteTable, RouteTarget};
 
 /// What no VPC carries.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
-use super::vpc::{Foreign, Subnet, Vpc};
 use crate::dns::{DhcpOptions, DhcpOptionsTable, VpcDns};
 use crate::field_error::{FieldError, check_id, from_toml};
+use crate::provider::vpc::{Foreign, Subnet, Vpc};
 use crate::security_groups::change::{ApplyOptions, apply};
 use crate::security_groups::file::{PrefixListTable, SecurityGroupFile, SecurityGroupTable};
 use crate::security_groups::network_interface::{self, NetworkInterfaceTable};

@@ -1,15 +1,16 @@
-//! The local VPC: its networks, subnets and groups, after `vpc_file` has checked them. Pure.
+//! A VPC: its networks, subnets, groups and names, as a provider knows them. Pure.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::dns::{VpcDns, internal_domain, region_of, resolver_of};
+use super::Eni;
+use crate::dns::{TaskDns, VpcDns, internal_domain, region_of, resolver_of};
 use crate::security_groups::network_interface::NetworkInterface;
 use crate::security_groups::{Directory, SecurityGroup};
 
-/// A VPC whose file is valid.
+/// A VPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vpc {
     /// `vpc-…`.
@@ -18,7 +19,7 @@ pub struct Vpc {
     pub ipv4_cidrs: Vec<Ipv4Net>,
     /// IPv6 networks; disjoint, without host bits.
     pub ipv6_cidrs: Vec<Ipv6Net>,
-    /// Subnets in the order of the file; disjoint, inside the VPC's networks.
+    /// Subnets; disjoint, inside the VPC's networks.
     pub subnets: Vec<Subnet>,
     /// Its groups, of which one is named `default`, and its prefix lists.
     pub directory: Directory,
@@ -100,6 +101,11 @@ impl Vpc {
         domains.sort();
         domains.dedup();
         domains
+    }
+
+    /// What a task with `eni` that starts now is told of names.
+    pub fn task_dns(&self, eni: &Eni) -> TaskDns {
+        TaskDns::of(&self.dns, self.ipv4_cidrs.first().copied(), eni)
     }
 
     /// The subnet with this id.
