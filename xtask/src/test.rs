@@ -120,6 +120,8 @@ fn pure(args: &Args) -> Result<()> {
         "-p",
         "branchline-tests",
         "-p",
+        "branchline-ec2",
+        "-p",
         "branchline-ec2-stand-in",
         "--lib",
         "--bins",
