@@ -229,6 +229,21 @@ impl Ec2 {
         }
     }
 
+    /// One ENI; `None` if EC2 does not know it, or not yet.
+    ///
+    /// # Errors
+    /// EC2's.
+    pub async fn describe_network_interface(
+        &self,
+        id: &str,
+    ) -> Result<Option<NetworkInterface>, Error> {
+        let ids = [id.to_owned()];
+        // A filter, not an id: what is not there is no error then.
+        let filters: [(&str, &[String]); 1] = [("network-interface-id", &ids)];
+        let found = self.describe_network_interfaces(&filters).await?;
+        Ok(found.into_iter().next())
+    }
+
     /// Puts a branch that is `available` on a trunk; a repeat with the same token returns the same association.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! is, and who is in which group, is looked at every `ec2.poll` seconds; an EC2 that does not answer leaves in force
 //! what was known, which is kept for the next start too.
 
+mod branch;
 mod leaving;
 mod orphans;
 mod owner;
@@ -20,16 +21,13 @@ mod trunk;
 mod world;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use branchline_ec2::{
-    self as ec2, Class, Ec2, Identity, IdentityError, NewInterface, Observer, Settings, back_off,
-    client_token,
-};
+use branchline_ec2::{self as ec2, Ec2, Identity, IdentityError, Observer, Settings};
 
 use self::leaving::Leaving;
-use self::orphans::{Suspects, sift};
+use self::orphans::Suspects;
 use self::owner::{Owner, Purpose};
 pub use self::preflight::{Preflight, Verdict, preflight};
 use self::reading::Surroundings;
@@ -48,7 +46,6 @@ use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, Ec2Config};
-use crate::progress::now_ms;
 use crate::security_groups::{Directory, Members};
 
 /// Branches of a trunk where nothing says otherwise: the most that any instance type takes.
@@ -57,8 +54,6 @@ const MOST_BRANCHES: usize = 120;
 const SIGHT_PATIENCE: Duration = Duration::from_secs(5);
 /// EC2's status of an ENI that is nowhere.
 const AVAILABLE: &str = "available";
-/// Values that one filter takes (EC2).
-const FILTER_VALUES: usize = branchline_ec2::FILTER_VALUES;
 
 /// Why there is no EC2 provider.
 #[derive(Debug, thiserror::Error)]
@@ -247,12 +242,6 @@ impl Ec2Provider {
     pub fn trunk_mac(&self) -> MacAddress {
         self.inner.trunk.mac
     }
-
-    /// Which instance this is.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.inner.identity
-    }
 }
 
 async fn identity(config: &Ec2Config) -> Result<Identity, IdentityError> {
@@ -303,9 +292,8 @@ impl Inner {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn world(&self) -> (Arc<Vpc>, Vec<ec2::Subnet>) {
-        let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-        (Arc::clone(&world.vpc), world.surroundings.subnets.clone())
+    fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
@@ -340,424 +328,6 @@ impl Inner {
             members: self.members().await?,
             routes: self.route_tables(),
             stale: None,
-        })
-    }
-
-    fn directory(&self, groups: &Groups) -> Directory {
-        let (directory, warnings) = world::directory(groups, &self.identity.vpc_id);
-        for warning in warnings {
-            tracing::warn!(%warning, "a security group of EC2");
-        }
-        directory
-    }
-
-    fn route_tables(&self) -> RouteTables {
-        let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-        world::route_tables(&world.surroundings.route_tables)
-    }
-
-    /// Reads the VPC and what lies in it anew.
-    async fn refresh(&self) -> Result<(), ec2::Error> {
-        let surroundings = Surroundings::read(&self.ec2, &self.identity.vpc_id).await?;
-        let vpc = Arc::new(world::vpc(&surroundings));
-        let mut world = self.world_mut();
-        (world.vpc, world.surroundings) = (vpc, surroundings);
-        Ok(())
-    }
-
-    /// Keeps what was read for the next start, where it differs from what is kept.
-    fn keep(&self, members: Vec<ec2::NetworkInterface>) {
-        let mut world = self.world_mut();
-        let kept = Kept {
-            read_ms: now_ms(),
-            identity: self.identity.clone(),
-            trunk: self.trunk.clone(),
-            limits: self.limits.clone(),
-            surroundings: world.surroundings.clone(),
-            groups: world.groups.clone(),
-            members,
-        };
-        let replaces = |before: &Kept| kept.replaces(before);
-        if world.kept.as_ref().is_none_or(replaces) {
-            (self.keeper.0)(&kept);
-            world.kept = Some(kept);
-        }
-    }
-
-    /// The subnets to try and the VLAN id, for a request.
-    fn place(
-        &self,
-        request: &EniRequest,
-        occupied: &Occupied,
-    ) -> Result<(Vec<ec2::Subnet>, VlanId), ProviderError> {
-        let (vpc, subnets) = self.world();
-        let here = (
-            vpc.vpc_id.as_str(),
-            self.identity.availability_zone.as_str(),
-        );
-        let candidates = placement::candidates(&subnets, &request.subnets, here)?;
-        let memory = self.memory();
-        let of_tasks: HashSet<_> = occupied.enis().map(|eni| &eni.eni_id).collect();
-        let of_nobody = memory.seen.iter().filter(|(id, _)| !of_tasks.contains(id));
-        let of_nobody: BTreeSet<_> = of_nobody.map(|(_, vlan)| *vlan).collect();
-        let taken = &of_nobody | &memory.leaving.vlans();
-        let vlan = placement::vlan(occupied, &taken, self.most)?;
-        Ok((candidates.into_iter().cloned().collect(), vlan))
-    }
-
-    async fn allocate(
-        &self,
-        request: &EniRequest,
-        occupied: &Occupied,
-    ) -> Result<Eni, ProviderError> {
-        if let Some(eni) = occupied.eni(&request.attachment_id) {
-            return Ok(eni.clone());
-        }
-        let (subnets, vlan) = self.place(request, occupied)?;
-        let owner = Owner {
-            cluster: self.cluster.clone(),
-            instance_id: self.identity.instance_id.clone(),
-            generation: self.generation.clone(),
-            purpose: Purpose::Branch {
-                attachment_id: request.attachment_id.clone(),
-                vlan,
-                trunk_id: self.trunk.id.clone(),
-            },
-        };
-        let mut full = Vec::new();
-        for subnet in &subnets {
-            let step = format!("create {}", subnet.id);
-            let new = NewInterface {
-                subnet_id: subnet.id.clone(),
-                groups: request.security_groups.clone(),
-                description: format!("branchline {}", request.attachment_id),
-                tags: owner.tags(),
-                client_token: client_token(&request.attachment_id, &step),
-                is_trunk: false,
-                has_ipv6: subnet.ipv6.is_some(),
-                has_primary_ipv6: subnet.ipv6.is_some() && subnet.ipv4.is_none(),
-            };
-            match self.ec2.create_network_interface(&new).await {
-                Ok(interface) => return self.branch(&interface, subnet, request, vlan).await,
-                Err(error) if error.class() == Class::Capacity => full.push(error.to_string()),
-                Err(error) => return Err(failed("make an ENI", error)),
-            }
-        }
-        Err(ProviderError::Exhausted(format!(
-            "no ENI in any subnet: {}",
-            full.join("; ")
-        )))
-    }
-
-    /// The ENI that was just made, as a task's; one that cannot be is deleted again.
-    async fn branch(
-        &self,
-        interface: &ec2::NetworkInterface,
-        subnet: &ec2::Subnet,
-        request: &EniRequest,
-        vlan: VlanId,
-    ) -> Result<Eni, ProviderError> {
-        let (id, attachment) = (&interface.id, &request.attachment_id);
-        match world::branch(interface, subnet, attachment, vlan, self.router_mac) {
-            Ok(eni) => {
-                self.memory().needed.extend(eni.groups.iter().cloned());
-                Ok(eni)
-            }
-            Err(error) => {
-                if let Err(error) = self.ec2.delete_network_interface(id).await {
-                    tracing::warn!(eni = id, %error, "an ENI of no use stays; it is collected later");
-                }
-                Err(failed("make an ENI", error))
-            }
-        }
-    }
-
-    /// Puts a branch on the trunk. EC2 may not see it for a while after it was made.
-    async fn attach(&self, eni: &Eni) -> Result<(), ProviderError> {
-        let attempt = || format!("put {} on the trunk {}", eni.eni_id, self.trunk.id);
-        let Some(vlan) = eni.vlan else {
-            return Err(failed(attempt(), "it has no VLAN id"));
-        };
-        if self.memory().associations.contains_key(&eni.eni_id) {
-            return Ok(());
-        }
-        let token = client_token(&eni.attachment_id, "associate");
-        let association = self
-            .settled(|| {
-                self.ec2
-                    .associate_trunk_interface(&eni.eni_id, &self.trunk.id, vlan.get(), &token)
-            })
-            .await
-            .map_err(|error| failed(attempt(), error))?;
-        let mut memory = self.memory();
-        memory
-            .associations
-            .insert(eni.eni_id.clone(), association.id);
-        Ok(())
-    }
-
-    /// Repeats a call while EC2 does not see yet what it needs, up to the deadline.
-    async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
-    where
-        F: Future<Output = Result<T, ec2::Error>>,
-    {
-        let deadline = Instant::now() + self.deadline;
-        for attempt in 0.. {
-            let error = match call().await {
-                Err(error) if error.class() == Class::Unsettled => error,
-                answer => return answer,
-            };
-            let wait = back_off(Class::Unsettled, attempt, fastrand::f64());
-            if Instant::now() + wait >= deadline {
-                return Err(error);
-            }
-            tracing::debug!(%error, wait_ms = wait.as_millis(), "EC2 has not settled");
-            tokio::time::sleep(wait).await;
-        }
-        unreachable!("the loop ends by the deadline")
-    }
-
-    /// Takes a branch off the trunk, and lets it rest before it is deleted.
-    async fn release(self: &Arc<Self>, eni: &Eni) -> Result<(), ProviderError> {
-        if self.memory().leaving.has(&eni.eni_id) {
-            return Ok(());
-        }
-        let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk.id);
-        let error = |error| failed(attempt(), error);
-        let association = self.association(&eni.eni_id, &eni.attachment_id, eni.vlan);
-        if let Some(association) = association.await.map_err(error)? {
-            self.disassociate(&eni.eni_id, &association)
-                .await
-                .map_err(error)?;
-        }
-        self.delete_later(eni.eni_id.clone(), eni.vlan);
-        Ok(())
-    }
-
-    /// The association of a branch; asks EC2 for all if this agent did not make it.
-    async fn association(
-        &self,
-        eni_id: &str,
-        attachment_id: &str,
-        vlan: Option<VlanId>,
-    ) -> Result<Option<String>, ec2::Error> {
-        if let Some(known) = self.memory().associations.get(eni_id) {
-            return Ok(Some(known.clone()));
-        }
-        match self.ec2.describe_trunk_interface_associations().await {
-            Ok(all) => Ok(all
-                .into_iter()
-                .find(|association| association.branch_id == eni_id)
-                .map(|association| association.id)),
-            Err(error) if is_refusal(&error) => self.ask_again(eni_id, attachment_id, vlan).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Where associations may not be listed: EC2 answers a repeated call with what the first one did.
-    async fn ask_again(
-        &self,
-        eni_id: &str,
-        attachment_id: &str,
-        vlan: Option<VlanId>,
-    ) -> Result<Option<String>, ec2::Error> {
-        let Some(vlan) = vlan else {
-            return Ok(None);
-        };
-        let token = client_token(attachment_id, "associate");
-        let again = self
-            .ec2
-            .associate_trunk_interface(eni_id, &self.trunk.id, vlan.get(), &token)
-            .await;
-        match again {
-            Ok(association) => Ok(Some(association.id)),
-            Err(error) if is_gone(&error) => Ok(None),
-            // It may not be put there either, so it hardly is.
-            Err(error) if is_refusal(&error) => match self.interface(eni_id).await? {
-                Some(interface) if interface.status != AVAILABLE => Err(error),
-                Some(_) | None => Ok(None),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn disassociate(&self, eni_id: &str, association: &str) -> Result<(), ec2::Error> {
-        let token = client_token(association, "disassociate");
-        let gone = self
-            .ec2
-            .disassociate_trunk_interface(association, &token)
-            .await;
-        match gone {
-            Err(error) if !is_gone(&error) => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        self.memory().associations.remove(eni_id);
-        Ok(())
-    }
-
-    /// Deletes an ENI once it has rested. An agent that ends before leaves it to `collect` of the next.
-    fn delete_later(self: &Arc<Self>, eni_id: String, vlan: Option<VlanId>) {
-        self.memory().leaving.insert(&eni_id, vlan);
-        let inner = Arc::clone(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(inner.cool_down).await;
-            let deleted = inner
-                .settled(|| inner.ec2.delete_network_interface(&eni_id))
-                .await;
-            let stays = deleted.err().filter(|error| !is_gone(error));
-            let mut memory = inner.memory();
-            memory.leaving.remove(&eni_id);
-            memory.seen.retain(|(id, _)| *id != eni_id);
-            if let Some(error) = stays {
-                tracing::warn!(eni = eni_id, %error, "an ENI could not be deleted; it is collected later");
-                memory.seen.extend(vlan.map(|vlan| (eni_id, vlan)));
-            }
-        });
-    }
-
-    /// Remembers what was seen of this instance's ENIs.
-    fn note(&self, sight: &Sight) {
-        let mut memory = self.memory();
-        memory.foreign = sight.foreign();
-        let on_trunk = sight
-            .associations
-            .iter()
-            .flatten()
-            .filter(|association| association.trunk_id == self.trunk.id);
-        let on_trunk: Vec<_> = on_trunk.collect();
-        let vlan = |interface: &ec2::NetworkInterface| match Owner::of(&interface.tags)?.purpose {
-            Purpose::Branch { vlan, .. } => Some((interface.id.clone(), vlan)),
-            Purpose::Trunk => None,
-        };
-        let of_others = on_trunk.iter().filter_map(|one| {
-            let vlan = VlanId::try_from(one.vlan).ok()?;
-            Some((one.branch_id.clone(), vlan))
-        });
-        memory.seen = sight
-            .made
-            .iter()
-            .filter_map(vlan)
-            .chain(of_others)
-            .collect();
-        let on_trunk = on_trunk.iter();
-        let on_trunk = on_trunk.map(|one| (one.branch_id.clone(), one.id.clone()));
-        memory.associations.extend(on_trunk);
-        let groups = sight.made.iter();
-        let groups = groups.flat_map(|interface| interface.groups.clone());
-        memory.needed.extend(groups);
-    }
-
-    /// See [`Provider::collect`].
-    async fn collect(self: &Arc<Self>, live: &HashSet<String>) -> Result<usize, ProviderError> {
-        let sight = Sight::of(&self.ec2, &self.identity.instance_id).await;
-        let sight = sight.map_err(|error| failed("look at this host's ENIs", error))?;
-        self.note(&sight);
-        let me = (self.identity.instance_id.as_str(), self.generation.as_str());
-        let orphans = {
-            let mut memory = self.memory();
-            let made: Vec<_> = sight
-                .made
-                .into_iter()
-                .filter(|interface| !memory.leaving.has(&interface.id))
-                .collect();
-            let sifted = sift(&memory.suspects, &made, live, me, now_ms());
-            memory.suspects = sifted.suspects;
-            sifted.orphans
-        };
-        let mut freed = 0;
-        for orphan in orphans {
-            tracing::warn!(eni = orphan.id, "an ENI of this host has no task; freed");
-            match self.free(&orphan).await {
-                Ok(()) => freed += 1,
-                Err(error) => tracing::warn!(eni = orphan.id, %error, "not freed; tried again"),
-            }
-        }
-        Ok(freed)
-    }
-
-    async fn free(self: &Arc<Self>, orphan: &ec2::NetworkInterface) -> Result<(), ec2::Error> {
-        let owner = Owner::of(&orphan.tags).map(|owner| owner.purpose);
-        let Some(Purpose::Branch {
-            attachment_id,
-            vlan,
-            ..
-        }) = owner
-        else {
-            return Ok(());
-        };
-        let association = self.association(&orphan.id, &attachment_id, Some(vlan));
-        if let Some(association) = association.await? {
-            self.disassociate(&orphan.id, &association).await?;
-        }
-        self.delete_later(orphan.id.clone(), Some(vlan));
-        Ok(())
-    }
-
-    /// Groups, their rules where somebody here carries them, and the prefix lists that those name.
-    async fn groups(&self) -> Result<Groups, ec2::Error> {
-        let needed: Vec<_> = self.memory().needed.iter().cloned().collect();
-        let (groups, rules) = tokio::try_join!(
-            self.ec2.describe_security_groups(&self.identity.vpc_id),
-            self.ec2.describe_security_group_rules(&needed),
-        )?;
-        let ids = world::referenced_lists(&rules);
-        let mut prefix_lists = Vec::new();
-        for list in self.ec2.describe_managed_prefix_lists(&ids).await? {
-            let known = self.memory().lists.get(&list.id).cloned();
-            let entries = match known {
-                // Lists without versions are AWS's own, which change rarely and say nothing of it.
-                Some((version, entries)) if version.is_some() && version == list.version => entries,
-                Some(_) | None => {
-                    let entries = self
-                        .ec2
-                        .managed_prefix_list_entries(&list.id, list.version)
-                        .await?;
-                    let known = (list.version, entries.clone());
-                    self.memory().lists.insert(list.id.clone(), known);
-                    entries
-                }
-            };
-            prefix_lists.push((list, entries));
-        }
-        self.memory().lists.retain(|id, _| ids.contains(id));
-        let groups = Groups {
-            groups,
-            needed: needed.into_iter().collect(),
-            rules,
-            prefix_lists,
-        };
-        self.world_mut().groups = groups.clone();
-        Ok(groups)
-    }
-
-    /// Who carries the groups that rules here name, as those were last read; what is known then is kept.
-    async fn members(&self) -> Result<Members, ec2::Error> {
-        let named = {
-            let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-            world::referenced_groups(&world.groups.rules)
-        };
-        let mut found = Vec::new();
-        for groups in named.chunks(FILTER_VALUES) {
-            let filters: [(&str, &[String]); 1] = [("group-id", groups)];
-            found.extend(self.ec2.describe_network_interfaces(&filters).await?);
-        }
-        let found = reading::bare(found);
-        let members = world::members(&found);
-        self.keep(found);
-        Ok(members)
-    }
-
-    async fn interface(&self, eni_id: &str) -> Result<Option<ec2::NetworkInterface>, ec2::Error> {
-        let ids = [eni_id.to_owned()];
-        let filters: [(&str, &[String]); 1] = [("network-interface-id", &ids)];
-        let found = self.ec2.describe_network_interfaces(&filters).await?;
-        Ok(found.into_iter().next())
-    }
-
-    async fn state_of(&self, eni: &Eni) -> Result<EniState, ec2::Error> {
-        Ok(match self.interface(&eni.eni_id).await? {
-            Some(_) => EniState::Attached,
-            None => EniState::Gone(format!("EC2 does not know {}", eni.eni_id)),
         })
     }
 }
@@ -823,7 +393,7 @@ impl Provider for Ec2Provider {
     }
 
     fn describe_subnets(&self, _occupied: &Occupied) -> Vec<SubnetDescription> {
-        let (_, subnets) = self.inner.world();
+        let world = self.inner.world();
         let here = |subnet: &&ec2::Subnet| {
             subnet.availability_zone == self.inner.identity.availability_zone
         };
@@ -839,7 +409,8 @@ impl Provider for Ec2Provider {
                 None => u64::MAX,
             },
         };
-        subnets.iter().filter(here).map(describe).collect()
+        let subnets = world.surroundings.subnets.iter();
+        subnets.filter(here).map(describe).collect()
     }
 
     fn bounds(&self) -> Vec<Bound> {
@@ -862,7 +433,7 @@ impl Provider for Ec2Provider {
     }
 
     fn vpc(&self) -> Arc<Vpc> {
-        self.inner.world().0
+        Arc::clone(&self.inner.world().vpc)
     }
 
     fn name(&self) -> &'static str {
@@ -886,10 +457,4 @@ fn is_refusal(error: &ec2::Error) -> bool {
         error.code.as_deref(),
         Some("UnauthorizedOperation" | "OperationNotPermitted")
     )
-}
-
-/// Whether what was to go is not there.
-fn is_gone(error: &ec2::Error) -> bool {
-    error.class() == Class::Gone
-        || error.code.as_deref() == Some("InvalidNetworkInterfaceID.NotFound")
 }

@@ -1,15 +1,20 @@
 //! What was last read of EC2, and what of it is kept for a start without EC2.
 
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use branchline_ec2::{
-    DhcpOptions, Ec2, Error, Identity, InstanceTypeLimits, NetworkInterface, RouteTable, Subnet,
-    Vpc,
+    self as ec2, DhcpOptions, Ec2, Error, Identity, InstanceTypeLimits, NetworkInterface,
+    RouteTable, Subnet, Vpc,
 };
 use serde::{Deserialize, Serialize};
 
+use super::Inner;
 use super::trunk::TrunkEni;
-use super::world::Groups;
+use super::world::{self, Groups};
+use crate::progress::now_ms;
+use crate::provider::RouteTables;
+use crate::security_groups::{Directory, Members};
 
 /// What is kept is written again when it is so many milliseconds old, though it has not changed: its age is told.
 const KEEP_AGAIN_MS: u64 = 600_000;
@@ -104,6 +109,99 @@ pub struct Keeper(pub Box<dyn Fn(&Kept) + Send + Sync>);
 impl Debug for Keeper {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(super) fn directory(&self, groups: &Groups) -> Directory {
+        let (directory, warnings) = world::directory(groups, &self.identity.vpc_id);
+        for warning in warnings {
+            tracing::warn!(%warning, "a security group of EC2");
+        }
+        directory
+    }
+
+    pub(super) fn route_tables(&self) -> RouteTables {
+        world::route_tables(&self.world().surroundings.route_tables)
+    }
+
+    /// Reads the VPC and what lies in it anew.
+    pub(super) async fn refresh(&self) -> Result<(), ec2::Error> {
+        let surroundings = Surroundings::read(&self.ec2, &self.identity.vpc_id).await?;
+        let vpc = Arc::new(world::vpc(&surroundings));
+        let mut world = self.world_mut();
+        (world.vpc, world.surroundings) = (vpc, surroundings);
+        Ok(())
+    }
+
+    /// Keeps what was read for the next start, where it differs from what is kept.
+    fn keep(&self, members: Vec<ec2::NetworkInterface>) {
+        let mut world = self.world_mut();
+        let kept = Kept {
+            read_ms: now_ms(),
+            identity: self.identity.clone(),
+            trunk: self.trunk.clone(),
+            limits: self.limits.clone(),
+            surroundings: world.surroundings.clone(),
+            groups: world.groups.clone(),
+            members,
+        };
+        let replaces = |before: &Kept| kept.replaces(before);
+        if world.kept.as_ref().is_none_or(replaces) {
+            (self.keeper.0)(&kept);
+            world.kept = Some(kept);
+        }
+    }
+
+    /// Groups, their rules where somebody here carries them, and the prefix lists that those name.
+    pub(super) async fn groups(&self) -> Result<Groups, ec2::Error> {
+        let needed: Vec<_> = self.memory().needed.iter().cloned().collect();
+        let (groups, rules) = tokio::try_join!(
+            self.ec2.describe_security_groups(&self.identity.vpc_id),
+            self.ec2.describe_security_group_rules(&needed),
+        )?;
+        let ids = world::referenced_lists(&rules);
+        let mut prefix_lists = Vec::new();
+        for list in self.ec2.describe_managed_prefix_lists(&ids).await? {
+            let known = self.memory().lists.get(&list.id).cloned();
+            let entries = match known {
+                // Lists without versions are AWS's own, which change rarely and say nothing of it.
+                Some((version, entries)) if version.is_some() && version == list.version => entries,
+                Some(_) | None => {
+                    let entries = self
+                        .ec2
+                        .managed_prefix_list_entries(&list.id, list.version)
+                        .await?;
+                    let known = (list.version, entries.clone());
+                    self.memory().lists.insert(list.id.clone(), known);
+                    entries
+                }
+            };
+            prefix_lists.push((list, entries));
+        }
+        self.memory().lists.retain(|id, _| ids.contains(id));
+        let groups = Groups {
+            groups,
+            needed: needed.into_iter().collect(),
+            rules,
+            prefix_lists,
+        };
+        self.world_mut().groups = groups.clone();
+        Ok(groups)
+    }
+
+    /// Who carries the groups that rules here name, as those were last read; what is known then is kept.
+    pub(super) async fn members(&self) -> Result<Members, ec2::Error> {
+        let named = world::referenced_groups(&self.world().groups.rules);
+        let mut found = Vec::new();
+        for groups in named.chunks(ec2::FILTER_VALUES) {
+            let filters: [(&str, &[String]); 1] = [("group-id", groups)];
+            found.extend(self.ec2.describe_network_interfaces(&filters).await?);
+        }
+        let found = bare(found);
+        let members = world::members(&found);
+        self.keep(found);
+        Ok(members)
     }
 }
 

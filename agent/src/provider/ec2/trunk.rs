@@ -8,6 +8,7 @@ use branchline_ec2::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::AVAILABLE;
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
 use crate::config::Ec2Config;
@@ -125,8 +126,7 @@ fn plan(sight: &Sight) -> Plan<'_> {
     }
     let is_trunk = |interface: &&NetworkInterface| {
         let owner = Owner::of(&interface.tags);
-        owner.is_some_and(|owner| owner.purpose == Purpose::Trunk)
-            && interface.status == "available"
+        owner.is_some_and(|owner| owner.purpose == Purpose::Trunk) && interface.status == AVAILABLE
     };
     sight
         .made
@@ -314,10 +314,8 @@ async fn attach(
                 ) =>
             {
                 tracing::debug!(%error, "look whether the trunk is attached");
-                let ids = [new.id.clone()];
-                let filters: [(&str, &[String]); 1] = [("network-interface-id", &ids)];
-                let found = ec2.describe_network_interfaces(&filters).await;
-                let found = found.map_err(make)?.into_iter().next();
+                let found = ec2.describe_network_interface(&new.id).await;
+                let found = found.map_err(make)?;
                 if let Some(found) = &found {
                     status.clone_from(&found.status);
                 }

@@ -1,0 +1,346 @@
+//! A task's ENI: made, put on the trunk, taken off it, deleted once it has rested; and freed where its task is no more.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use branchline_ec2::{self as ec2, Class, NewInterface, back_off, client_token};
+
+use super::orphans::sift;
+use super::owner::{Owner, Purpose};
+use super::sight::Sight;
+use super::{AVAILABLE, Inner, failed, is_refusal, placement, world};
+use crate::progress::now_ms;
+use crate::provider::{Eni, EniRequest, EniState, Occupied, ProviderError, VlanId};
+
+impl Inner {
+    /// The subnets to try and the VLAN id, for a request.
+    pub(super) fn place(
+        &self,
+        request: &EniRequest,
+        occupied: &Occupied,
+    ) -> Result<(Vec<ec2::Subnet>, VlanId), ProviderError> {
+        let world = self.world();
+        let here = (
+            world.vpc.vpc_id.as_str(),
+            self.identity.availability_zone.as_str(),
+        );
+        let subnets = &world.surroundings.subnets;
+        let candidates = placement::candidates(subnets, &request.subnets, here)?;
+        let memory = self.memory();
+        let of_tasks: HashSet<_> = occupied.enis().map(|eni| &eni.eni_id).collect();
+        let of_nobody = memory.seen.iter().filter(|(id, _)| !of_tasks.contains(id));
+        let of_nobody: BTreeSet<_> = of_nobody.map(|(_, vlan)| *vlan).collect();
+        let taken = &of_nobody | &memory.leaving.vlans();
+        let vlan = placement::vlan(occupied, &taken, self.most)?;
+        Ok((candidates.into_iter().cloned().collect(), vlan))
+    }
+
+    pub(super) async fn allocate(
+        &self,
+        request: &EniRequest,
+        occupied: &Occupied,
+    ) -> Result<Eni, ProviderError> {
+        if let Some(eni) = occupied.eni(&request.attachment_id) {
+            return Ok(eni.clone());
+        }
+        let (subnets, vlan) = self.place(request, occupied)?;
+        let owner = Owner {
+            cluster: self.cluster.clone(),
+            instance_id: self.identity.instance_id.clone(),
+            generation: self.generation.clone(),
+            purpose: Purpose::Branch {
+                attachment_id: request.attachment_id.clone(),
+                vlan,
+                trunk_id: self.trunk.id.clone(),
+            },
+        };
+        let mut full = Vec::new();
+        for subnet in &subnets {
+            let step = format!("create {}", subnet.id);
+            let new = NewInterface {
+                subnet_id: subnet.id.clone(),
+                groups: request.security_groups.clone(),
+                description: format!("branchline {}", request.attachment_id),
+                tags: owner.tags(),
+                client_token: client_token(&request.attachment_id, &step),
+                is_trunk: false,
+                has_ipv6: subnet.ipv6.is_some(),
+                has_primary_ipv6: subnet.ipv6.is_some() && subnet.ipv4.is_none(),
+            };
+            match self.ec2.create_network_interface(&new).await {
+                Ok(interface) => return self.branch(&interface, subnet, request, vlan).await,
+                Err(error) if error.class() == Class::Capacity => full.push(error.to_string()),
+                Err(error) => return Err(failed("make an ENI", error)),
+            }
+        }
+        Err(ProviderError::Exhausted(format!(
+            "no ENI in any subnet: {}",
+            full.join("; ")
+        )))
+    }
+
+    /// The ENI that was just made, as a task's; one that cannot be is deleted again.
+    async fn branch(
+        &self,
+        interface: &ec2::NetworkInterface,
+        subnet: &ec2::Subnet,
+        request: &EniRequest,
+        vlan: VlanId,
+    ) -> Result<Eni, ProviderError> {
+        let (id, attachment) = (&interface.id, &request.attachment_id);
+        match world::branch(interface, subnet, attachment, vlan, self.router_mac) {
+            Ok(eni) => {
+                self.memory().needed.extend(eni.groups.iter().cloned());
+                Ok(eni)
+            }
+            Err(error) => {
+                if let Err(error) = self.ec2.delete_network_interface(id).await {
+                    tracing::warn!(eni = id, %error, "an ENI of no use stays; it is collected later");
+                }
+                Err(failed("make an ENI", error))
+            }
+        }
+    }
+
+    /// Puts a branch on the trunk. EC2 may not see it for a while after it was made.
+    pub(super) async fn attach(&self, eni: &Eni) -> Result<(), ProviderError> {
+        let attempt = || format!("put {} on the trunk {}", eni.eni_id, self.trunk.id);
+        let Some(vlan) = eni.vlan else {
+            return Err(failed(attempt(), "it has no VLAN id"));
+        };
+        if self.memory().associations.contains_key(&eni.eni_id) {
+            return Ok(());
+        }
+        let token = client_token(&eni.attachment_id, "associate");
+        let association = self
+            .settled(|| {
+                self.ec2
+                    .associate_trunk_interface(&eni.eni_id, &self.trunk.id, vlan.get(), &token)
+            })
+            .await
+            .map_err(|error| failed(attempt(), error))?;
+        let mut memory = self.memory();
+        memory
+            .associations
+            .insert(eni.eni_id.clone(), association.id);
+        Ok(())
+    }
+
+    /// Repeats a call while EC2 does not see yet what it needs, up to the deadline.
+    async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
+    where
+        F: Future<Output = Result<T, ec2::Error>>,
+    {
+        let deadline = Instant::now() + self.deadline;
+        for attempt in 0.. {
+            let error = match call().await {
+                Err(error) if error.class() == Class::Unsettled => error,
+                answer => return answer,
+            };
+            let wait = back_off(Class::Unsettled, attempt, fastrand::f64());
+            if Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(%error, wait_ms = wait.as_millis(), "EC2 has not settled");
+            tokio::time::sleep(wait).await;
+        }
+        unreachable!("the loop ends by the deadline")
+    }
+
+    /// Takes a branch off the trunk, and lets it rest before it is deleted.
+    pub(super) async fn release(self: &Arc<Self>, eni: &Eni) -> Result<(), ProviderError> {
+        if self.memory().leaving.has(&eni.eni_id) {
+            return Ok(());
+        }
+        let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk.id);
+        let error = |error| failed(attempt(), error);
+        let association = self.association(&eni.eni_id, &eni.attachment_id, eni.vlan);
+        if let Some(association) = association.await.map_err(error)? {
+            self.disassociate(&eni.eni_id, &association)
+                .await
+                .map_err(error)?;
+        }
+        self.delete_later(eni.eni_id.clone(), eni.vlan);
+        Ok(())
+    }
+
+    /// The association of a branch; asks EC2 for all if this agent did not make it.
+    async fn association(
+        &self,
+        eni_id: &str,
+        attachment_id: &str,
+        vlan: Option<VlanId>,
+    ) -> Result<Option<String>, ec2::Error> {
+        if let Some(known) = self.memory().associations.get(eni_id) {
+            return Ok(Some(known.clone()));
+        }
+        match self.ec2.describe_trunk_interface_associations().await {
+            Ok(all) => Ok(all
+                .into_iter()
+                .find(|association| association.branch_id == eni_id)
+                .map(|association| association.id)),
+            Err(error) if is_refusal(&error) => self.ask_again(eni_id, attachment_id, vlan).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where associations may not be listed: EC2 answers a repeated call with what the first one did.
+    async fn ask_again(
+        &self,
+        eni_id: &str,
+        attachment_id: &str,
+        vlan: Option<VlanId>,
+    ) -> Result<Option<String>, ec2::Error> {
+        let Some(vlan) = vlan else {
+            return Ok(None);
+        };
+        let token = client_token(attachment_id, "associate");
+        let again = self
+            .ec2
+            .associate_trunk_interface(eni_id, &self.trunk.id, vlan.get(), &token)
+            .await;
+        match again {
+            Ok(association) => Ok(Some(association.id)),
+            Err(error) if is_gone(&error) => Ok(None),
+            // It may not be put there either, so it hardly is.
+            Err(error) if is_refusal(&error) => {
+                match self.ec2.describe_network_interface(eni_id).await? {
+                    Some(interface) if interface.status != AVAILABLE => Err(error),
+                    Some(_) | None => Ok(None),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn disassociate(&self, eni_id: &str, association: &str) -> Result<(), ec2::Error> {
+        let token = client_token(association, "disassociate");
+        let gone = self
+            .ec2
+            .disassociate_trunk_interface(association, &token)
+            .await;
+        match gone {
+            Err(error) if !is_gone(&error) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        self.memory().associations.remove(eni_id);
+        Ok(())
+    }
+
+    /// Deletes an ENI once it has rested. An agent that ends before leaves it to `collect` of the next.
+    fn delete_later(self: &Arc<Self>, eni_id: String, vlan: Option<VlanId>) {
+        self.memory().leaving.insert(&eni_id, vlan);
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(inner.cool_down).await;
+            let deleted = inner
+                .settled(|| inner.ec2.delete_network_interface(&eni_id))
+                .await;
+            let stays = deleted.err().filter(|error| !is_gone(error));
+            let mut memory = inner.memory();
+            memory.leaving.remove(&eni_id);
+            memory.seen.retain(|(id, _)| *id != eni_id);
+            if let Some(error) = stays {
+                tracing::warn!(eni = eni_id, %error, "an ENI could not be deleted; it is collected later");
+                memory.seen.extend(vlan.map(|vlan| (eni_id, vlan)));
+            }
+        });
+    }
+
+    /// Remembers what was seen of this instance's ENIs.
+    pub(super) fn note(&self, sight: &Sight) {
+        let mut memory = self.memory();
+        memory.foreign = sight.foreign();
+        let on_trunk = sight
+            .associations
+            .iter()
+            .flatten()
+            .filter(|association| association.trunk_id == self.trunk.id);
+        let on_trunk: Vec<_> = on_trunk.collect();
+        let vlan = |interface: &ec2::NetworkInterface| match Owner::of(&interface.tags)?.purpose {
+            Purpose::Branch { vlan, .. } => Some((interface.id.clone(), vlan)),
+            Purpose::Trunk => None,
+        };
+        let of_others = on_trunk.iter().filter_map(|one| {
+            let vlan = VlanId::try_from(one.vlan).ok()?;
+            Some((one.branch_id.clone(), vlan))
+        });
+        memory.seen = sight
+            .made
+            .iter()
+            .filter_map(vlan)
+            .chain(of_others)
+            .collect();
+        let on_trunk = on_trunk.iter();
+        let on_trunk = on_trunk.map(|one| (one.branch_id.clone(), one.id.clone()));
+        memory.associations.extend(on_trunk);
+        let groups = sight.made.iter();
+        let groups = groups.flat_map(|interface| interface.groups.clone());
+        memory.needed.extend(groups);
+    }
+
+    /// See [`Provider::collect`].
+    pub(super) async fn collect(
+        self: &Arc<Self>,
+        live: &HashSet<String>,
+    ) -> Result<usize, ProviderError> {
+        let sight = Sight::of(&self.ec2, &self.identity.instance_id).await;
+        let sight = sight.map_err(|error| failed("look at this host's ENIs", error))?;
+        self.note(&sight);
+        let me = (self.identity.instance_id.as_str(), self.generation.as_str());
+        let orphans = {
+            let mut memory = self.memory();
+            let made: Vec<_> = sight
+                .made
+                .into_iter()
+                .filter(|interface| !memory.leaving.has(&interface.id))
+                .collect();
+            let sifted = sift(&memory.suspects, &made, live, me, now_ms());
+            memory.suspects = sifted.suspects;
+            sifted.orphans
+        };
+        let mut freed = 0;
+        for orphan in orphans {
+            tracing::warn!(eni = orphan.id, "an ENI of this host has no task; freed");
+            match self.free(&orphan).await {
+                Ok(()) => freed += 1,
+                Err(error) => tracing::warn!(eni = orphan.id, %error, "not freed; tried again"),
+            }
+        }
+        Ok(freed)
+    }
+
+    async fn free(self: &Arc<Self>, orphan: &ec2::NetworkInterface) -> Result<(), ec2::Error> {
+        let owner = Owner::of(&orphan.tags).map(|owner| owner.purpose);
+        let Some(Purpose::Branch {
+            attachment_id,
+            vlan,
+            ..
+        }) = owner
+        else {
+            return Ok(());
+        };
+        let association = self.association(&orphan.id, &attachment_id, Some(vlan));
+        if let Some(association) = association.await? {
+            self.disassociate(&orphan.id, &association).await?;
+        }
+        self.delete_later(orphan.id.clone(), Some(vlan));
+        Ok(())
+    }
+
+    pub(super) async fn state_of(&self, eni: &Eni) -> Result<EniState, ec2::Error> {
+        Ok(
+            match self.ec2.describe_network_interface(&eni.eni_id).await? {
+                Some(_) => EniState::Attached,
+                None => EniState::Gone(format!("EC2 does not know {}", eni.eni_id)),
+            },
+        )
+    }
+}
+
+/// Whether what was to go is not there.
+fn is_gone(error: &ec2::Error) -> bool {
+    error.class() == Class::Gone
+        || error.code.as_deref() == Some("InvalidNetworkInterfaceID.NotFound")
+}
