@@ -138,14 +138,14 @@ impl Fabric {
     /// `Plan` and `HostInside` before anything is done. After any other error
     /// what this call made is undone; a link of a stranger that has one of
     /// our names is a `Conflict` and stays.
-    pub async fn ensure(plan: &FabricPlan, host: &Netlink) -> Result<Self, FabricError> {
+    pub fn ensure(plan: &FabricPlan, host: &Netlink) -> Result<Self, FabricError> {
         plan.validate()?;
-        plan.check_against_host(host).await?;
+        plan.check_against_host(host)?;
         let mut made = Made::default();
-        match build(plan, host, &mut made).await {
+        match build(plan, host, &mut made) {
             Ok(fabric) => Ok(fabric),
             Err(error) => {
-                for also in undo(&plan.netns_path, host, &made).await {
+                for also in undo(&plan.netns_path, host, &made) {
                     tracing::error!(error = %also, "a part of the fabric could not be undone");
                 }
                 Err(error)
@@ -157,30 +157,30 @@ impl Fabric {
     ///
     /// # Errors
     /// Names the link or route; nothing is undone, a second call is safe.
-    pub async fn bring_up(&self, host: &Netlink) -> Result<(), FabricError> {
-        self.netlink.set_up(self.trunk, true).await?;
+    pub fn bring_up(&self, host: &Netlink) -> Result<(), FabricError> {
+        self.netlink.set_up(self.trunk, true)?;
         let routes: Vec<_> = self
             .vpc_cidrs
             .iter()
             .map(|cidr| on_link(self.trunk, *cidr))
             .collect();
-        settle(&self.netlink, self.trunk, &[], &routes).await?;
-        host.set_up(self.host_trunk, true).await?;
-        self.netlink.wait_until_sending(self.trunk).await?;
-        host.wait_until_sending(self.host_trunk).await?;
+        settle(&self.netlink, self.trunk, &[], &routes)?;
+        host.set_up(self.host_trunk, true)?;
+        self.netlink.wait_until_sending(self.trunk)?;
+        host.wait_until_sending(self.host_trunk)?;
         Ok(())
     }
 
     /// Removes the fabric: its links, with the host's routes over them, and
     /// its namespace with all that is in it. Already gone is success. Goes on
     /// past errors and returns them all.
-    pub async fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
+    pub fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
         let made = Made {
             netns: true,
             table: false,
             links: vec![HOST_UPLINK.to_owned(), HOST_TRUNK.to_owned()],
         };
-        undo(netns_path, host, &made).await
+        undo(netns_path, host, &made)
     }
 }
 
@@ -249,11 +249,11 @@ impl FabricPlan {
         Ok(())
     }
 
-    async fn check_against_host(&self, host: &Netlink) -> Result<(), FabricError> {
+    fn check_against_host(&self, host: &Netlink) -> Result<(), FabricError> {
         if !self.uplink {
             return Ok(());
         }
-        let own = host.link_named(HOST_UPLINK).await?.map(|link| link.index);
+        let own = host.link_named(HOST_UPLINK)?.map(|link| link.index);
         let networks = self
             .vpc_cidrs
             .iter()
@@ -262,7 +262,7 @@ impl FabricPlan {
                 ("uplink_ipv4", IpNet::V4(self.uplink_ipv4.trunc())),
                 ("uplink_ipv6", IpNet::V6(self.uplink_ipv6.trunc())),
             ]);
-        let addresses = host.addresses().await?;
+        let addresses = host.addresses()?;
         for (field, network) in networks {
             let inside = |found: &&Address| {
                 network.contains(&found.address.addr()) && Some(found.link) != own
@@ -280,32 +280,32 @@ impl FabricPlan {
     }
 }
 
-async fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fabric, FabricError> {
+fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fabric, FabricError> {
     let (netns, origin) = Netns::create(&plan.netns_path)?;
     made.netns = origin == Origin::Created;
     let netlink = Netlink::open(&netns)?;
-    let lo = netlink.existing_link("lo").await?;
-    netlink.set_up(lo.index, true).await?;
+    let lo = netlink.existing_link("lo")?;
+    netlink.set_up(lo.index, true)?;
     let pair = veth(
         (HOST_TRUNK, HOST_TRUNK_MAC),
         (TRUNK, plan.router_mac),
         plan.trunk_mtu,
     );
-    let (host_trunk, trunk_origin) = ensure_pair(host, &pair, &netlink, made).await?;
-    let trunk = netlink.existing_link(TRUNK).await?;
+    let (host_trunk, trunk_origin) = ensure_pair(host, &pair, &netlink, made)?;
+    let trunk = netlink.existing_link(TRUNK)?;
     if !trunk.noarp {
         let change = LinkChange {
             noarp: Some(true),
             ..LinkChange::default()
         };
-        netlink.change_link(trunk.index, change).await?;
+        netlink.change_link(trunk.index, change)?;
     }
     set_trunk_sysctls(host.netns(), &netns)?;
     if plan.uplink {
         ensure_table(plan, &netns, made)?;
-        ensure_uplink(plan, host, &netlink, made).await?;
-    } else if let Some(left) = netlink.link_named(UPLINK).await? {
-        netlink.delete_link(left.index).await?;
+        ensure_uplink(plan, host, &netlink, made)?;
+    } else if let Some(left) = netlink.link_named(UPLINK)? {
+        netlink.delete_link(left.index)?;
     }
     Ok(Fabric {
         netns,
@@ -318,10 +318,10 @@ async fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fab
     })
 }
 
-async fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError> {
+fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError> {
     let mut errors = Vec::new();
     for name in made.links.iter().rev() {
-        errors.extend(delete_veth(host, name).await.err());
+        errors.extend(delete_veth(host, name).err());
     }
     if made.netns {
         errors.extend(Netns::remove(netns_path).err().map(FabricError::from));
@@ -332,8 +332,8 @@ async fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError
     errors
 }
 
-pub(crate) async fn delete_veth(host: &Netlink, name: &str) -> Result<(), FabricError> {
-    let Some(link) = host.link_named(name).await? else {
+pub(crate) fn delete_veth(host: &Netlink, name: &str) -> Result<(), FabricError> {
+    let Some(link) = host.link_named(name)? else {
         return Ok(());
     };
     if link.kind.as_deref() != Some("veth") {
@@ -344,17 +344,17 @@ pub(crate) async fn delete_veth(host: &Netlink, name: &str) -> Result<(), Fabric
         let found = format!("a link of kind {:?}", link.kind.unwrap_or_default());
         return Err(NetlinkError::Conflict { what, found }.into());
     }
-    host.delete_link(link.index).await?;
+    host.delete_link(link.index)?;
     Ok(())
 }
 
-async fn ensure_pair(
+fn ensure_pair(
     host: &Netlink,
     pair: &VethPair,
     fabric: &Netlink,
     made: &mut Made,
 ) -> Result<(Link, Origin), FabricError> {
-    let (link, origin) = ensure_veth(host, pair, fabric).await?;
+    let (link, origin) = ensure_veth(host, pair, fabric)?;
     if origin == Origin::Created {
         made.links.push(pair.near.name.clone());
     }
@@ -362,18 +362,18 @@ async fn ensure_pair(
 }
 
 /// Makes `pair` or finds it, with patience for one of its names that just goes.
-pub(crate) async fn ensure_veth(
+pub(crate) fn ensure_veth(
     host: &Netlink,
     pair: &VethPair,
     far: &Netlink,
 ) -> Result<(Link, Origin), NetlinkError> {
     let mut checks = 0;
     loop {
-        match host.ensure_veth(pair, far).await {
+        match host.ensure_veth(pair, far) {
             Err(NetlinkError::Conflict { .. }) if checks < DYING_LINK_CHECKS => checks += 1,
             result => return result,
         }
-        tokio::time::sleep(DYING_LINK_PAUSE).await;
+        std::thread::sleep(DYING_LINK_PAUSE);
     }
 }
 
@@ -387,7 +387,7 @@ fn ensure_table(plan: &FabricPlan, netns: &Netns, made: &mut Made) -> Result<(),
     Ok(())
 }
 
-async fn ensure_uplink(
+fn ensure_uplink(
     plan: &FabricPlan,
     host: &Netlink,
     fabric: &Netlink,
@@ -395,21 +395,21 @@ async fn ensure_uplink(
 ) -> Result<(), FabricError> {
     let mtu = plan.trunk_mtu.min(UPLINK_MTU);
     let pair = veth((HOST_UPLINK, HOST_UPLINK_MAC), (UPLINK, UPLINK_MAC), mtu);
-    let (near, _) = ensure_pair(host, &pair, fabric, made).await?;
-    let far = fabric.existing_link(UPLINK).await?;
+    let (near, _) = ensure_pair(host, &pair, fabric, made)?;
+    let far = fabric.existing_link(UPLINK)?;
     let host_ipv6 = set_uplink_sysctls(host.netns(), HOST_UPLINK)?;
     let fabric_ipv6 = set_uplink_sysctls(fabric.netns(), UPLINK)?;
     let usable = |net: &IpNet| net.addr().is_ipv4() || (host_ipv6 && fabric_ipv6);
     let ends = |n| uplink_addresses(plan, n).into_iter().filter(usable);
     let (host_end, fabric_end): (Vec<_>, Vec<_>) = (ends(1).collect(), ends(2).collect());
-    add_addresses(host, near.index, &host_end).await?;
-    add_addresses(fabric, far.index, &fabric_end).await?;
-    host.set_up(near.index, true).await?;
-    fabric.set_up(far.index, true).await?;
-    host.wait_until_sending(near.index).await?;
-    fabric.wait_until_sending(far.index).await?;
-    know_neighbours(host, near.index, &fabric_end, UPLINK_MAC).await?;
-    know_neighbours(fabric, far.index, &host_end, HOST_UPLINK_MAC).await?;
+    add_addresses(host, near.index, &host_end)?;
+    add_addresses(fabric, far.index, &fabric_end)?;
+    host.set_up(near.index, true)?;
+    fabric.set_up(far.index, true)?;
+    host.wait_until_sending(near.index)?;
+    fabric.wait_until_sending(far.index)?;
+    know_neighbours(host, near.index, &fabric_end, UPLINK_MAC)?;
+    know_neighbours(fabric, far.index, &host_end, HOST_UPLINK_MAC)?;
     let same_family = |ends: &[IpNet], cidr: &IpNet| {
         let v4 = cidr.addr().is_ipv4();
         ends.iter().map(IpNet::addr).find(|end| end.is_ipv4() == v4)
@@ -426,28 +426,28 @@ async fn ensure_uplink(
             })
         })
         .collect();
-    settle(host, near.index, &host_end, &into_vpc).await?;
+    settle(host, near.index, &host_end, &into_vpc)?;
     let outward: Vec<_> = host_end
         .iter()
         .map(|net| default_route(far.index, net, net.addr()))
         .collect();
-    settle(fabric, far.index, &fabric_end, &outward).await
+    settle(fabric, far.index, &fabric_end, &outward)
 }
 
-async fn add_addresses(netlink: &Netlink, link: u32, nets: &[IpNet]) -> Result<(), FabricError> {
+fn add_addresses(netlink: &Netlink, link: u32, nets: &[IpNet]) -> Result<(), FabricError> {
     for address in nets {
         let address = Address {
             link,
             address: *address,
             prefix_route: true,
         };
-        netlink.ensure_address(&address).await?;
+        netlink.ensure_address(&address)?;
     }
     Ok(())
 }
 
 /// A router without a link-local address, which is what both ends are, asks for no neighbour.
-async fn know_neighbours(
+fn know_neighbours(
     netlink: &Netlink,
     link: u32,
     nets: &[IpNet],
@@ -456,33 +456,33 @@ async fn know_neighbours(
     for net in nets {
         let address = net.addr();
         let neighbour = Neighbour { link, address, mac };
-        netlink.set_neighbour(&neighbour).await?;
+        netlink.set_neighbour(&neighbour)?;
     }
     Ok(())
 }
 
 /// Leaves `link` with exactly these routes of ours, and no address but `addresses`.
-pub(crate) async fn settle(
+pub(crate) fn settle(
     netlink: &Netlink,
     link: u32,
     addresses: &[IpNet],
     routes: &[Route],
 ) -> Result<(), FabricError> {
-    for found in netlink.addresses().await? {
+    for found in netlink.addresses()? {
         let ip = found.address.addr();
         let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if found.link == link && !link_local && !addresses.contains(&found.address) {
-            netlink.delete_address(&found).await?;
+            netlink.delete_address(&found)?;
         }
     }
-    for found in netlink.routes().await? {
+    for found in netlink.routes()? {
         // The kernel's own routes are not deleted: ours are marked static.
         if found.link == link && !routes.contains(&found) {
-            netlink.delete_route(&found).await?;
+            netlink.delete_route(&found)?;
         }
     }
     for route in routes {
-        netlink.ensure_route(route).await?;
+        netlink.ensure_route(route)?;
     }
     Ok(())
 }

@@ -9,9 +9,9 @@
 use crate::api::{Operation, Step};
 
 #[cfg(not(feature = "fault-points"))]
-pub(crate) use absent::{StepError, around};
+pub(crate) use absent::{StepError, entered, left};
 #[cfg(feature = "fault-points")]
-pub(crate) use present::{StepError, around};
+pub(crate) use present::{StepError, entered, left};
 
 /// Names the variable that names the point.
 pub const VARIABLE: &str = "BRANCHLINE_FAULT";
@@ -28,12 +28,16 @@ mod absent {
 
     impl<E: std::error::Error + 'static> StepError for E {}
 
-    pub(crate) async fn around<T, E: StepError>(
+    pub(crate) fn entered<E: StepError>(_operation: Operation, _step: Step) -> Result<(), E> {
+        Ok(())
+    }
+
+    pub(crate) fn left<T, E: StepError>(
         _operation: Operation,
         _step: Step,
-        work: impl Future<Output = Result<T, E>>,
+        result: Result<T, E>,
     ) -> Result<T, E> {
-        work.await
+        result
     }
 }
 
@@ -60,23 +64,27 @@ mod present {
     /// The points that have not struck yet, with how often each is passed before.
     static ARMED: Mutex<Option<VecDeque<(String, u32)>>> = Mutex::new(None);
 
-    pub(crate) async fn around<T, E: StepError>(
-        operation: Operation,
-        step: Step,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        let strikes = |when| strikes(operation, step, when);
-        if strikes("before") {
+    /// Before a step does its work.
+    pub(crate) fn entered<E: StepError>(operation: Operation, step: Step) -> Result<(), E> {
+        if strikes(operation, step, "before") {
             end();
         }
-        if strikes("fail-before") {
+        if strikes(operation, step, "fail-before") {
             return Err(E::injected());
         }
-        let result = work.await;
-        if strikes("after") {
+        Ok(())
+    }
+
+    /// Once it has done it, with `result`.
+    pub(crate) fn left<T, E: StepError>(
+        operation: Operation,
+        step: Step,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        if strikes(operation, step, "after") {
             end();
         }
-        if strikes("fail-after") {
+        if strikes(operation, step, "fail-after") {
             return Err(E::injected());
         }
         result

@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -20,12 +19,8 @@ use netlink_packet_route::link::{
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use crate::netlink::{Netlink, NetlinkError, unless_gone};
+use crate::netlink::{Netlink, NetlinkError, Notices, unless_gone};
 use crate::netns::Origin;
-
-/// Two seconds together; linkwatch puts an event off for at most one.
-const SENDING_CHECKS: u32 = 2000;
-const SENDING_PAUSE: Duration = Duration::from_millis(1);
 
 /// The index of `lo` in every namespace (`LOOPBACK_IFINDEX` of the kernel).
 pub const LOOPBACK: u32 = 1;
@@ -108,13 +103,11 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request; a list that changed meanwhile is read again.
-    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+    pub fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes.push(without_stats());
         let what = || format!("list links in network namespace {}", self.netns().name());
-        let found = self
-            .dump(what, RouteNetlinkMessage::GetLink(message))
-            .await?;
+        let found = self.dump(what, RouteNetlinkMessage::GetLink(message))?;
         Ok(found.iter().filter_map(link).collect())
     }
 
@@ -122,27 +115,26 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn link_named(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+    pub fn link_named(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().name(name).build();
-        self.find_link(name, message).await
+        self.find_link(name, message)
     }
 
     /// The link of this index; `None` if there is none.
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn link_at(&self, index: u32) -> Result<Option<Link>, NetlinkError> {
+    pub fn link_at(&self, index: u32) -> Result<Option<Link>, NetlinkError> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-        self.find_link(&index.to_string(), message).await
+        self.find_link(&index.to_string(), message)
     }
 
     /// The link of this name, which must be there.
     ///
     /// # Errors
     /// `NoSuchLink`, and those of the request.
-    pub async fn existing_link(&self, name: &str) -> Result<Link, NetlinkError> {
-        self.link_named(name)
-            .await?
+    pub fn existing_link(&self, name: &str) -> Result<Link, NetlinkError> {
+        self.link_named(name)?
             .ok_or_else(|| NetlinkError::NoSuchLink {
                 link: name.to_owned(),
                 netns: self.netns().name().to_owned(),
@@ -155,22 +147,22 @@ impl Netlink {
     /// # Errors
     /// `Conflict` if a link of the near or the far name is no end of this
     /// very pair; it stays untouched.
-    pub async fn ensure_veth(
+    pub fn ensure_veth(
         &self,
         pair: &VethPair,
         far: &Netlink,
     ) -> Result<(Link, Origin), NetlinkError> {
         let what = || self.veth_text(pair, far);
-        match self.create_veth(pair, far).await {
+        match self.create_veth(pair, far) {
             Ok(Some(near)) => Ok((near, Origin::Created)),
-            Ok(None) => Ok((self.existing_link(&pair.near.name).await?, Origin::Created)),
+            Ok(None) => Ok((self.existing_link(&pair.near.name)?, Origin::Created)),
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
-                let Some((near, far_link)) = self.find_pair(pair, far).await? else {
-                    return Err(self.veth_conflict(what(), pair, far).await);
+                let Some((near, far_link)) = self.find_pair(pair, far)? else {
+                    return Err(self.veth_conflict(what(), pair, far));
                 };
-                self.mend_end(&near, pair.near.mac, pair.mtu).await?;
-                far.mend_end(&far_link, pair.far.mac, pair.mtu).await?;
-                Ok((self.existing_link(&pair.near.name).await?, Origin::Existing))
+                self.mend_end(&near, pair.near.mac, pair.mtu)?;
+                far.mend_end(&far_link, pair.far.mac, pair.mtu)?;
+                Ok((self.existing_link(&pair.near.name)?, Origin::Existing))
             }
             Err(error) => Err(error),
         }
@@ -180,7 +172,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn change_link(&self, index: u32, change: LinkChange) -> Result<(), NetlinkError> {
+    pub fn change_link(&self, index: u32, change: LinkChange) -> Result<(), NetlinkError> {
         let mut builder = LinkMessageBuilder::<LinkUnspec>::new().index(index);
         if let Some(up) = change.up {
             builder = if up { builder.up() } else { builder.down() };
@@ -199,7 +191,7 @@ impl Netlink {
             format!("set {change} on link {index} in network namespace {netns}")
         };
         let message = RouteNetlinkMessage::SetLink(builder.build());
-        self.request(what, message, 0).await?;
+        self.request(what, message, 0)?;
         Ok(())
     }
 
@@ -207,14 +199,14 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn rename(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
+    pub fn rename(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
         let builder = LinkMessageBuilder::<LinkUnspec>::new().index(index);
         let message = RouteNetlinkMessage::SetLink(builder.name(name.to_owned()).build());
         let what = || {
             let netns = self.netns().name();
             format!("rename link {index} to {name} in network namespace {netns}")
         };
-        self.request(what, message, 0).await?;
+        self.request(what, message, 0)?;
         Ok(())
     }
 
@@ -222,12 +214,12 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn set_up(&self, index: u32, up: bool) -> Result<(), NetlinkError> {
+    pub fn set_up(&self, index: u32, up: bool) -> Result<(), NetlinkError> {
         let change = LinkChange {
             up: Some(up),
             ..LinkChange::default()
         };
-        self.change_link(index, change).await
+        self.change_link(index, change)
     }
 
     /// Waits until a link whose both ends are up really sends. The kernel
@@ -235,22 +227,16 @@ impl Netlink {
     /// (net/core/link_watch.c); until then it drops what the link is to send.
     ///
     /// # Errors
-    /// `NoAnswer` if it does not come within two seconds: the other end is down.
-    pub async fn wait_until_sending(&self, index: u32) -> Result<(), NetlinkError> {
-        let netns = self.netns().name();
-        let what = || format!("wait until link {index} sends in network namespace {netns}");
-        for _ in 0..SENDING_CHECKS {
+    /// `NotYet` if it does not come: the other end is down.
+    pub fn wait_until_sending(&self, index: u32) -> Result<(), NetlinkError> {
+        let what = || {
+            let netns = self.netns().name();
+            format!("wait until link {index} sends in network namespace {netns}")
+        };
+        self.wait_until(Notices::Links, (what, "it has no carrier"), || {
             let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-            let request = RouteNetlinkMessage::GetLink(message);
-            let found = self.request(what, request, 0).await?;
-            if found.iter().any(is_operational) {
-                return Ok(());
-            }
-            tokio::time::sleep(SENDING_PAUSE).await;
-        }
-        Err(NetlinkError::NoAnswer {
-            what: what(),
-            reason: "it has no carrier",
+            let found = self.request(what, RouteNetlinkMessage::GetLink(message), 0)?;
+            Ok(found.iter().any(is_operational))
         })
     }
 
@@ -259,21 +245,21 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request; already gone is none.
-    pub async fn delete_link(&self, index: u32) -> Result<bool, NetlinkError> {
+    pub fn delete_link(&self, index: u32) -> Result<bool, NetlinkError> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-        self.remove_link(&index.to_string(), message).await
+        self.remove_link(&index.to_string(), message)
     }
 
     /// Deletes a link by name; see [`Netlink::delete_link`].
     ///
     /// # Errors
     /// Those of the request; already gone is none.
-    pub async fn delete_link_named(&self, name: &str) -> Result<bool, NetlinkError> {
+    pub fn delete_link_named(&self, name: &str) -> Result<bool, NetlinkError> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().name(name).build();
-        self.remove_link(name, message).await
+        self.remove_link(name, message)
     }
 
-    async fn find_link(
+    fn find_link(
         &self,
         link_text: &str,
         mut message: LinkMessage,
@@ -286,32 +272,24 @@ impl Netlink {
             )
         };
         let request = RouteNetlinkMessage::GetLink(message);
-        match self.request(what, request, 0).await {
+        match self.request(what, request, 0) {
             Ok(found) => Ok(found.iter().find_map(link)),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn remove_link(
-        &self,
-        link_text: &str,
-        message: LinkMessage,
-    ) -> Result<bool, NetlinkError> {
+    fn remove_link(&self, link_text: &str, message: LinkMessage) -> Result<bool, NetlinkError> {
         let what = || {
             let netns = self.netns().name();
             format!("delete link {link_text} in network namespace {netns}")
         };
         let request = RouteNetlinkMessage::DelLink(message);
-        unless_gone(self.request(what, request, 0).await, &[Errno::ENODEV])
+        unless_gone(self.request(what, request, 0), &[Errno::ENODEV])
     }
 
     /// The near end, where the kernel tells what it has made.
-    async fn create_veth(
-        &self,
-        pair: &VethPair,
-        far: &Netlink,
-    ) -> Result<Option<Link>, NetlinkError> {
+    fn create_veth(&self, pair: &VethPair, far: &Netlink) -> Result<Option<Link>, NetlinkError> {
         let far_netns = far.netns().as_fd().as_raw_fd();
         let peer = with_end(LinkMessageBuilder::<LinkUnspec>::new(), &pair.far, pair.mtu)
             .setns_by_fd(far_netns)
@@ -324,23 +302,23 @@ impl Netlink {
         // Before 6.2 the echo of a new link goes to listeners only.
         let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO;
         let made = self.request(|| self.veth_text(pair, far), request, flags);
-        let made = made.await?;
+        let made = made?;
         let is_near = |link: &Link| link.name == pair.near.name && link.peer_index.is_some();
         Ok(made.iter().find_map(link).filter(is_near))
     }
 
     /// Both ends, if the two names belong to the two ends of one pair.
-    async fn find_pair(
+    fn find_pair(
         &self,
         pair: &VethPair,
         far: &Netlink,
     ) -> Result<Option<(Link, Link)>, NetlinkError> {
-        let near = self.link_named(&pair.near.name).await?;
-        let far = far.link_named(&pair.far.name).await?;
+        let near = self.link_named(&pair.near.name)?;
+        let far = far.link_named(&pair.far.name)?;
         Ok(near.zip(far).filter(|(near, far)| are_one_pair(near, far)))
     }
 
-    async fn mend_end(&self, link: &Link, mac: Option<Mac>, mtu: u32) -> Result<(), NetlinkError> {
+    fn mend_end(&self, link: &Link, mac: Option<Mac>, mtu: u32) -> Result<(), NetlinkError> {
         let change = LinkChange {
             mac: mac.filter(|mac| link.mac != Some(*mac)),
             mtu: Some(mtu).filter(|mtu| link.mtu != *mtu),
@@ -350,13 +328,13 @@ impl Netlink {
             return Ok(());
         }
         tracing::warn!(link = link.name, %change, "mended a changed link");
-        self.change_link(link.index, change).await
+        self.change_link(link.index, change)
     }
 
-    async fn veth_conflict(&self, what: String, pair: &VethPair, far: &Netlink) -> NetlinkError {
+    fn veth_conflict(&self, what: String, pair: &VethPair, far: &Netlink) -> NetlinkError {
         let ends = [(self, &pair.near.name), (far, &pair.far.name)];
         for (netlink, name) in ends {
-            match netlink.link_named(name).await {
+            match netlink.link_named(name) {
                 Ok(Some(found)) => {
                     let kind = found.kind.as_deref().unwrap_or("hardware");
                     let (netns, index) = (netlink.netns().name(), found.index);

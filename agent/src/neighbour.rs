@@ -34,7 +34,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn set_neighbour(&self, neighbour: &Neighbour) -> Result<(), NetlinkError> {
+    pub fn set_neighbour(&self, neighbour: &Neighbour) -> Result<(), NetlinkError> {
         let Neighbour { link, address, mac } = *neighbour;
         let netns = self.netns().name();
         let what = || format!("set neighbour {address} at {mac} on link {link} in {netns}");
@@ -47,8 +47,7 @@ impl Netlink {
             NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
         ];
         let request = RouteNetlinkMessage::NewNeighbour(message);
-        self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)
-            .await?;
+        self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)?;
         Ok(())
     }
 
@@ -56,7 +55,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request; already gone is none.
-    pub async fn delete_neighbour(&self, link: u32, address: IpAddr) -> Result<bool, NetlinkError> {
+    pub fn delete_neighbour(&self, link: u32, address: IpAddr) -> Result<bool, NetlinkError> {
         let netns = self.netns().name();
         let what = || format!("delete neighbour {address} on link {link} in {netns}");
         let mut message = NeighbourMessage::default();
@@ -64,14 +63,14 @@ impl Netlink {
         message.header.ifindex = link;
         message.attributes = vec![NeighbourAttribute::Destination(address.into())];
         let request = RouteNetlinkMessage::DelNeighbour(message);
-        unless_gone(self.request(what, request, 0).await, &[Errno::ENOENT])
+        unless_gone(self.request(what, request, 0), &[Errno::ENOENT])
     }
 
     /// The permanent neighbour of one address; `None` if there is none.
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn permanent_neighbour(
+    pub fn permanent_neighbour(
         &self,
         link: u32,
         address: IpAddr,
@@ -83,7 +82,7 @@ impl Netlink {
         message.header.ifindex = link;
         message.attributes = vec![NeighbourAttribute::Destination(address.into())];
         let request = RouteNetlinkMessage::GetNeighbour(message);
-        match self.request(what, request, 0).await {
+        match self.request(what, request, 0) {
             Ok(found) => Ok(found.iter().find_map(permanent)),
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error),
@@ -94,7 +93,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request; a list that changed meanwhile is read again.
-    pub async fn permanent_neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
+    pub fn permanent_neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
         let what = || {
             format!(
                 "list neighbours in network namespace {}",
@@ -106,7 +105,7 @@ impl Netlink {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
             let request = RouteNetlinkMessage::GetNeighbour(message);
-            let found = self.dump(what, request).await?;
+            let found = self.dump(what, request)?;
             neighbours.extend(found.iter().filter_map(permanent));
         }
         Ok(neighbours)

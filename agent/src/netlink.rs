@@ -1,35 +1,43 @@
 //! rtnetlink requests and their answers, in the namespace a socket was opened in.
 //!
 //! Every request ends in an acknowledgement, a kernel error, or a named failure:
-//! a lost connection or a half-read list is never taken for success. What the
+//! a half-read list is never taken for success. What the
 //! messages mean is the business of `link`, `route` and `tc`.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::pin::{Pin, pin};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload, NlasIterator,
+    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use rtnetlink::sys::AsyncSocket;
-use tokio::runtime::Handle;
-use tokio::sync::Mutex as AsyncMutex;
+use nix::libc::MSG_DONTWAIT;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::netns::{Netns, NetnsError};
 
-/// How long the kernel may take; its lock is held for seconds when many namespaces end at once.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer may take to come, once the request is sent.
+const ANSWER_TIMEOUT: TimeVal = TimeVal::new(60, 0);
 /// How often a list is read again when it changes meanwhile.
 const DUMP_ATTEMPTS: u32 = 16;
+/// How long to wait for what the kernel does in the background. It puts the event of a link off for at most a second.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A notice may be taken by another request on the same socket: how long until a look without one, in milliseconds.
+const LOOK_MS: u16 = 10;
 /// Length of the request's header, which an error repeats before its attributes.
 const REQUEST_HEADER_LEN: usize = 16;
 /// `NLMSGERR_ATTR_MSG` of linux/netlink.h.
 const ERROR_TEXT: u16 = 1;
+/// To what multiple of bytes each message is filled up (`NLMSG_ALIGNTO` of linux/netlink.h).
+const ALIGNMENT: usize = 4;
 
 /// Why a netlink request did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +47,14 @@ pub enum NetlinkError {
     Open {
         /// The namespace.
         netns: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The request could not be sent, or its answer not be received.
+    #[error("{what}")]
+    Socket {
+        /// What was attempted on what.
+        what: String,
         /// The system's answer.
         source: io::Error,
     },
@@ -72,12 +88,12 @@ pub enum NetlinkError {
         /// What was read.
         what: String,
     },
-    /// No answer, or one that makes no sense.
-    #[error("{what}: {reason}")]
-    NoAnswer {
-        /// What was attempted on what.
+    /// What was waited for did not come.
+    #[error("{what}: {reason}, after {} s", PATIENCE.as_secs())]
+    NotYet {
+        /// What was waited for on what.
         what: String,
-        /// What came instead.
+        /// What it still looks like.
         reason: &'static str,
     },
     /// The namespace could not be entered.
@@ -95,35 +111,47 @@ pub struct KernelError {
     pub text: String,
 }
 
-/// A connection, and what sends requests over it.
-type Connected = (
-    rtnetlink::proto::Connection<RouteNetlinkMessage>,
-    rtnetlink::Handle,
-);
-
-/// A request that is asked when it is first polled.
-pub(crate) type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), NetlinkError>> + Send + 'a>>;
+/// What the kernel tells of without being asked; `RTNLGRP_` numbers of linux/rtnetlink.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notices {
+    /// Links of the namespace.
+    Links = 1,
+    /// Its IPv6 routes.
+    Ipv6Routes = 11,
+}
 
 /// A netlink socket inside one namespace, usable from anywhere.
+///
+/// rtnetlink has done what a message asks, and has queued the answer, when the system call that sends it returns
+/// (`netlink_unicast_kernel` of net/netlink/af_netlink.c). So nothing is awaited: a request takes the calling thread as
+/// long as the kernel works on it.
 #[derive(Debug)]
 pub struct Netlink {
-    handle: rtnetlink::Handle,
+    socket: Mutex<Numbered>,
     netns: Netns,
-    /// The kernel refuses a list while a socket reads another one.
-    listing: AsyncMutex<()>,
+}
+
+/// A socket whose requests are numbered.
+#[derive(Debug)]
+struct Numbered {
+    socket: Socket,
+    /// Its own address, which answers to its requests carry.
+    port: u32,
+    last: u32,
 }
 
 impl Netlink {
-    /// Opens a socket inside `netns`; its connection runs on the current tokio
-    /// runtime until this value is dropped. The socket keeps the namespace alive.
+    /// Opens a socket inside `netns`, which keeps the namespace alive until it is dropped.
     ///
     /// # Errors
-    /// `Open` outside a runtime or without a free descriptor; `Netns` if the
-    /// namespace cannot be entered.
+    /// `Open` without a free descriptor; `Netns` if the namespace cannot be entered.
     pub fn open(netns: &Netns) -> Result<Self, NetlinkError> {
-        let runtime = runtime(netns.name())?;
-        let connection = netns.run(|| connect(&runtime))?;
-        Self::with(connection, netns.try_clone()?, &runtime)
+        let socket = if netns.is_current() {
+            Numbered::open()
+        } else {
+            netns.run(Numbered::open)?
+        };
+        Self::with(socket, netns.try_clone()?)
     }
 
     /// Opens the namespace at `path`, as [`Netns::open`] does, and a socket inside as
@@ -132,9 +160,8 @@ impl Netlink {
     /// # Errors
     /// As both.
     pub fn open_at(path: &Path) -> Result<Self, NetlinkError> {
-        let runtime = runtime(&path.display().to_string())?;
-        let (netns, connection) = Netns::open_then(path, || connect(&runtime))?;
-        Self::with(connection, netns, &runtime)
+        let (netns, socket) = Netns::open_then(path, Numbered::open)?;
+        Self::with(socket, netns)
     }
 
     /// Makes the namespace at `path` or opens it, as [`Netns::create`] does, and a socket inside as
@@ -143,33 +170,21 @@ impl Netlink {
     /// # Errors
     /// As both.
     pub fn create(path: &Path) -> Result<Self, NetlinkError> {
-        let runtime = runtime(&path.display().to_string())?;
-        let (netns, _, connection) = Netns::create_then(path, || connect(&runtime))?;
-        Self::with(connection, netns, &runtime)
+        let (netns, _, socket) = Netns::create_then(path, Numbered::open)?;
+        Self::with(socket, netns)
     }
 
-    fn with(
-        connection: io::Result<Connected>,
-        netns: Netns,
-        runtime: &Handle,
-    ) -> Result<Self, NetlinkError> {
-        let failed = |source| NetlinkError::Open {
-            netns: netns.name().to_owned(),
-            source,
-        };
-        let (mut connection, handle) = connection.map_err(failed)?;
-        // The end of an answer is passed on, so that a torn connection is not taken for it.
-        connection.set_forward_ack(true);
-        connection.set_forward_done(true);
-        let socket = connection.socket_mut().socket_mut();
-        socket.set_cap_ack(true).map_err(failed)?;
-        socket.set_ext_ack(true).map_err(failed)?;
-        runtime.spawn(connection);
-        Ok(Self {
-            handle,
-            netns,
-            listing: AsyncMutex::default(),
-        })
+    fn with(socket: io::Result<Numbered>, netns: Netns) -> Result<Self, NetlinkError> {
+        match socket {
+            Ok(socket) => Ok(Self {
+                socket: Mutex::new(socket),
+                netns,
+            }),
+            Err(source) => Err(NetlinkError::Open {
+                netns: netns.name().to_owned(),
+                source,
+            }),
+        }
     }
 
     /// The namespace it works in.
@@ -178,28 +193,26 @@ impl Netlink {
         &self.netns
     }
 
-    /// Sends `message` with `flags` and waits for the acknowledgement; returns
-    /// what the kernel sent before it.
-    pub(crate) async fn request(
+    /// Sends `message` with `flags`; returns what the kernel sent before it acknowledged it.
+    pub(crate) fn request(
         &self,
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        let answer = self.exchange(&what, message, NLM_F_REQUEST | NLM_F_ACK | flags);
-        Ok(answer.await?.messages)
+        let answer = self.exchange(&what, message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        Ok(answer.messages)
     }
 
     /// Reads a whole list, again if it changed during the reading.
-    pub(crate) async fn dump(
+    pub(crate) fn dump(
         &self,
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        let _one_at_a_time = self.listing.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             let flags = NLM_F_REQUEST | NLM_F_DUMP;
-            let answer = self.exchange(&what, message.clone(), flags).await?;
+            let answer = self.exchange(&what, message.clone(), flags)?;
             if !answer.interrupted {
                 return Ok(answer.messages);
             }
@@ -207,77 +220,161 @@ impl Netlink {
         Err(NetlinkError::Unsteady { what: what() })
     }
 
-    async fn exchange(
+    /// Waits until `is_there` says so, which is asked at first, and again whenever the kernel gives such `notices`.
+    /// `reason` says what it still looks like otherwise.
+    pub(crate) fn wait_until(
+        &self,
+        notices: Notices,
+        (what, reason): (impl Fn() -> String, &'static str),
+        is_there: impl Fn() -> Result<bool, NetlinkError>,
+    ) -> Result<(), NetlinkError> {
+        let failed = |source| NetlinkError::Socket {
+            what: what(),
+            source,
+        };
+        if is_there()? {
+            return Ok(());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let fd = {
+            let socket = self.socket();
+            socket.listen(notices).map_err(failed)?;
+            socket.socket.as_fd().try_clone_to_owned().map_err(failed)?
+        };
+        let found = loop {
+            match is_there() {
+                Ok(false) => {}
+                Ok(true) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            if Instant::now() >= deadline {
+                let what = what();
+                break Err(NetlinkError::NotYet { what, reason });
+            }
+            // Requests on this socket go on meanwhile.
+            let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
+                Ok(_) | Err(Errno::EINTR) => self.socket().discard(),
+                Err(errno) => break Err(failed(errno.into())),
+            }
+        };
+        self.socket().ignore(notices).map_err(failed)?;
+        found
+    }
+
+    fn exchange(
         &self,
         what: &impl Fn() -> String,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Answer, NetlinkError> {
-        let no_answer = |reason| NetlinkError::NoAnswer {
-            what: what(),
-            reason,
-        };
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = flags;
-        let mut stream = pin!(
-            self.handle
-                .clone()
-                .request(request)
-                .map_err(|_closed| no_answer("the netlink connection is closed"))?
-        );
-        let mut answer = Answer::default();
-        let reading = async {
-            while let Some(message) = stream.next().await {
-                if let Some(end) = answer.take(message) {
-                    return Some(end);
-                }
-            }
-            None
-        };
-        let end = tokio::time::timeout(ANSWER_TIMEOUT, reading)
-            .await
-            .map_err(|_elapsed| no_answer("the kernel did not answer in time"))?;
-        match end {
-            Some(End::Success) => Ok(answer),
-            Some(End::Refused(source)) => Err(NetlinkError::Refused {
+        match self.socket().exchange(message, flags) {
+            Ok((answer, None)) => Ok(answer),
+            Ok((_, Some(source))) => Err(NetlinkError::Refused {
                 what: what(),
                 source,
             }),
-            Some(End::Overrun) => Err(no_answer("the kernel lost a part of the answer")),
-            None => Err(no_answer("the netlink connection broke off")),
+            Err(source) => Err(NetlinkError::Socket {
+                what: what(),
+                source,
+            }),
         }
+    }
+
+    /// For one caller. What a caller that panicked left unread is another number's.
+    fn socket(&self) -> MutexGuard<'_, Numbered> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection that nobody runs yet, in the calling thread's namespace.
-fn connect(runtime: &Handle) -> io::Result<Connected> {
-    let _entered = runtime.enter();
-    let (connection, handle, _unsolicited) = rtnetlink::new_connection()?;
-    Ok((connection, handle))
+impl Numbered {
+    /// In the calling thread's namespace.
+    fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        let port = socket.bind_auto()?.port_number();
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_cap_ack(true)?;
+        socket.set_ext_ack(true)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &ANSWER_TIMEOUT)?;
+        let last = 0;
+        Ok(Self { socket, port, last })
+    }
+
+    fn listen(&self, notices: Notices) -> io::Result<()> {
+        self.socket.add_membership(notices as u32)
+    }
+
+    fn ignore(&self, notices: Notices) -> io::Result<()> {
+        self.socket.drop_membership(notices as u32)?;
+        self.discard();
+        Ok(())
+    }
+
+    /// Takes away what nobody asked for, and that some was lost: whoever waits for it looks anyway.
+    fn discard(&self) {
+        let is_loss = |error: io::Error| error.raw_os_error() == Some(Errno::ENOBUFS as i32);
+        let mut discarded = Vec::new();
+        while match self.socket.recv(&mut discarded, MSG_DONTWAIT) {
+            Ok(_) => true,
+            Err(error) => is_loss(error),
+        } {
+            discarded.clear();
+        }
+    }
+
+    /// Sends one message and reads up to the end of its answer: what came, or the refusal.
+    fn exchange(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<(Answer, Option<KernelError>)> {
+        self.last = self.last.wrapping_add(1);
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        request.header.sequence_number = self.last;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut answer = Answer::default();
+        loop {
+            let (datagram, _) = match self.socket.recv_from_full() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                received => received?,
+            };
+            for message in messages(&datagram) {
+                if !self.is_asked_for(&message) {
+                    continue;
+                }
+                match NetlinkMessage::deserialize(message.into_inner()) {
+                    Ok(message) => match answer.take(message)? {
+                        None => {}
+                        Some(End::Success) => return Ok((answer, None)),
+                        Some(End::Refused(refusal)) => return Ok((answer, Some(refusal))),
+                    },
+                    // Somebody else's object, with what the crate does not know.
+                    Err(error) => tracing::debug!(%error, "a message of netlink cannot be read"),
+                }
+            }
+        }
+    }
+
+    /// Whether it belongs to the answer to the last request.
+    fn is_asked_for(&self, message: &NetlinkBuffer<&[u8]>) -> bool {
+        (message.port_number(), message.sequence_number()) == (self.port, self.last)
+    }
 }
 
-fn runtime(netns: &str) -> Result<Handle, NetlinkError> {
-    Handle::try_current().map_err(|outside| NetlinkError::Open {
-        netns: netns.to_owned(),
-        source: io::Error::other(outside),
+/// The messages of a datagram.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        let len = message.length() as usize;
+        let message = NetlinkBuffer::new(datagram.get(..len)?);
+        let rest = datagram.get(len.next_multiple_of(ALIGNMENT)..);
+        datagram = rest.unwrap_or_default();
+        Some(message)
     })
-}
-
-/// Does what `requests` ask, sent together and in this order. Each is done whether those before it
-/// succeed or not; the first failure that is told counts.
-pub(crate) async fn together<'a>(
-    requests: impl IntoIterator<Item = Pending<'a>>,
-) -> Result<(), NetlinkError> {
-    // All are asked before the first answer is waited for, in order.
-    futures_util::future::try_join_all(requests).await?;
-    Ok(())
-}
-
-/// A request for [`together`].
-pub(crate) fn pending<'a, T>(
-    request: impl Future<Output = Result<T, NetlinkError>> + Send + 'a,
-) -> Pending<'a> {
-    Box::pin(async move { request.await.map(drop) })
 }
 
 impl NetlinkError {
@@ -290,7 +387,8 @@ impl NetlinkError {
             | Self::Conflict { .. }
             | Self::NoSuchLink { .. }
             | Self::Unsteady { .. }
-            | Self::NoAnswer { .. }
+            | Self::NotYet { .. }
+            | Self::Socket { .. }
             | Self::Netns(_) => None,
         }
     }
@@ -318,18 +416,20 @@ struct Answer {
 enum End {
     Success,
     Refused(KernelError),
-    Overrun,
 }
 
 impl Answer {
     /// Takes one message; `Some` if it is the last.
-    fn take(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Option<End> {
+    ///
+    /// # Errors
+    /// The kernel lost a part.
+    fn take(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> io::Result<Option<End>> {
         self.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "the crate's list of payloads is open"
         )]
-        match message.payload {
+        Ok(match message.payload {
             NetlinkPayload::InnerMessage(inner) => {
                 self.messages.push(inner);
                 None
@@ -343,10 +443,10 @@ impl Answer {
                 errno: Errno::from_raw(done.code.saturating_abs()),
                 text: String::new(),
             })),
-            NetlinkPayload::Overrun(_) => Some(End::Overrun),
+            NetlinkPayload::Overrun(_) => return Err(Errno::ENOBUFS.into()),
             // Noop, and whatever a later kernel may send between the parts.
             _ => None,
-        }
+        })
     }
 }
 
@@ -401,6 +501,31 @@ mod tests {
         assert_eq!(kernel_error(&error(0, &[])), None);
     }
 
+    fn message(sequence: u32, payload_len: usize) -> Vec<u8> {
+        let len = REQUEST_HEADER_LEN + payload_len;
+        let mut bytes = vec![0; len.next_multiple_of(ALIGNMENT)];
+        bytes[..4].copy_from_slice(&(len as u32).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_datagram_is_its_messages_up_to_one_that_is_cut() {
+        let numbers = |datagram: &[u8]| -> Vec<_> {
+            let each = |message: NetlinkBuffer<&[u8]>| {
+                (message.sequence_number(), message.payload().len())
+            };
+            messages(datagram).map(each).collect()
+        };
+        let datagram = [message(1, 0), message(2, 5), message(3, 8)].concat();
+        assert_eq!(numbers(&datagram), [(1, 0), (2, 5), (3, 8)]);
+        let cut = &datagram[..datagram.len() - 1];
+        assert_eq!(numbers(cut), [(1, 0), (2, 5)]);
+        assert_eq!(numbers(&[]), []);
+        // A length shorter than a header would go on for ever.
+        assert_eq!(numbers(&[0; REQUEST_HEADER_LEN]), []);
+    }
+
     #[test]
     fn an_interrupted_part_marks_the_whole_list() {
         use netlink_packet_core::{DoneMessage, NetlinkHeader};
@@ -409,12 +534,12 @@ mod tests {
         let mut answer = Answer::default();
         let part = RouteNetlinkMessage::NewLink(netlink_packet_route::link::LinkMessage::default());
         let part = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(part));
-        assert!(answer.take(part).is_none());
+        assert!(matches!(answer.take(part), Ok(None)));
         let done = NetlinkMessage::new(
             NetlinkHeader::default(),
             NetlinkPayload::Done(DoneMessage::default()),
         );
-        assert!(matches!(answer.take(done), Some(End::Success)));
+        assert!(matches!(answer.take(done), Ok(Some(End::Success))));
         assert!(answer.interrupted);
     }
 }

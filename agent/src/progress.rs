@@ -111,17 +111,50 @@ impl<'a> Progress<'a> {
     ///
     /// # Errors
     /// Those of `work`.
-    pub(crate) async fn step<T, E: StepError>(
+    pub(crate) fn step<T, E: StepError>(
+        &self,
+        step: Step,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let began = self.begin(step);
+        let result = match fault::entered(self.operation, step) {
+            Ok(()) => fault::left(self.operation, step, work()),
+            Err(error) => Err(error),
+        };
+        self.end(step, began, result)
+    }
+
+    /// As [`Progress::step`], of work that waits for others.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub(crate) async fn long_step<T, E: StepError>(
         &self,
         step: Step,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        let began = self.begin(step);
+        let result = match fault::entered(self.operation, step) {
+            Ok(()) => fault::left(self.operation, step, work.await),
+            Err(error) => Err(error),
+        };
+        self.end(step, began, result)
+    }
+
+    fn begin(&self, step: Step) -> Instant {
         let operation = self.operation;
         let started = TaskEventDetail::StepStarted { operation, step };
         self.events.tell(self.task_id, started);
-        let start = Instant::now();
-        let result = fault::around(operation, step, work).await;
-        let duration = start.elapsed();
+        Instant::now()
+    }
+
+    fn end<T, E: StepError>(
+        &self,
+        step: Step,
+        began: Instant,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        let (operation, duration) = (self.operation, began.elapsed());
         let steps = &self.events.steps;
         steps.ended(operation, step, duration, result.is_err());
         tracing::debug!(task = %self.task_id, operation = operation.name(), step = step.name(), ?duration);
@@ -158,17 +191,16 @@ mod tests {
     use super::*;
     use crate::task_record::tests::record;
 
-    #[tokio::test]
-    async fn a_step_is_told_before_and_after_with_its_error() {
+    #[test]
+    fn a_step_is_told_before_and_after_with_its_error() {
         let events = Events::new();
         let id: TaskId = "web".parse().unwrap();
         let progress = Progress::new(&events, &id, Operation::Add);
         // Nobody hears this one, but it has a number.
         events.state(&record("web"));
         let mut listener = events.listen();
-        let failed: Result<(), _> = progress
-            .step(Step::Veth, async { Err(std::io::Error::other("no veth")) })
-            .await;
+        let failed: Result<(), _> =
+            progress.step(Step::Veth, || Err(std::io::Error::other("no veth")));
         assert!(failed.is_err());
         enter(&events, &mut record("web"), AttachmentStatus::Failed);
         let told: Vec<_> = std::iter::from_fn(|| listener.try_recv().ok()).collect();

@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -20,12 +19,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
-use crate::netlink::{Netlink, NetlinkError, unless_gone};
+use crate::netlink::{Netlink, NetlinkError, Notices, unless_gone};
 use crate::netns::Origin;
-
-/// For up to two seconds, like the wait for a link.
-const LOCAL_CHECKS: u32 = 2000;
-const LOCAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// An address on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +51,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request; a list that changed meanwhile is read again.
-    pub async fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+    pub fn addresses(&self) -> Result<Vec<Address>, NetlinkError> {
         let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let what = || {
             format!(
@@ -64,7 +59,7 @@ impl Netlink {
                 self.netns().name()
             )
         };
-        let found = self.dump(what, message).await?;
+        let found = self.dump(what, message)?;
         Ok(found.iter().filter_map(address).collect())
     }
 
@@ -72,7 +67,7 @@ impl Netlink {
     ///
     /// # Errors
     /// `Conflict` if the link has the address with another prefix length.
-    pub async fn ensure_address(&self, wanted: &Address) -> Result<Origin, NetlinkError> {
+    pub fn ensure_address(&self, wanted: &Address) -> Result<Origin, NetlinkError> {
         let what = || {
             format!(
                 "add address {wanted} in network namespace {}",
@@ -80,12 +75,12 @@ impl Netlink {
             )
         };
         let message = RouteNetlinkMessage::NewAddress(address_message(wanted));
-        match self.request(what, message, NLM_F_CREATE | NLM_F_EXCL).await {
+        match self.request(what, message, NLM_F_CREATE | NLM_F_EXCL) {
             Ok(_) => Ok(Origin::Created),
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
                 let of_link = |found: &Address| found.link == wanted.link;
                 let same_address = |found: &Address| found.address.addr() == wanted.address.addr();
-                let mut found = self.addresses().await?;
+                let mut found = self.addresses()?;
                 found.retain(|found| of_link(found) && same_address(found));
                 if found.iter().any(|found| found.address == wanted.address) {
                     return Ok(Origin::Existing);
@@ -100,35 +95,29 @@ impl Netlink {
     /// that of an IPv6 address in the background, a while after it has said that the address is there.
     ///
     /// # Errors
-    /// `NoAnswer` if it does not come within two seconds.
-    pub async fn wait_until_local(&self, address: IpAddr) -> Result<(), NetlinkError> {
+    /// `NotYet` if it does not come.
+    pub fn wait_until_local(&self, address: IpAddr) -> Result<(), NetlinkError> {
         let what = || {
             let netns = self.netns().name();
             format!("wait until {address} is reachable in network namespace {netns}")
         };
-        for _ in 0..LOCAL_CHECKS {
+        let reason = "it is not taken for an own address";
+        self.wait_until(Notices::Ipv6Routes, (what, reason), || {
             let mut message = RouteMessage::default();
             message.header.address_family = family(address);
             message.header.destination_prefix_length = IpNet::from(address).prefix_len();
             message
                 .attributes
                 .push(RouteAttribute::Destination(address.into()));
-            let request = RouteNetlinkMessage::GetRoute(message);
             let is_local = |found: &RouteNetlinkMessage| {
                 matches!(found, RouteNetlinkMessage::NewRoute(route)
                     if route.header.kind == RouteType::Local)
             };
-            match self.request(what, request, 0).await {
-                Ok(found) if found.iter().any(is_local) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.errno() == Some(Errno::ENETUNREACH) => {}
-                Err(error) => return Err(error),
+            match self.request(what, RouteNetlinkMessage::GetRoute(message), 0) {
+                Ok(found) => Ok(found.iter().any(is_local)),
+                Err(error) if error.errno() == Some(Errno::ENETUNREACH) => Ok(false),
+                Err(error) => Err(error),
             }
-            tokio::time::sleep(LOCAL_PAUSE).await;
-        }
-        Err(NetlinkError::NoAnswer {
-            what: what(),
-            reason: "it is not taken for an own address",
         })
     }
 
@@ -136,25 +125,25 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn delete_address(&self, unwanted: &Address) -> Result<bool, NetlinkError> {
+    pub fn delete_address(&self, unwanted: &Address) -> Result<bool, NetlinkError> {
         let what = || format!("delete address {unwanted} in {}", self.netns().name());
         let message = RouteNetlinkMessage::DelAddress(address_message(unwanted));
         let gone = [Errno::EADDRNOTAVAIL, Errno::ENODEV];
-        unless_gone(self.request(what, message, 0).await, &gone)
+        unless_gone(self.request(what, message, 0), &gone)
     }
 
     /// The unicast routes of the main table, both families.
     ///
     /// # Errors
     /// Those of the request; a list that changed meanwhile is read again.
-    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+    pub fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             let what = || format!("list routes in network namespace {}", self.netns().name());
             let request = RouteNetlinkMessage::GetRoute(message);
-            let found = self.dump(what, request).await?;
+            let found = self.dump(what, request)?;
             routes.extend(found.iter().filter_map(route));
         }
         Ok(routes)
@@ -165,7 +154,7 @@ impl Netlink {
     ///
     /// # Errors
     /// `Conflict` if the destination is routed over another link.
-    pub async fn ensure_route(&self, wanted: &Route) -> Result<Origin, NetlinkError> {
+    pub fn ensure_route(&self, wanted: &Route) -> Result<Origin, NetlinkError> {
         let what = || {
             format!(
                 "add route {wanted} in network namespace {}",
@@ -173,15 +162,12 @@ impl Netlink {
             )
         };
         let message = || RouteNetlinkMessage::NewRoute(route_message(wanted));
-        match self
-            .request(what, message(), NLM_F_CREATE | NLM_F_EXCL)
-            .await
-        {
+        match self.request(what, message(), NLM_F_CREATE | NLM_F_EXCL) {
             Ok(_) => return Ok(Origin::Created),
             Err(error) if error.errno() == Some(Errno::EEXIST) => {}
             Err(error) => return Err(error),
         }
-        let mut found = self.routes().await?;
+        let mut found = self.routes()?;
         found.retain(|found| found.destination == wanted.destination);
         if found.contains(wanted) {
             return Ok(Origin::Existing);
@@ -189,8 +175,7 @@ impl Netlink {
         if found.iter().any(|found| found.link != wanted.link) {
             return Err(conflict(what(), &found));
         }
-        self.request(what, message(), NLM_F_CREATE | NLM_F_REPLACE)
-            .await?;
+        self.request(what, message(), NLM_F_CREATE | NLM_F_REPLACE)?;
         Ok(Origin::Existing)
     }
 
@@ -198,11 +183,11 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn delete_route(&self, unwanted: &Route) -> Result<bool, NetlinkError> {
+    pub fn delete_route(&self, unwanted: &Route) -> Result<bool, NetlinkError> {
         let what = || format!("delete route {unwanted} in {}", self.netns().name());
         let message = RouteNetlinkMessage::DelRoute(route_message(unwanted));
         let gone = [Errno::ESRCH, Errno::ENODEV];
-        unless_gone(self.request(what, message, 0).await, &gone)
+        unless_gone(self.request(what, message, 0), &gone)
     }
 }
 

@@ -21,7 +21,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::fabric::{FabricError, delete_veth, ensure_veth, on_link, settle};
 use crate::link::{Mac, VethEnd, VethPair};
 use crate::neighbour::Neighbour;
-use crate::netlink::{Netlink, NetlinkError, pending, together};
+use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::provider::Eni;
 use crate::route::{Address, Route};
@@ -63,11 +63,11 @@ impl Services {
     ///
     /// # Errors
     /// Names what failed. What was made stays, for the next start or [`Services::purge`].
-    pub async fn ensure(plan: &ServicesPlan, host: &Netlink) -> Result<Self, FabricError> {
+    pub fn ensure(plan: &ServicesPlan, host: &Netlink) -> Result<Self, FabricError> {
         let (netns, _) = Netns::create(&plan.netns_path)?;
         let netlink = Netlink::open(&netns)?;
-        let lo = netlink.existing_link("lo").await?;
-        netlink.set_up(lo.index, true).await?;
+        let lo = netlink.existing_link("lo")?;
+        netlink.set_up(lo.index, true)?;
         let end = |name: &str, mac| VethEnd {
             name: name.to_owned(),
             mac: Some(mac),
@@ -77,8 +77,8 @@ impl Services {
             far: end(LINK, Mac(SERVICES_MAC)),
             mtu: plan.mtu,
         };
-        let (host_link, _) = ensure_veth(host, &pair, &netlink).await?;
-        let link = netlink.existing_link(LINK).await?.index;
+        let (host_link, _) = ensure_veth(host, &pair, &netlink)?;
+        let link = netlink.existing_link(LINK)?.index;
         let has_ipv6 = set_sysctls(host.netns(), &netns)?;
         let addresses = plan.resolvers.iter().copied();
         let addresses = addresses.chain([IpAddr::V4(TASK_METADATA)]);
@@ -90,7 +90,7 @@ impl Services {
                 address: *address,
                 prefix_route: true,
             };
-            netlink.ensure_address(&address).await?;
+            netlink.ensure_address(&address)?;
         }
         Ok(Self {
             netlink,
@@ -104,11 +104,11 @@ impl Services {
     ///
     /// # Errors
     /// Names the link or route; a second call is safe.
-    pub async fn bring_up(&self, host: &Netlink) -> Result<(), FabricError> {
-        self.netlink.set_up(self.link, true).await?;
-        host.set_up(self.host_link, true).await?;
-        self.netlink.wait_until_sending(self.link).await?;
-        settle(&self.netlink, self.link, &self.addresses, &self.routes()?).await
+    pub fn bring_up(&self, host: &Netlink) -> Result<(), FabricError> {
+        self.netlink.set_up(self.link, true)?;
+        host.set_up(self.host_link, true)?;
+        self.netlink.wait_until_sending(self.link)?;
+        settle(&self.netlink, self.link, &self.addresses, &self.routes()?)
     }
 
     /// By what whoever asks is answered.
@@ -123,9 +123,9 @@ impl Services {
     ///
     /// # Errors
     /// It could not be looked at.
-    pub async fn lacks(&self, eni: &Eni) -> Result<Vec<String>, FabricError> {
+    pub fn lacks(&self, eni: &Eni) -> Result<Vec<String>, FabricError> {
         let mut lacks = Vec::new();
-        let found = self.netlink.routes().await?;
+        let found = self.netlink.routes()?;
         for route in self.routes()? {
             if !found.contains(&route) {
                 lacks.push(format!("route {} over {LINK}", route.destination));
@@ -133,7 +133,7 @@ impl Services {
         }
         for neighbour in self.neighbours(eni) {
             let (link, address) = (neighbour.link, neighbour.address);
-            let found = self.netlink.permanent_neighbour(link, address).await?;
+            let found = self.netlink.permanent_neighbour(link, address)?;
             if found != Some(neighbour) {
                 let mac = neighbour.mac;
                 lacks.push(format!("permanent neighbour {address} at {mac} on {LINK}"));
@@ -152,32 +152,33 @@ impl Services {
     ///
     /// # Errors
     /// The kernel's answer; [`Services::forget`] removes what was made.
-    pub async fn know(&self, eni: &Eni) -> Result<(), NetlinkError> {
-        let neighbours: Vec<_> = self.neighbours(eni).collect();
-        let requests = neighbours.iter();
-        together(requests.map(|one| pending(self.netlink.set_neighbour(one)))).await
+    pub fn know(&self, eni: &Eni) -> Result<(), NetlinkError> {
+        let mut neighbours = self.neighbours(eni);
+        neighbours.try_for_each(|one| self.netlink.set_neighbour(&one))
     }
 
     /// Answers reach the task no more; already so is success.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub async fn forget(&self, eni: &Eni) -> Result<(), NetlinkError> {
-        let requests = eni.service_addresses();
-        let forget = |address| pending(self.netlink.delete_neighbour(self.link, address));
-        together(requests.map(forget)).await
+    pub fn forget(&self, eni: &Eni) -> Result<(), NetlinkError> {
+        let mut addresses = eni.service_addresses();
+        addresses.try_for_each(|address| {
+            self.netlink.delete_neighbour(self.link, address)?;
+            Ok(())
+        })
     }
 
     /// Forgets whoever has none of `enis`.
     ///
     /// # Errors
     /// The kernel's answer.
-    pub async fn know_only(&self, enis: &[&Eni]) -> Result<(), NetlinkError> {
-        for found in self.netlink.permanent_neighbours().await? {
+    pub fn know_only(&self, enis: &[&Eni]) -> Result<(), NetlinkError> {
+        for found in self.netlink.permanent_neighbours()? {
             let is_of = |eni: &&&Eni| eni.service_addresses().any(|one| one == found.address);
             if found.link == self.link && !enis.iter().any(|eni| is_of(&eni)) {
                 let address = found.address;
-                self.netlink.delete_neighbour(self.link, address).await?;
+                self.netlink.delete_neighbour(self.link, address)?;
             }
         }
         Ok(())
@@ -216,8 +217,8 @@ impl Services {
     }
 
     /// Removes namespace and link. Already gone is success. Goes on past errors and returns them all.
-    pub async fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
-        let link = delete_veth(host, HOST_LINK).await.err();
+    pub fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
+        let link = delete_veth(host, HOST_LINK).err();
         let netns = Netns::remove(netns_path).err().map(FabricError::from);
         link.into_iter().chain(netns).collect()
     }

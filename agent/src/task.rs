@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::task::block_in_place;
+
 use crate::{
     api::{Operation, Step},
     config::{ConntrackConfig, FlowRecordConfig},
@@ -154,29 +156,33 @@ pub enum TearDownError {
 pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     let attach = attach(host, &task.eni);
-    progress.step(Step::AttachEni, attach).await?;
-    let netns = async { namespace(host, task) };
-    let inside = progress.step(Step::Namespace, netns).await?;
-    let veth = progress.step(Step::Veth, connect(host, task, &inside));
-    let (link, origin) = veth.await?;
-    let quiet = async { quiet(host, &link) };
-    progress.step(Step::HostEnd, quiet).await?;
+    progress.long_step(Step::AttachEni, attach).await?;
+    block_in_place(|| set_up_here(host, task, &progress))
+}
+
+/// All that the kernel does; none of it waits for anybody else, so one thread does it in one go.
+fn set_up_here(
+    host: &Host,
+    task: &TaskRecord,
+    progress: &Progress<'_>,
+) -> Result<Link, SetUpError> {
+    let inside = progress.step(Step::Namespace, || namespace(host, task))?;
+    let (link, origin) = progress.step(Step::Veth, || connect(host, task, &inside))?;
+    progress.step(Step::HostEnd, || quiet(host, &link))?;
     let new = link.peer_index.filter(|_| origin == Origin::Created);
-    let configure = configure(host, task, &inside, new);
-    let far = progress.step(Step::Inside, configure).await?;
-    let plug = async { Ok::<_, SetUpError>(plug(host, task, link.index).await?) };
-    progress.step(Step::Plug, plug).await?;
-    let services = async { Ok::<_, SetUpError>(join_services(host, task).await?) };
-    progress.step(Step::Services, services).await?;
-    let files = async { Ok::<_, SetUpError>(write_files(task)?) };
-    progress.step(Step::Files, files).await?;
-    let program = program(host, link.index);
-    progress.step(Step::Program, program).await?;
-    let up = async { Ok::<_, SetUpError>(host.netlink.set_up(link.index, true).await?) };
-    progress.step(Step::LinkUp, up).await?;
-    progress
-        .step(Step::Carrier, carrier(task, &inside, far))
-        .await?;
+    let far = progress.step(Step::Inside, || configure(host, task, &inside, new))?;
+    progress.step(Step::Plug, || {
+        Ok::<_, SetUpError>(plug(host, task, link.index)?)
+    })?;
+    progress.step(Step::Services, || {
+        Ok::<_, SetUpError>(join_services(host, task)?)
+    })?;
+    progress.step(Step::Files, || Ok::<_, SetUpError>(write_files(task)?))?;
+    progress.step(Step::Program, || program(host, link.index))?;
+    progress.step(Step::LinkUp, || {
+        Ok::<_, SetUpError>(host.netlink.set_up(link.index, true)?)
+    })?;
+    progress.step(Step::Carrier, || carrier(task, &inside, far))?;
     Ok(link)
 }
 
@@ -185,33 +191,32 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
 pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     let eni = &task.eni;
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Remove);
-    let distrust = async { distrust(host, eni) };
-    let disconnect = async { remove_veth(&host.netlink, task).await };
-    let netns = async { remove_netns(task) };
-    let files = async { remove_files(task) };
     let release = async {
         let released = host.provider.release(eni).await;
         released.map_err(TearDownError::Release)
     };
-    let results = [
-        progress.step(Step::Distrust, distrust).await,
-        progress.step(Step::Disconnect, disconnect).await,
-        progress.step(Step::RemoveNamespace, netns).await,
-        progress.step(Step::RemoveFiles, files).await,
-        progress
-            .step(Step::LeaveServices, leave_services(host, task))
-            .await,
-        progress.step(Step::Unplug, unplug(host, eni)).await,
-        progress.step(Step::Release, release).await,
+    let here = block_in_place(|| {
+        [
+            progress.step(Step::Distrust, || distrust(host, eni)),
+            progress.step(Step::Disconnect, || remove_veth(&host.netlink, task)),
+            progress.step(Step::RemoveNamespace, || remove_netns(task)),
+            progress.step(Step::RemoveFiles, || remove_files(task)),
+            progress.step(Step::LeaveServices, || leave_services(host, task)),
+        ]
+    });
+    let then = [
+        progress.long_step(Step::Unplug, unplug(host, eni)).await,
+        progress.long_step(Step::Release, release).await,
     ];
-    results.into_iter().filter_map(Result::err).collect()
+    let results = here.into_iter().chain(then);
+    results.filter_map(Result::err).collect()
 }
 
 /// Removes a task's veth, its files and, if it is its own, its namespace: the part of [`tear_down`] that
 /// needs no agent.
-pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
+pub fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
     let results = [
-        remove_veth(host, task).await,
+        remove_veth(host, task),
         remove_netns(task),
         remove_files(task),
     ];
@@ -220,8 +225,8 @@ pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError>
 
 /// The host's end of a task that is wanted and there: its namespace, and the link into it, which is
 /// up if every step before was done.
-pub async fn link_in_use(host: &Host, task: &TaskRecord) -> Option<Link> {
-    let link = host.netlink.link_named(&task.host_link).await.ok()??;
+pub fn link_in_use(host: &Host, task: &TaskRecord) -> Option<Link> {
+    let link = host.netlink.link_named(&task.host_link).ok()??;
     let is_done = task.is_attached() || (task.is_on_its_way() && link.up);
     (is_done && Netns::open(&task.netns).is_ok()).then_some(link)
 }
@@ -234,8 +239,8 @@ async fn attach(host: &Host, eni: &Eni) -> Result<(), SetUpError> {
     })
 }
 
-async fn remove_veth(host: &Netlink, task: &TaskRecord) -> Result<(), TearDownError> {
-    host.delete_link_named(&task.host_link).await?;
+fn remove_veth(host: &Netlink, task: &TaskRecord) -> Result<(), TearDownError> {
+    host.delete_link_named(&task.host_link)?;
     Ok(())
 }
 
@@ -246,19 +251,19 @@ fn remove_netns(task: &TaskRecord) -> Result<(), TearDownError> {
     Ok(())
 }
 
-pub(crate) async fn configure(
+pub(crate) fn configure(
     host: &Host,
     task: &TaskRecord,
     inside: &Netlink,
     new: Option<u32>,
 ) -> Result<u32, SetUpError> {
-    let link = task_network::configure(inside, &network(host, task), new).await?;
+    let link = task_network::configure(inside, &network(host, task), new)?;
     task_network::set_controls(inside, &task.spec.system_controls)?;
     Ok(link)
 }
 
-async fn program(host: &Host, link: u32) -> Result<(), SetUpError> {
-    datapath::attach_branch(&host.datapath, &host.netlink, link).await?;
+fn program(host: &Host, link: u32) -> Result<(), SetUpError> {
+    datapath::attach_branch(&host.datapath, &host.netlink, link)?;
     Ok(())
 }
 
@@ -266,15 +271,15 @@ async fn program(host: &Host, link: u32) -> Result<(), SetUpError> {
 ///
 /// # Errors
 /// The kernel's answer.
-pub async fn join_services(host: &Host, task: &TaskRecord) -> Result<(), NetlinkError> {
+pub fn join_services(host: &Host, task: &TaskRecord) -> Result<(), NetlinkError> {
     host.tenants
         .insert(task, host.metadata_rate, std::time::Instant::now());
-    host.services.know(&task.eni).await
+    host.services.know(&task.eni)
 }
 
-async fn leave_services(host: &Host, task: &TaskRecord) -> Result<(), TearDownError> {
+fn leave_services(host: &Host, task: &TaskRecord) -> Result<(), TearDownError> {
     host.tenants.remove(task);
-    host.services.forget(&task.eni).await?;
+    host.services.forget(&task.eni)?;
     Ok(())
 }
 
@@ -291,14 +296,10 @@ fn remove_files(task: &TaskRecord) -> Result<(), TearDownError> {
     Ok(())
 }
 
-pub(crate) async fn carrier(
-    task: &TaskRecord,
-    inside: &Netlink,
-    link: u32,
-) -> Result<(), SetUpError> {
-    inside.wait_until_sending(link).await?;
+pub(crate) fn carrier(task: &TaskRecord, inside: &Netlink, link: u32) -> Result<(), SetUpError> {
+    inside.wait_until_sending(link)?;
     if let Some(address) = task.eni.ipv6 {
-        inside.wait_until_local(address.addr().into()).await?;
+        inside.wait_until_local(address.addr().into())?;
     }
     Ok(())
 }
@@ -324,7 +325,7 @@ fn namespace(host: &Host, task: &TaskRecord) -> Result<Netlink, SetUpError> {
     Ok(Netlink::open(&netns)?)
 }
 
-pub(crate) async fn connect(
+pub(crate) fn connect(
     host: &Host,
     task: &TaskRecord,
     inside: &Netlink,
@@ -341,7 +342,7 @@ pub(crate) async fn connect(
         },
         mtu: host.mtu,
     };
-    Ok(host.netlink.ensure_veth(&pair, inside).await?)
+    Ok(host.netlink.ensure_veth(&pair, inside)?)
 }
 
 /// The host's end has a MAC address of its own, which nothing ever sends to. It is set so that
@@ -373,7 +374,7 @@ pub(crate) fn network(host: &Host, task: &TaskRecord) -> TaskNetwork {
 ///
 /// # Errors
 /// As [`Plugs::plug`].
-pub async fn plug(host: &Host, task: &TaskRecord, branch_ifindex: u32) -> Result<(), PlugError> {
+pub fn plug(host: &Host, task: &TaskRecord, branch_ifindex: u32) -> Result<(), PlugError> {
     let attributes = task.spec.network_interface_attributes();
     let settings = EniSettings::resolve(&host.conntrack, attributes);
     let wanted = Wanted {

@@ -4,8 +4,6 @@
 //! What a task has beyond its own, such as more addresses or routes, is no difference: only what is missing or changed.
 //! Its files are looked at apart: a container may change its own, and no network is given up for that.
 
-use futures_util::future::try_join;
-
 use crate::{
     api::{Difference, NetworkPart},
     datapath::{BRANCH_BLOCK, DatapathError, program},
@@ -89,8 +87,8 @@ pub fn check_files(task: &TaskRecord) -> Vec<Difference> {
 ///
 /// # Errors
 /// It could not be looked at. What is missing is no error.
-pub async fn check(host: &Host, task: &TaskRecord) -> Result<Vec<Difference>, TaskCheckError> {
-    let found = read(host, task).await?;
+pub fn check(host: &Host, task: &TaskRecord) -> Result<Vec<Difference>, TaskCheckError> {
+    let found = read(host, task)?;
     Ok(differences(task, &task::network(host, task), &found))
 }
 
@@ -98,14 +96,14 @@ pub async fn check(host: &Host, task: &TaskRecord) -> Result<Vec<Difference>, Ta
 ///
 /// # Errors
 /// As [`check`].
-pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
-    let host_link = host.netlink.link_named(&task.host_link).await?;
+pub fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
+    let host_link = host.netlink.link_named(&task.host_link)?;
     let index = host_link.as_ref().map(|link| link.index);
     let block = match index {
-        Some(index) => host.netlink.ingress_block(index).await?,
+        Some(index) => host.netlink.ingress_block(index)?,
         None => None,
     };
-    let program = host.netlink.filter(FilterAt::Block(BRANCH_BLOCK)).await?;
+    let program = host.netlink.filter(FilterAt::Block(BRANCH_BLOCK))?;
     let attributes = task.spec.network_interface_attributes();
     let settings = EniSettings::resolve(&host.conntrack, attributes);
     let is_plugged = match index {
@@ -121,7 +119,7 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
         None => false,
     };
     let inside = match Netlink::open_at(&task.netns) {
-        Ok(inside) => Some(look_inside(&inside, task.spec.link_name.as_str()).await?),
+        Ok(inside) => Some(look_inside(&inside, task.spec.link_name.as_str())?),
         Err(NetlinkError::Netns(_)) => None,
         Err(error) => return Err(error.into()),
     };
@@ -131,19 +129,17 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
         program: program.map(|filter| filter.name),
         is_plugged,
         inside,
-        services_lack: host.services.lacks(&task.eni).await?,
+        services_lack: host.services.lacks(&task.eni)?,
     })
 }
 
-async fn look_inside(netlink: &Netlink, link: &str) -> Result<Inside, NetlinkError> {
-    let links = try_join(netlink.link_at(LOOPBACK), netlink.link_named(link));
-    let (lo, link) = links.await?;
+fn look_inside(netlink: &Netlink, link: &str) -> Result<Inside, NetlinkError> {
     Ok(Inside {
-        is_loopback_up: lo.is_some_and(|lo| lo.up),
-        link,
-        addresses: netlink.addresses().await?,
-        routes: netlink.routes().await?,
-        neighbours: netlink.permanent_neighbours().await?,
+        is_loopback_up: netlink.link_at(LOOPBACK)?.is_some_and(|lo| lo.up),
+        link: netlink.link_named(link)?,
+        addresses: netlink.addresses()?,
+        routes: netlink.routes()?,
+        neighbours: netlink.permanent_neighbours()?,
     })
 }
 

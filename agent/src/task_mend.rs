@@ -16,35 +16,35 @@ use crate::{
 ///
 /// # Errors
 /// Names the step that failed, `Netns` if the namespace has gone. What was mended stays.
-pub async fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
+pub fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     let netns = Netns::open(&task.netns).map_err(|source| SetUpError::Netns {
         path: task.netns.clone(),
         source,
     })?;
     let inside = Netlink::open(&netns)?;
-    rename_back(host, task, &inside).await?;
-    let (link, _) = task::connect(host, task, &inside).await?;
+    rename_back(host, task, &inside)?;
+    let (link, _) = task::connect(host, task, &inside)?;
     task::quiet(host, &link)?;
-    let far = task::configure(host, task, &inside, None).await?;
-    task::plug(host, task, link.index).await?;
-    if !host.services.lacks(&task.eni).await?.is_empty() {
-        host.services.bring_up(&host.netlink).await?;
-        task::join_services(host, task).await?;
+    let far = task::configure(host, task, &inside, None)?;
+    task::plug(host, task, link.index)?;
+    if !host.services.lacks(&task.eni)?.is_empty() {
+        host.services.bring_up(&host.netlink)?;
+        task::join_services(host, task)?;
     }
-    attach(host, link.index).await?;
-    host.netlink.set_up(link.index, true).await?;
-    task::carrier(task, &inside, far).await?;
+    attach(host, link.index)?;
+    host.netlink.set_up(link.index, true)?;
+    task::carrier(task, &inside, far)?;
     Ok(link)
 }
 
 /// Gives the two ends their names. A host's end whose other end is nowhere to be found is of no use
 /// and goes.
-async fn rename_back(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<(), SetUpError> {
-    let near = match host.netlink.link_named(&task.host_link).await? {
+fn rename_back(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result<(), SetUpError> {
+    let near = match host.netlink.link_named(&task.host_link)? {
         Some(link) => link,
-        None => match renamed_host_link(host, task).await? {
+        None => match renamed_host_link(host, task)? {
             Some(link) => {
-                rename(&host.netlink, &link, &task.host_link).await?;
+                rename(&host.netlink, &link, &task.host_link)?;
                 link
             }
             None => return Ok(()),
@@ -53,19 +53,19 @@ async fn rename_back(host: &Host, task: &TaskRecord, inside: &Netlink) -> Result
     let name = task.spec.link_name.as_str();
     let is_other_end =
         |link: &Link| near.peer_index == Some(link.index) && link.peer_index == Some(near.index);
-    let named = inside.link_named(name).await?;
+    let named = inside.link_named(name)?;
     if named.as_ref().is_some_and(is_other_end) {
         return Ok(());
     }
-    match inside.links().await?.iter().find(|link| is_other_end(link)) {
-        Some(link) => rename(inside, link, name).await?,
-        None => drop(host.netlink.delete_link(near.index).await?),
+    match inside.links()?.iter().find(|link| is_other_end(link)) {
+        Some(link) => rename(inside, link, name)?,
+        None => drop(host.netlink.delete_link(near.index)?),
     }
     Ok(())
 }
 
 /// The host's end by what the maps say.
-async fn renamed_host_link(host: &Host, task: &TaskRecord) -> Result<Option<Link>, SetUpError> {
+fn renamed_host_link(host: &Host, task: &TaskRecord) -> Result<Option<Link>, SetUpError> {
     let index = {
         let plugs = host.plugs();
         let slot = plugs.slot(&task.eni.eni_id);
@@ -73,36 +73,36 @@ async fn renamed_host_link(host: &Host, task: &TaskRecord) -> Result<Option<Link
         slot.map(|slot| datapath.eni(slot)).transpose()?
     };
     let Some(eni) = index else { return Ok(None) };
-    let link = host.netlink.link_at(eni.branch_ifindex).await?;
+    let link = host.netlink.link_at(eni.branch_ifindex)?;
     Ok(link.filter(|link| link.kind.as_deref() == Some("veth")))
 }
 
 /// Before Linux 6.2 only a link that is down can be renamed.
-async fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), NetlinkError> {
+fn rename(netlink: &Netlink, link: &Link, name: &str) -> Result<(), NetlinkError> {
     tracing::warn!(link = link.name, name, "renamed back");
     if link.up {
-        netlink.set_up(link.index, false).await?;
+        netlink.set_up(link.index, false)?;
     }
-    netlink.rename(link.index, name).await?;
+    netlink.rename(link.index, name)?;
     if link.up {
-        netlink.set_up(link.index, true).await?;
+        netlink.set_up(link.index, true)?;
     }
     Ok(())
 }
 
 /// The branch joins the block with this build's program in it, whatever else is there.
-async fn attach(host: &Host, link: u32) -> Result<(), DatapathError> {
+fn attach(host: &Host, link: u32) -> Result<(), DatapathError> {
     let (maps, netlink) = (&host.datapath, &host.netlink);
-    match datapath::attach_branch(maps, netlink, link).await {
+    match datapath::attach_branch(maps, netlink, link) {
         Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
-            netlink.delete_clsact(link).await?;
-            datapath::attach_branch(maps, netlink, link).await?;
+            netlink.delete_clsact(link)?;
+            datapath::attach_branch(maps, netlink, link)?;
         }
         other => other?,
     }
-    let found = netlink.filter(FilterAt::Block(BRANCH_BLOCK)).await?;
+    let found = netlink.filter(FilterAt::Block(BRANCH_BLOCK))?;
     if found.is_none_or(|found| found.name != program::BRANCH_EGRESS) {
-        datapath::replace_branches(maps, netlink).await?;
+        datapath::replace_branches(maps, netlink)?;
     }
     Ok(())
 }

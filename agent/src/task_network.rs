@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::link::{LOOPBACK, LinkChange, Mac};
 use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
-use crate::netlink::{Netlink, NetlinkError, pending, together};
+use crate::netlink::{Netlink, NetlinkError};
 use crate::provider::Eni;
 use crate::provider::local::addresses::ROUTER_MAC;
 use crate::route::{Address, Route};
@@ -68,53 +68,44 @@ pub enum TaskNetworkError {
 ///
 /// # Errors
 /// Names the step that failed. Deleting the veth undoes all steps but `lo`.
-pub async fn configure(
+pub fn configure(
     inside: &Netlink,
     task: &TaskNetwork,
     new: Option<u32>,
 ) -> Result<u32, TaskNetworkError> {
     let link = match new {
         Some(index) => index,
-        None => mended_link(inside, task).await?,
+        None => mended_link(inside, task)?,
     };
     set_sysctls(inside, task)?;
-    let addresses: Vec<_> = task
-        .addresses()
-        .map(|(net, _)| address_of(link, net))
-        .collect();
-    let ways: Vec<_> = task
-        .addresses()
-        .map(|way| way_out(link, task, way))
-        .collect();
-    let mut requests = vec![pending(inside.set_up(LOOPBACK, true))];
-    requests.extend(
-        addresses
-            .iter()
-            .map(|one| pending(inside.ensure_address(one))),
-    );
-    requests.push(pending(inside.set_up(link, true)));
-    for (neighbour, route) in &ways {
-        let neighbour = neighbour.iter();
-        requests.extend(neighbour.map(|one| pending(inside.set_neighbour(one))));
-        requests.push(pending(inside.ensure_route(route)));
+    inside.set_up(LOOPBACK, true)?;
+    for (net, _) in task.addresses() {
+        inside.ensure_address(&address_of(link, net))?;
     }
-    together(requests).await?;
+    inside.set_up(link, true)?;
+    for way in task.addresses() {
+        let (neighbour, route) = way_out(link, task, way);
+        if let Some(neighbour) = neighbour {
+            inside.set_neighbour(&neighbour)?;
+        }
+        inside.ensure_route(&route)?;
+    }
     if let Some(source) = task.metadata_source {
-        lead_to_metadata(inside, link, task, source).await?;
+        lead_to_metadata(inside, link, task, source)?;
     }
     Ok(link)
 }
 
 /// The task's link, which is there, with its MAC address and MTU.
-async fn mended_link(inside: &Netlink, task: &TaskNetwork) -> Result<u32, NetlinkError> {
-    let link = inside.existing_link(&task.link).await?;
+fn mended_link(inside: &Netlink, task: &TaskNetwork) -> Result<u32, NetlinkError> {
+    let link = inside.existing_link(&task.link)?;
     let change = LinkChange {
         mac: Some(task.mac).filter(|mac| link.mac != Some(*mac)),
         mtu: Some(task.mtu).filter(|mtu| link.mtu != *mtu),
         ..LinkChange::default()
     };
     if change != LinkChange::default() {
-        inside.change_link(link.index, change).await?;
+        inside.change_link(link.index, change)?;
     }
     Ok(link.index)
 }
@@ -142,7 +133,7 @@ fn way_out(
 }
 
 /// A task without IPv4 has an address and a route for the one service that it reaches by it.
-async fn lead_to_metadata(
+fn lead_to_metadata(
     inside: &Netlink,
     link: u32,
     task: &TaskNetwork,
@@ -154,21 +145,21 @@ async fn lead_to_metadata(
         address: source.into(),
         prefix_route: true,
     };
-    inside.ensure_address(&address).await?;
+    inside.ensure_address(&address)?;
     let neighbour = Neighbour {
         link,
         address: TASK_METADATA.into(),
         // Such packets leave the VPC's way before anybody reads it.
         mac: task.router_mac.unwrap_or(Mac(ROUTER_MAC.0)),
     };
-    inside.set_neighbour(&neighbour).await?;
+    inside.set_neighbour(&neighbour)?;
     let route = Route {
         destination: IpAddr::V4(TASK_METADATA).into(),
         gateway: None,
         link,
         source: Some(source),
     };
-    inside.ensure_route(&route).await?;
+    inside.ensure_route(&route)?;
     Ok(())
 }
 

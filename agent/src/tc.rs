@@ -58,7 +58,7 @@ impl Netlink {
     /// # Errors
     /// `Conflict` if the link has a clsact with another block or none, or
     /// another ingress qdisc; that stays, see [`Netlink::delete_clsact`].
-    pub async fn ensure_clsact(
+    pub fn ensure_clsact(
         &self,
         link: u32,
         ingress_block: Option<u32>,
@@ -77,14 +77,14 @@ impl Netlink {
             format!("add clsact{block} to link {link} in network namespace {netns}")
         };
         let request = RouteNetlinkMessage::NewQueueDiscipline(message);
-        match self.request(what, request, NLM_F_CREATE | NLM_F_EXCL).await {
+        match self.request(what, request, NLM_F_CREATE | NLM_F_EXCL) {
             Ok(_) => Ok(Origin::Created),
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
                 let wanted = Qdisc {
                     kind: CLSACT.to_owned(),
                     ingress_block,
                 };
-                match self.ingress_qdisc(link).await? {
+                match self.ingress_qdisc(link)? {
                     Some(found) if found == wanted => Ok(Origin::Existing),
                     Some(found) => Err(NetlinkError::Conflict {
                         what: what(),
@@ -102,14 +102,14 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn delete_clsact(&self, link: u32) -> Result<bool, NetlinkError> {
+    pub fn delete_clsact(&self, link: u32) -> Result<bool, NetlinkError> {
         let what = || format!("delete clsact of link {link} in {}", self.netns().name());
         let mut message = clsact(link);
         // Of whatever kind: the kernel refuses another's name.
         message.attributes.clear();
         let request = RouteNetlinkMessage::DelQueueDiscipline(message);
         let gone = [Errno::ENOENT, Errno::ENODEV, Errno::EINVAL];
-        unless_gone(self.request(what, request, 0).await, &gone)
+        unless_gone(self.request(what, request, 0), &gone)
     }
 
     /// Puts `program` in place as a direct-action filter for all protocols.
@@ -119,7 +119,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn set_filter(
+    pub fn set_filter(
         &self,
         at: FilterAt,
         program: BorrowedFd<'_>,
@@ -140,8 +140,7 @@ impl Netlink {
         let options = options.into_iter().map(TcOption::Bpf).collect();
         message.attributes.push(TcAttribute::Options(options));
         let request = RouteNetlinkMessage::NewTrafficFilter(message);
-        self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)
-            .await?;
+        self.request(what, request, NLM_F_CREATE | NLM_F_REPLACE)?;
         Ok(())
     }
 
@@ -149,10 +148,10 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn filter(&self, at: FilterAt) -> Result<Option<Filter>, NetlinkError> {
+    pub fn filter(&self, at: FilterAt) -> Result<Option<Filter>, NetlinkError> {
         let what = || format!("find the program of {at} in {}", self.netns().name());
         let request = RouteNetlinkMessage::GetTrafficFilter(filter(at));
-        match self.request(what, request, 0).await {
+        match self.request(what, request, 0) {
             Ok(found) => Ok(found.iter().find_map(bpf_filter)),
             // EINVAL: no such block, or a link without clsact.
             Err(error) => match error.errno() {
@@ -166,8 +165,8 @@ impl Netlink {
     ///
     /// # Errors
     /// Those of the request.
-    pub async fn ingress_block(&self, link: u32) -> Result<Option<u32>, NetlinkError> {
-        match self.ingress_qdisc(link).await {
+    pub fn ingress_block(&self, link: u32) -> Result<Option<u32>, NetlinkError> {
+        match self.ingress_qdisc(link) {
             Ok(found) => Ok(found.and_then(|qdisc| qdisc.ingress_block)),
             Err(error) => match error.errno() {
                 Some(Errno::ENOENT | Errno::EINVAL | Errno::ENODEV) => Ok(None),
@@ -176,7 +175,7 @@ impl Netlink {
         }
     }
 
-    async fn ingress_qdisc(&self, link: u32) -> Result<Option<Qdisc>, NetlinkError> {
+    fn ingress_qdisc(&self, link: u32) -> Result<Option<Qdisc>, NetlinkError> {
         let what = || {
             format!(
                 "find the ingress qdisc of link {link} in {}",
@@ -187,7 +186,7 @@ impl Netlink {
         message.attributes.clear();
         let request = RouteNetlinkMessage::GetQueueDiscipline(message);
         // Before 6.5 the answer goes to listeners, and to the asker as an echo.
-        let found = self.request(what, request, NLM_F_ECHO).await?;
+        let found = self.request(what, request, NLM_F_ECHO)?;
         Ok(found.iter().find_map(qdisc))
     }
 }

@@ -51,8 +51,8 @@ impl Wire {
     ///
     /// # Errors
     /// As [`Fabric::ensure`].
-    pub async fn embedded(plan: &FabricPlan, host: &Netlink) -> Result<Self, WireError> {
-        let fabric = Fabric::ensure(plan, host).await?;
+    pub fn embedded(plan: &FabricPlan, host: &Netlink) -> Result<Self, WireError> {
+        let fabric = Fabric::ensure(plan, host)?;
         Ok(Self {
             index: fabric.host_trunk,
             name: HOST_TRUNK.to_owned(),
@@ -64,16 +64,16 @@ impl Wire {
     ///
     /// # Errors
     /// `NoLink` if it does not show up.
-    pub async fn of_trunk(mac: Mac, host: &Netlink) -> Result<Self, WireError> {
+    pub fn of_trunk(mac: Mac, host: &Netlink) -> Result<Self, WireError> {
         let deadline = Instant::now() + LINK_DEADLINE;
         let link = loop {
-            if let Some(link) = link_with(mac, host).await? {
+            if let Some(link) = link_with(mac, host)? {
                 break link;
             }
             if Instant::now() >= deadline {
                 return Err(WireError::NoLink { mac });
             }
-            tokio::time::sleep(LINK_LOOK).await;
+            std::thread::sleep(LINK_LOOK);
         };
         let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
         sysctl::within(host.netns(), |sysctls| {
@@ -100,19 +100,19 @@ impl Wire {
     ///
     /// # Errors
     /// Names the link or route; nothing is undone, a second call is safe.
-    pub async fn bring_up(&self, host: &Netlink) -> Result<(), WireError> {
+    pub fn bring_up(&self, host: &Netlink) -> Result<(), WireError> {
         match &self.fabric {
-            Some(fabric) => fabric.bring_up(host).await?,
+            Some(fabric) => fabric.bring_up(host)?,
             None => {
-                host.set_up(self.index, true).await?;
-                host.wait_until_sending(self.index).await?;
+                host.set_up(self.index, true)?;
+                host.wait_until_sending(self.index)?;
             }
         }
         Ok(())
     }
 }
 
-async fn link_with(mac: Mac, host: &Netlink) -> Result<Option<Link>, NetlinkError> {
-    let links = host.links().await?;
+fn link_with(mac: Mac, host: &Netlink) -> Result<Option<Link>, NetlinkError> {
+    let links = host.links()?;
     Ok(links.into_iter().find(|link| link.mac == Some(mac)))
 }

@@ -63,11 +63,9 @@ impl Host {
             agent: Mutex::new(None),
         };
         host.write_files()?;
-        block_on(async {
-            let netlink = Netlink::open(&host.netns)?;
-            let lo = netlink.existing_link("lo").await?;
-            anyhow::Ok(netlink.set_up(lo.index, true).await?)
-        })?;
+        let netlink = Netlink::open(&host.netns)?;
+        let lo = netlink.existing_link("lo")?;
+        netlink.set_up(lo.index, true)?;
         Ok(host)
     }
 

@@ -11,7 +11,7 @@ use branchline::{
 };
 use ipnet::IpNet;
 
-use crate::host::{Host, block_on};
+use crate::host::Host;
 
 /// The link's name at both ends.
 pub const LINK: &str = "wan";
@@ -55,10 +55,8 @@ impl Outside {
             link: self.netlink_index,
             source: None,
         };
-        block_on(async {
-            Netlink::open(&self.netns)?.ensure_route(&route).await?;
-            Ok(())
-        })
+        Netlink::open(&self.netns)?.ensure_route(&route)?;
+        Ok(())
     }
 
     /// Runs `work` on a thread in there and waits for it; a panic goes on here.
@@ -79,8 +77,7 @@ impl Host {
     /// The kernel's answer.
     pub fn outside(&self, mtu: u32) -> Result<Outside> {
         let (netns, _) = self.run(|| Netns::create(Path::new(NETNS)))?;
-        let netlink_index =
-            block_on(join(self.netns(), &netns, mtu)).context("join the outside")?;
+        let netlink_index = join(self.netns(), &netns, mtu).context("join the outside")?;
         Ok(Outside {
             netns,
             netlink_index,
@@ -89,7 +86,7 @@ impl Host {
 }
 
 /// Joins host and outside; returns the link's index outside.
-async fn join(host: &Netns, outside: &Netns, mtu: u32) -> Result<u32> {
+fn join(host: &Netns, outside: &Netns, mtu: u32) -> Result<u32> {
     let (host, outside) = (Netlink::open(host)?, Netlink::open(outside)?);
     let end = || VethEnd {
         name: LINK.to_owned(),
@@ -100,8 +97,8 @@ async fn join(host: &Netns, outside: &Netns, mtu: u32) -> Result<u32> {
         far: end(),
         mtu,
     };
-    let (near, _) = host.ensure_veth(&pair, &outside).await?;
-    let far = outside.existing_link(LINK).await?;
+    let (near, _) = host.ensure_veth(&pair, &outside)?;
+    let far = outside.existing_link(LINK)?;
     for (netlink, link, addresses) in [(&host, near.index, HOST), (&outside, far.index, OUTSIDE)] {
         for address in addresses {
             let address = Address {
@@ -109,12 +106,12 @@ async fn join(host: &Netns, outside: &Netns, mtu: u32) -> Result<u32> {
                 address: network(address),
                 prefix_route: true,
             };
-            netlink.ensure_address(&address).await?;
+            netlink.ensure_address(&address)?;
         }
-        netlink.set_up(link, true).await?;
+        netlink.set_up(link, true)?;
     }
-    host.wait_until_sending(near.index).await?;
-    outside.wait_until_sending(far.index).await?;
+    host.wait_until_sending(near.index)?;
+    outside.wait_until_sending(far.index)?;
     Ok(far.index)
 }
 

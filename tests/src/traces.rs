@@ -16,10 +16,7 @@ use branchline_common::{
     maps::{Counters, Endpoint, Eni, FragmentFate, Row, name},
 };
 
-use crate::{
-    host::{Host, block_on},
-    settings::ETC_NETNS,
-};
+use crate::{host::Host, settings::ETC_NETNS};
 
 /// Folders of tasks' files.
 const TASK_FILES: [&str; 2] = [ETC_NETNS, "/run/branchline/tasks"];
@@ -53,13 +50,11 @@ impl Traces {
     /// # Errors
     /// Something cannot be read.
     pub fn outside_maps(host: &Host) -> Result<Self> {
-        let (links, addresses, routes) = block_on(async {
-            let netlink = Netlink::open(host.netns())?;
-            let links = netlink.links().await?;
-            let links = links.into_iter().map(|link| link.name).collect();
-            let addresses = lines(netlink.addresses().await?);
-            anyhow::Ok((links, addresses, lines(netlink.routes().await?)))
-        })?;
+        let netlink = Netlink::open(host.netns())?;
+        let links = netlink.links()?;
+        let links = links.into_iter().map(|link| link.name).collect();
+        let addresses = lines(netlink.addresses()?);
+        let routes = lines(netlink.routes()?);
         let known = known_to_services(host)?;
         host.run(|| {
             let mut files = Vec::new();
@@ -106,7 +101,7 @@ fn known_to_services(host: &Host) -> Result<Vec<String>> {
     let Some(netns) = netns else {
         return Ok(Vec::new());
     };
-    let neighbours = block_on(async { Netlink::open(&netns)?.permanent_neighbours().await })?;
+    let neighbours = Netlink::open(&netns)?.permanent_neighbours()?;
     Ok(lines(neighbours))
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until};
 
 use super::Agent;
@@ -165,11 +166,11 @@ impl Agent {
             if now >= round {
                 round = now + ROUND;
                 last = self.next_round(last, rounds, &mut paces);
-                self.look_after_trunk().await;
+                block_in_place(|| self.look_after_trunk());
                 fabric.changed(now);
             }
             if fabric.due().is_some_and(|due| due <= now) {
-                let look = self.look_at_fabric().await;
+                let look = block_in_place(|| self.look_at_fabric());
                 // It is never given up: the next round tries again.
                 fabric.looked(Instant::now(), look);
             }
@@ -188,7 +189,7 @@ impl Agent {
         }
         let trunk = self.host.plugs().trunk().host;
         if changes.contains(&Change::HostLink(trunk)) {
-            self.look_after_trunk().await;
+            block_in_place(|| self.look_after_trunk());
         }
     }
 
@@ -227,7 +228,7 @@ impl Agent {
             paces.0.remove(id);
             return;
         };
-        let (look, reason) = self.mend(&task).await;
+        let (look, reason) = block_in_place(|| self.mend(&task));
         let is_gone = look != Look::Sound && Netns::open(&task.netns).is_err();
         match paces.of(id).looked(Instant::now(), look) {
             Verdict::GoOn if is_gone => self.give_up(task, reason).await,
@@ -240,18 +241,16 @@ impl Agent {
     }
 
     /// Looks at a task and mends it; and what was wrong.
-    async fn mend(&self, task: &TaskRecord) -> (Look, String) {
+    fn mend(&self, task: &TaskRecord) -> (Look, String) {
         let id = &task.spec.task_id;
-        let differences = match task_check::check(&self.host, task).await {
+        let differences = match task_check::check(&self.host, task) {
             Ok(differences) if differences.is_empty() => return (Look::Sound, String::new()),
             Ok(differences) => differences,
             Err(error) => return (Look::Unmended, causes(&error)),
         };
-        let mended = task_mend::mend(&self.host, task).await;
+        let mended = task_mend::mend(&self.host, task);
         let left = match &mended {
-            Ok(_) => task_check::check(&self.host, task)
-                .await
-                .unwrap_or_default(),
+            Ok(_) => task_check::check(&self.host, task).unwrap_or_default(),
             Err(_) => differences.clone(),
         };
         match mended {
@@ -284,25 +283,25 @@ impl Agent {
     }
 
     /// The trunk's program, and the trunk up: every task's packets go through it.
-    async fn look_after_trunk(&self) {
+    fn look_after_trunk(&self) {
         let trunk = self.host.plugs().trunk().host;
-        if let Err(error) = self.mend_trunk(trunk).await {
+        if let Err(error) = self.mend_trunk(trunk) {
             tracing::error!(error = %causes(&error), "mend the trunk {}", self.wire.name);
         }
     }
 
-    async fn mend_trunk(&self, trunk: u32) -> Result<(), DatapathError> {
+    fn mend_trunk(&self, trunk: u32) -> Result<(), DatapathError> {
         let (datapath, host) = (&self.host.datapath, &self.host.netlink);
-        let Some(link) = host.link_at(trunk).await? else {
+        let Some(link) = host.link_at(trunk)? else {
             // `status` says so; only a start makes it anew.
             return Ok(());
         };
-        let is_attached = is_trunk_attached(datapath, host, &link.name, trunk).await?;
+        let is_attached = is_trunk_attached(datapath, host, &link.name, trunk)?;
         if link.up && is_attached {
             return Ok(());
         }
-        attach_trunk(datapath, host, &link.name, trunk).await?;
-        host.set_up(trunk, true).await?;
+        attach_trunk(datapath, host, &link.name, trunk)?;
+        host.set_up(trunk, true)?;
         self.care.places().repairs += 1;
         self.instruments.repairs.trunk_mended();
         tracing::warn!(
@@ -315,8 +314,8 @@ impl Agent {
     }
 
     /// The local VPC's router: its programs, and its end of the trunk up.
-    async fn look_at_fabric(&self) -> Look {
-        match self.mend_fabric().await {
+    fn look_at_fabric(&self) -> Look {
+        match self.mend_fabric() {
             Ok(look) => look,
             Err(error) => {
                 let error = causes(error.as_ref());
@@ -326,32 +325,32 @@ impl Agent {
         }
     }
 
-    async fn mend_fabric(&self) -> Result<Look, HostError> {
+    fn mend_fabric(&self) -> Result<Look, HostError> {
         let Some(own) = &self.wire.fabric else {
             return Ok(Look::Sound);
         };
         let (fabric, trunk) = (&own.netlink, own.trunk);
-        let Some(link) = fabric.link_at(trunk).await? else {
+        let Some(link) = fabric.link_at(trunk)? else {
             // As of the trunk: both ends go together.
             return Ok(Look::Sound);
         };
-        let is_attached = is_fabric_attached(fabric, trunk).await?;
+        let is_attached = is_fabric_attached(fabric, trunk)?;
         if link.up && is_attached {
             return Ok(Look::Sound);
         }
         if !is_attached {
             let datapath = &self.host.datapath;
-            match attach_fabric(datapath, fabric, trunk).await {
+            match attach_fabric(datapath, fabric, trunk) {
                 Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
-                    fabric.delete_clsact(trunk).await?;
-                    attach_fabric(datapath, fabric, trunk).await?;
+                    fabric.delete_clsact(trunk)?;
+                    attach_fabric(datapath, fabric, trunk)?;
                 }
                 other => other?,
             }
         }
         // After its programs, as at the start; what was set down has lost its routes besides.
         if !link.up {
-            own.bring_up(&self.host.netlink).await?;
+            own.bring_up(&self.host.netlink)?;
         }
         self.care.places().repairs += 1;
         tracing::warn!(

@@ -1,5 +1,7 @@
 //! Tasks and host compared with what they should be, and attachments that are not wanted any more.
 
+use tokio::task::block_in_place;
+
 use super::{
     Agent,
     requests::{Several, failed},
@@ -25,7 +27,7 @@ impl Agent {
         let _turn = turn.lock().await;
         let record = self.tasks.task(&id);
         let record = record.ok_or(ControlError::Unknown(id))?;
-        let differences = task_check::check(&self.host, &record).await;
+        let differences = block_in_place(|| task_check::check(&self.host, &record));
         let mut differences = differences.map_err(failed)?;
         differences.extend(task_check::check_files(&record));
         Ok(TaskCheck {
@@ -61,7 +63,7 @@ impl Agent {
         host_changes: &[HostChange],
     ) -> Result<Vec<String>, NetlinkError> {
         let name = &self.wire.name;
-        let trunk = match self.host.netlink.link_named(name).await? {
+        let trunk = match self.host.netlink.link_named(name)? {
             Some(link) if link.up => None,
             Some(_) => Some(format!("the trunk {name} is down")),
             None => Some(format!("the trunk {name} is missing")),

@@ -90,10 +90,10 @@ impl Agent {
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
         let wire = match trunk_mac {
-            Some(mac) => Wire::of_trunk(mac, &netlink).await?,
-            None => Wire::embedded(&plan, &netlink).await?,
+            Some(mac) => Wire::of_trunk(mac, &netlink)?,
+            None => Wire::embedded(&plan, &netlink)?,
         };
-        let services = Services::ensure(&services_plan, &netlink).await?;
+        let services = Services::ensure(&services_plan, &netlink)?;
         let trunk = Trunk {
             host: wire.index,
             fabric: wire.far_index(),
@@ -152,14 +152,14 @@ impl Agent {
         )
         .await?;
         if let Some(fabric) = &wire.fabric {
-            attach_fabric(&datapath, &fabric.netlink, fabric.trunk).await?;
+            attach_fabric(&datapath, &fabric.netlink, fabric.trunk)?;
         }
-        let trunk_attachment = attach_trunk(&datapath, &netlink, &wire.name, wire.index).await?;
-        wire.bring_up(&netlink).await?;
+        let trunk_attachment = attach_trunk(&datapath, &netlink, &wire.name, wire.index)?;
+        wire.bring_up(&netlink)?;
         let (name, link) = (services::HOST_LINK, services.host_link);
-        attach_trunk(&datapath, &netlink, name, link).await?;
-        services.bring_up(&netlink).await?;
-        services.know_only(&enis).await?;
+        attach_trunk(&datapath, &netlink, name, link)?;
+        services.bring_up(&netlink)?;
+        services.know_only(&enis)?;
         let answers = Answers::open(&services, &config, zone)?;
         let has_nat = config.local.nat_gateway && wire.fabric.is_some();
         let host_nat = has_nat.then(|| plan.host_nat());
@@ -225,14 +225,14 @@ impl Agent {
     async fn resume(&self, tasks: &[TaskRecord]) -> Result<(), HostError> {
         let mut gone = Vec::new();
         for task in tasks {
-            if let Some(link) = task::link_in_use(&self.host, task).await {
-                self.take_up(task, &link).await?;
+            if let Some(link) = task::link_in_use(&self.host, task) {
+                self.take_up(task, &link)?;
             } else {
                 gone.push(task);
             }
         }
         if gone.len() < tasks.len() {
-            replace_branches(&self.host.datapath, &self.host.netlink).await?;
+            replace_branches(&self.host.datapath, &self.host.netlink)?;
         }
         // Last: what goes takes along every policy that no resumed task obeys.
         self.drop_ownerless()?;
@@ -251,12 +251,12 @@ impl Agent {
         Ok(())
     }
 
-    async fn take_up(&self, task: &TaskRecord, link: &Link) -> Result<(), HostError> {
+    fn take_up(&self, task: &TaskRecord, link: &Link) -> Result<(), HostError> {
         let (datapath, netlink) = (&self.host.datapath, &self.host.netlink);
-        task::plug(&self.host, task, link.index).await?;
-        task::join_services(&self.host, task).await?;
+        task::plug(&self.host, task, link.index)?;
+        task::join_services(&self.host, task)?;
         task::write_files(task)?;
-        crate::datapath::attach_branch(datapath, netlink, link.index).await?;
+        crate::datapath::attach_branch(datapath, netlink, link.index)?;
         self.care.begin(&task.spec.task_id, link);
         if !task.is_attached() {
             let mut task = task.clone();

@@ -180,7 +180,7 @@ impl Agent {
         }
         // What could not be undone stays in the store, to be tried again.
         let stored = if left.is_empty() {
-            self.forget(record.clone()).await
+            self.forget(record.clone())
         } else {
             self.tasks.update(&record)
         };
@@ -193,16 +193,15 @@ impl Agent {
     }
 
     /// Nothing is left of a task but the memory of it.
-    pub(super) async fn forget(&self, mut record: TaskRecord) -> Result<(), StateError> {
+    pub(super) fn forget(&self, mut record: TaskRecord) -> Result<(), StateError> {
         let events = self.host.events.clone();
         enter(&events, &mut record, AttachmentStatus::Detached);
         let id = record.spec.task_id.clone();
         let progress = Progress::new(&events, &id, Operation::Remove);
-        let forget = async {
+        progress.step(Step::Forget, || {
             record.life.enter(AttachmentStatus::Deleted, now_ms());
             self.tasks.end(&record, now_ms())
-        };
-        progress.step(Step::Forget, forget).await?;
+        })?;
         events.state(&record);
         tracing::info!(task = %id, eni = %record.eni.eni_id, "removed");
         Ok(())

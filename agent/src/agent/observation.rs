@@ -71,7 +71,7 @@ impl Agent {
         uploads: &[UploadStatus],
         nat_problem: impl Fn(&NatTable) -> Option<String>,
     ) -> Health {
-        let trunk = self.host.netlink.link_named(&self.wire.name).await;
+        let trunk = self.host.netlink.link_named(&self.wire.name);
         let control = lock(&self.host.datapath).control();
         let stored = self.store.fact::<PreviousForwarding>(FORWARDING_FACT);
         let mut parts = vec![

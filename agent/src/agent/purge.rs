@@ -43,8 +43,8 @@ pub async fn purge(config: Config, flow_logs: bool) -> Result<Purged, HostError>
     let host = Netlink::open(&Netns::host()?)?;
     let mut purged = Purged::default();
     let logs = delivery::in_force(&store, &config.flow_logs);
-    purge_tasks(&tasks, &host, &mut purged).await;
-    purge_network(&config, &store, &host, &mut purged).await;
+    purge_tasks(&tasks, &host, &mut purged);
+    purge_network(&config, &store, &host, &mut purged);
     let removed = datapath::purge(&pins(&config));
     note(
         &mut purged,
@@ -69,9 +69,9 @@ pub async fn purge(config: Config, flow_logs: bool) -> Result<Purged, HostError>
     Ok(purged)
 }
 
-async fn purge_tasks(tasks: &TaskStore, host: &Netlink, purged: &mut Purged) {
+fn purge_tasks(tasks: &TaskStore, host: &Netlink, purged: &mut Purged) {
     for mut task in tasks.tasks() {
-        let left = task::disconnect(host, &task).await;
+        let left = task::disconnect(host, &task);
         purged.left.extend(left.iter().map(|error| causes(error)));
         if left.is_empty() {
             task.life.enter(AttachmentStatus::Deleted, now_ms());
@@ -90,14 +90,14 @@ fn purge_files(config: &Config, purged: &mut Purged) {
     note_path(purged, &files, fs::remove_dir(&files));
 }
 
-async fn purge_network(config: &Config, store: &Store, host: &Netlink, purged: &mut Purged) {
-    let left = Fabric::purge(&fabric_netns(config), host).await;
+fn purge_network(config: &Config, store: &Store, host: &Netlink, purged: &mut Purged) {
+    let left = Fabric::purge(&fabric_netns(config), host);
     let what = "the local VPC's namespace and links";
     if left.is_empty() {
         purged.removed.push(what.to_owned());
     }
     purged.left.extend(left.iter().map(|error| causes(error)));
-    let left = Services::purge(&services_netns(config), host).await;
+    let left = Services::purge(&services_netns(config), host);
     if left.is_empty() {
         let what = "the services' namespace and link";
         purged.removed.push(what.to_owned());

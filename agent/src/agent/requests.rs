@@ -45,7 +45,9 @@ impl Control for Agent {
         }
         self.finish_removal(&spec.task_id).await?;
         let progress = Progress::new(&self.host.events, &spec.task_id, Operation::Add);
-        let allocated = progress.step(Step::Allocate, self.allocate(&spec)).await;
+        let allocated = progress
+            .long_step(Step::Allocate, self.allocate(&spec))
+            .await;
         let added = match allocated {
             Ok(record) => self.make(record).await,
             Err(error) => Err(error),
@@ -73,7 +75,7 @@ impl Control for Agent {
         let errors = task::tear_down(&self.host, &record).await;
         let removed = match all(&errors) {
             Some(error) => Err(failed(error)),
-            None => self.forget(record).await.map_err(failed),
+            None => self.forget(record).map_err(failed),
         };
         if removed.is_err() {
             self.left.notify_one();

@@ -48,7 +48,7 @@ impl TrunkAttachment {
 ///
 /// # Errors
 /// `Netlink`, `Pin` or `Program` of the attachment that the kernel has.
-pub async fn attach_trunk(
+pub fn attach_trunk(
     datapath: &Mutex<Datapath>,
     host: &Netlink,
     name: &str,
@@ -63,8 +63,7 @@ pub async fn attach_trunk(
         ifindex,
         FilterAt::Ingress(ifindex),
         program::TRUNK_INGRESS,
-    )
-    .await?;
+    )?;
     Ok(TrunkAttachment::Clsact)
 }
 
@@ -72,7 +71,7 @@ pub async fn attach_trunk(
 ///
 /// # Errors
 /// `Netlink` or `Program`.
-pub async fn is_trunk_attached(
+pub fn is_trunk_attached(
     datapath: &Mutex<Datapath>,
     host: &Netlink,
     name: &str,
@@ -81,7 +80,7 @@ pub async fn is_trunk_attached(
     if let Some(is_attached) = lock(datapath).is_tcx_attached(name, ifindex)? {
         return Ok(is_attached);
     }
-    let found = host.filter(FilterAt::Ingress(ifindex)).await?;
+    let found = host.filter(FilterAt::Ingress(ifindex))?;
     Ok(found.is_some_and(|found| found.name == program::TRUNK_INGRESS))
 }
 
@@ -89,7 +88,7 @@ pub async fn is_trunk_attached(
 ///
 /// # Errors
 /// `Netlink`.
-pub async fn attach_fabric(
+pub fn attach_fabric(
     datapath: &Mutex<Datapath>,
     fabric: &Netlink,
     ifindex: u32,
@@ -100,8 +99,7 @@ pub async fn attach_fabric(
         ifindex,
         FilterAt::Ingress(ifindex),
         program::FABRIC,
-    )
-    .await?;
+    )?;
     attach(
         datapath,
         fabric,
@@ -109,7 +107,6 @@ pub async fn attach_fabric(
         FilterAt::Egress(ifindex),
         program::FABRIC_GATEWAY,
     )
-    .await
 }
 
 /// Whether both programs of the local VPC are on the far end of the trunk, as [`attach_fabric`] puts
@@ -117,17 +114,13 @@ pub async fn attach_fabric(
 ///
 /// # Errors
 /// `Netlink`.
-pub async fn is_fabric_attached(fabric: &Netlink, ifindex: u32) -> Result<bool, DatapathError> {
+pub fn is_fabric_attached(fabric: &Netlink, ifindex: u32) -> Result<bool, DatapathError> {
     let places = [
         (FilterAt::Ingress(ifindex), program::FABRIC),
         (FilterAt::Egress(ifindex), program::FABRIC_GATEWAY),
     ];
     for (at, name) in places {
-        if fabric
-            .filter(at)
-            .await?
-            .is_none_or(|found| found.name != name)
-        {
+        if fabric.filter(at)?.is_none_or(|found| found.name != name) {
             return Ok(false);
         }
     }
@@ -139,18 +132,15 @@ pub async fn is_fabric_attached(fabric: &Netlink, ifindex: u32) -> Result<bool, 
 ///
 /// # Errors
 /// `Netlink`.
-pub async fn attach_branch(
+pub fn attach_branch(
     datapath: &Mutex<Datapath>,
     host: &Netlink,
     ifindex: u32,
 ) -> Result<(), DatapathError> {
-    // The block ends with its last link, and the filter with it. It is asked for once the link has
-    // joined: requests are done in order.
-    let join = host.ensure_clsact(ifindex, Some(BRANCH_BLOCK));
-    let find = host.filter(FilterAt::Block(BRANCH_BLOCK));
-    let (_, found) = futures_util::future::try_join(join, find).await?;
-    if found.is_none() {
-        replace_branches(datapath, host).await?;
+    host.ensure_clsact(ifindex, Some(BRANCH_BLOCK))?;
+    // The block ends with its last link, and the filter with it.
+    if host.filter(FilterAt::Block(BRANCH_BLOCK))?.is_none() {
+        replace_branches(datapath, host)?;
     }
     Ok(())
 }
@@ -160,27 +150,23 @@ pub async fn attach_branch(
 ///
 /// # Errors
 /// `Netlink`.
-pub async fn replace_branches(
-    datapath: &Mutex<Datapath>,
-    host: &Netlink,
-) -> Result<(), DatapathError> {
+pub fn replace_branches(datapath: &Mutex<Datapath>, host: &Netlink) -> Result<(), DatapathError> {
     let program = lock(datapath).program(program::BRANCH_EGRESS)?;
     let block = FilterAt::Block(BRANCH_BLOCK);
-    host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS)
-        .await?;
+    host.set_filter(block, program.as_fd(), program::BRANCH_EGRESS)?;
     Ok(())
 }
 
-async fn attach(
+fn attach(
     datapath: &Mutex<Datapath>,
     netlink: &Netlink,
     ifindex: u32,
     at: FilterAt,
     name: &'static str,
 ) -> Result<(), DatapathError> {
-    netlink.ensure_clsact(ifindex, None).await?;
+    netlink.ensure_clsact(ifindex, None)?;
     let program = lock(datapath).program(name)?;
-    netlink.set_filter(at, program.as_fd(), name).await?;
+    netlink.set_filter(at, program.as_fd(), name)?;
     Ok(())
 }
 

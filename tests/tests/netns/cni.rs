@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use branchline::{link::LinkChange, netlink::Netlink, netns::Netns};
 use branchline_tests::{
     cni::{Call, configuration},
-    host::{Host, block_on},
+    host::Host,
     settings::{OPEN_PORT, Settings},
     talk::{self, PATIENCE},
     traces::Traces,
@@ -67,22 +67,20 @@ fn containers_get_an_interface_are_checked_and_leave_nothing() {
         talk::tcp(&namespaces[0], &namespaces[1], to, PATIENCE).unwrap();
     }
     // What the kernel has is what the result says.
-    block_on(async {
-        let netlink = Netlink::open(&namespaces[1]).unwrap();
-        let link = netlink.existing_link("net1").await.unwrap();
-        assert_eq!(
-            added[1]["interfaces"][1]["mac"],
-            link.mac.unwrap().to_string()
-        );
-        assert_eq!(added[1]["interfaces"][1]["mtu"], link.mtu);
-        let addresses = netlink.addresses().await.unwrap();
-        for ip in added[1]["ips"].as_array().unwrap() {
-            let is_there = addresses
-                .iter()
-                .any(|each| ip["address"] == each.address.to_string());
-            assert!(is_there, "{ip}");
-        }
-    });
+    let netlink = Netlink::open(&namespaces[1]).unwrap();
+    let link = netlink.existing_link("net1").unwrap();
+    assert_eq!(
+        added[1]["interfaces"][1]["mac"],
+        link.mac.unwrap().to_string()
+    );
+    assert_eq!(added[1]["interfaces"][1]["mtu"], link.mtu);
+    let addresses = netlink.addresses().unwrap();
+    for ip in added[1]["ips"].as_array().unwrap() {
+        let is_there = addresses
+            .iter()
+            .any(|each| ip["address"] == each.address.to_string());
+        assert!(is_there, "{ip}");
+    }
     for call in [&first, &second] {
         host.cni_ok("DEL", call).unwrap();
         // As containerd does: once more, without a namespace.
@@ -165,50 +163,41 @@ fn what_was_changed_behind_the_agent_is_found() {
             "{expected}: {code} {text}"
         );
     };
-    block_on(async {
-        let inside = Netlink::open(&netns).unwrap();
-        let outside = Netlink::open(host.netns()).unwrap();
-        let link = inside.existing_link("eth0").await.unwrap();
-        let near = outside
-            .link_at(link.peer_index.unwrap())
-            .await
-            .unwrap()
-            .unwrap();
-        let change = |mtu| LinkChange {
-            mtu: Some(mtu),
-            ..LinkChange::default()
-        };
-        inside.change_link(link.index, change(1400)).await.unwrap();
-        finds("MTU of eth0");
-        inside
-            .change_link(link.index, change(link.mtu))
-            .await
-            .unwrap();
-        host.cni_ok("CHECK", &call).unwrap();
-        let routes = inside.routes().await.unwrap();
-        let route = routes.iter().find(|route| route.gateway.is_some()).unwrap();
-        inside.delete_route(route).await.unwrap();
-        finds("route ");
-        inside.ensure_route(route).await.unwrap();
-        let addresses = inside.addresses().await.unwrap();
-        let is_ipv6 = |each: &&branchline::route::Address| {
-            each.link == link.index && each.address.addr().to_string().starts_with("2001")
-        };
-        let address = addresses.iter().find(is_ipv6).unwrap();
-        inside.delete_address(address).await.unwrap();
-        finds("address 2001");
-        inside.ensure_address(address).await.unwrap();
-        let neighbours = inside.permanent_neighbours().await.unwrap();
-        let mut neighbour = neighbours[0];
-        neighbour.mac.0[5] ^= 1;
-        inside.set_neighbour(&neighbour).await.unwrap();
-        finds("permanent neighbour");
-        inside.set_neighbour(&neighbours[0]).await.unwrap();
-        outside.delete_clsact(near.index).await.unwrap();
-        finds("TC block of host link");
-        outside.delete_link(near.index).await.unwrap();
-        finds("host link bl");
-    });
+    let inside = Netlink::open(&netns).unwrap();
+    let outside = Netlink::open(host.netns()).unwrap();
+    let link = inside.existing_link("eth0").unwrap();
+    let near = outside.link_at(link.peer_index.unwrap()).unwrap().unwrap();
+    let change = |mtu| LinkChange {
+        mtu: Some(mtu),
+        ..LinkChange::default()
+    };
+    inside.change_link(link.index, change(1400)).unwrap();
+    finds("MTU of eth0");
+    inside.change_link(link.index, change(link.mtu)).unwrap();
+    host.cni_ok("CHECK", &call).unwrap();
+    let routes = inside.routes().unwrap();
+    let route = routes.iter().find(|route| route.gateway.is_some()).unwrap();
+    inside.delete_route(route).unwrap();
+    finds("route ");
+    inside.ensure_route(route).unwrap();
+    let addresses = inside.addresses().unwrap();
+    let is_ipv6 = |each: &&branchline::route::Address| {
+        each.link == link.index && each.address.addr().to_string().starts_with("2001")
+    };
+    let address = addresses.iter().find(is_ipv6).unwrap();
+    inside.delete_address(address).unwrap();
+    finds("address 2001");
+    inside.ensure_address(address).unwrap();
+    let neighbours = inside.permanent_neighbours().unwrap();
+    let mut neighbour = neighbours[0];
+    neighbour.mac.0[5] ^= 1;
+    inside.set_neighbour(&neighbour).unwrap();
+    finds("permanent neighbour");
+    inside.set_neighbour(&neighbours[0]).unwrap();
+    outside.delete_clsact(near.index).unwrap();
+    finds("TC block of host link");
+    outside.delete_link(near.index).unwrap();
+    finds("host link bl");
     host.cni_ok("DEL", &call).unwrap();
 }
 
@@ -328,16 +317,14 @@ fn status_says_what_is_wrong_before_anybody_asks_for_more() {
         "{code} {text}"
     );
     assert_eq!(host.status().unwrap().problems, [""; 0]);
-    block_on(async {
-        let netlink = Netlink::open(host.netns()).unwrap();
-        let trunk = netlink.existing_link("bl-trunk").await.unwrap();
-        netlink.set_up(trunk.index, false).await.unwrap();
-        let (code, text) = host.cni_error("STATUS", &Call::new("", &pods())).unwrap();
-        assert!(
-            code == 51 && text.contains("bl-trunk is down"),
-            "{code} {text}"
-        );
-        netlink.set_up(trunk.index, true).await.unwrap();
-    });
+    let netlink = Netlink::open(host.netns()).unwrap();
+    let trunk = netlink.existing_link("bl-trunk").unwrap();
+    netlink.set_up(trunk.index, false).unwrap();
+    let (code, text) = host.cni_error("STATUS", &Call::new("", &pods())).unwrap();
+    assert!(
+        code == 51 && text.contains("bl-trunk is down"),
+        "{code} {text}"
+    );
+    netlink.set_up(trunk.index, true).unwrap();
     assert!(status(&pods()));
 }

@@ -92,14 +92,14 @@ fn edges_netns_takes_over_a_stale_file_and_nothing_else() {
     assert!(matches!(mount_namespace, Err(NetnsError::NotANetns { .. })));
 }
 
-#[tokio::test]
-async fn edges_veth_is_made_in_place_found_again_and_mended() {
+#[test]
+fn edges_veth_is_made_in_place_found_again_and_mended() {
     let mut ground = Ground::new("veth");
     let (host, inside) = (ground.netlink("host"), ground.netlink("task"));
     let wanted = pair("blone", "eth0", Some(ROUTER), 9001);
-    let (near, origin) = host.ensure_veth(&wanted, &inside).await.unwrap();
+    let (near, origin) = host.ensure_veth(&wanted, &inside).unwrap();
     assert_eq!(origin, Origin::Created);
-    let far = inside.existing_link("eth0").await.unwrap();
+    let far = inside.existing_link("eth0").unwrap();
     assert_eq!((far.mac, far.mtu, far.up), (Some(ROUTER), 9001, false));
     assert_eq!(
         (near.mtu, near.up, near.peer_index),
@@ -111,33 +111,32 @@ async fn edges_veth_is_made_in_place_found_again_and_mended() {
         mtu: Some(1400),
         ..LinkChange::default()
     };
-    inside.change_link(far.index, change).await.unwrap();
-    let (again, origin) = host.ensure_veth(&wanted, &inside).await.unwrap();
+    inside.change_link(far.index, change).unwrap();
+    let (again, origin) = host.ensure_veth(&wanted, &inside).unwrap();
     assert_eq!((again, origin), (near.clone(), Origin::Existing));
-    assert_eq!(inside.existing_link("eth0").await.unwrap(), far);
+    assert_eq!(inside.existing_link("eth0").unwrap(), far);
 
     // Same name, other peer: the existing pair is named and stays.
     let other = ground.netlink("other");
-    let error = host.ensure_veth(&wanted, &other).await.unwrap_err();
+    let error = host.ensure_veth(&wanted, &other).unwrap_err();
     assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
     assert!(error.to_string().contains("blone"), "{error}");
-    assert_eq!(other.links().await.unwrap().len(), 1);
+    assert_eq!(other.links().unwrap().len(), 1);
 
-    assert!(host.delete_link(near.index).await.unwrap());
-    assert!(!host.delete_link(near.index).await.unwrap());
-    assert!(!host.delete_link_named("blone").await.unwrap());
-    assert_eq!(inside.link_named("eth0").await.unwrap(), None);
+    assert!(host.delete_link(near.index).unwrap());
+    assert!(!host.delete_link(near.index).unwrap());
+    assert!(!host.delete_link_named("blone").unwrap());
+    assert_eq!(inside.link_named("eth0").unwrap(), None);
 }
 
-#[tokio::test]
-async fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
+#[test]
+fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
     let mut ground = Ground::new("talk");
     let (one, two) = (ground.netlink("one"), ground.netlink("two"));
     one.ensure_veth(&pair("eth0", "eth0", None, 1500), &two)
-        .await
         .unwrap();
-    task_network::configure(&one, &task(4), None).await.unwrap();
-    task_network::configure(&two, &task(5), None).await.unwrap();
+    task_network::configure(&one, &task(4), None).unwrap();
+    task_network::configure(&two, &task(5), None).unwrap();
 
     for (from, to) in [("10.0.1.4", "10.0.1.5"), ("fd00:1::4", "fd00:1::5")] {
         let to: IpAddr = to.parse().unwrap();
@@ -153,7 +152,7 @@ async fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
             "{neighbours}"
         );
     }
-    let before = (one.addresses().await.unwrap(), one.routes().await.unwrap());
+    let before = (one.addresses().unwrap(), one.routes().unwrap());
     assert!(
         before
             .1
@@ -162,42 +161,33 @@ async fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
             .count()
             == 2
     );
-    task_network::configure(&one, &task(4), None).await.unwrap();
-    let after = (one.addresses().await.unwrap(), one.routes().await.unwrap());
+    task_network::configure(&one, &task(4), None).unwrap();
+    let after = (one.addresses().unwrap(), one.routes().unwrap());
     assert_eq!(before, after);
 }
 
-#[tokio::test]
-async fn edges_an_existing_address_is_looked_at() {
+#[test]
+fn edges_an_existing_address_is_looked_at() {
     let mut ground = Ground::new("address");
     let netlink = ground.netlink("a");
-    let lo = netlink.existing_link("lo").await.unwrap().index;
+    let lo = netlink.existing_link("lo").unwrap().index;
     let address = |text: &str| Address {
         link: lo,
         address: text.parse().unwrap(),
         prefix_route: false,
     };
     let same = address("fd00::1/64");
-    assert_eq!(
-        netlink.ensure_address(&same).await.unwrap(),
-        Origin::Created
-    );
-    assert_eq!(
-        netlink.ensure_address(&same).await.unwrap(),
-        Origin::Existing
-    );
-    let error = netlink
-        .ensure_address(&address("fd00::1/48"))
-        .await
-        .unwrap_err();
+    assert_eq!(netlink.ensure_address(&same).unwrap(), Origin::Created);
+    assert_eq!(netlink.ensure_address(&same).unwrap(), Origin::Existing);
+    let error = netlink.ensure_address(&address("fd00::1/48")).unwrap_err();
     assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
     assert!(error.to_string().contains("fd00::1/64"), "{error}");
-    assert!(netlink.delete_address(&same).await.unwrap());
-    assert!(!netlink.delete_address(&same).await.unwrap());
+    assert!(netlink.delete_address(&same).unwrap());
+    assert!(!netlink.delete_address(&same).unwrap());
 }
 
-#[tokio::test]
-async fn edges_many_links_run_one_block() {
+#[test]
+fn edges_many_links_run_one_block() {
     const LINKS: u32 = 200;
     let mut ground = Ground::new("block");
     let (host, far) = (ground.netlink("host"), ground.netlink("far"));
@@ -205,18 +195,17 @@ async fn edges_many_links_run_one_block() {
     let mut links = Vec::new();
     for n in 0..LINKS {
         let wanted = pair(&format!("bl{n}"), &format!("f{n}"), None, 1500);
-        links.push(host.ensure_veth(&wanted, &far).await.unwrap().0.index);
+        links.push(host.ensure_veth(&wanted, &far).unwrap().0.index);
     }
-    assert_eq!(host.filter(FilterAt::Block(BLOCK)).await.unwrap(), None);
+    assert_eq!(host.filter(FilterAt::Block(BLOCK)).unwrap(), None);
 
     let start = Instant::now();
     for link in &links {
-        host.ensure_clsact(*link, Some(BLOCK)).await.unwrap();
+        host.ensure_clsact(*link, Some(BLOCK)).unwrap();
     }
     let joining = start.elapsed();
     let at = FilterAt::Block(BLOCK);
     host.set_filter(at, fd(program(&old)).as_fd(), "branch_egress")
-        .await
         .unwrap();
     println!("{LINKS} links joined one block in {joining:?}");
 
@@ -226,74 +215,59 @@ async fn edges_many_links_run_one_block() {
             name: "branch_egress".to_owned(),
         })
     };
-    assert_eq!(host.filter(at).await.unwrap(), expected(&old));
+    assert_eq!(host.filter(at).unwrap(), expected(&old));
     let start = Instant::now();
     host.set_filter(at, fd(program(&new)).as_fd(), "branch_egress")
-        .await
         .unwrap();
     println!("its program was replaced in {:?}", start.elapsed());
-    assert_eq!(host.filter(at).await.unwrap(), expected(&new));
+    assert_eq!(host.filter(at).unwrap(), expected(&new));
     let shown = output(host.netns(), "tc", &["filter", "show", "block", "7"]);
     assert_eq!(shown.matches("direct-action").count(), 1, "{shown}");
 
     assert_eq!(
-        host.ensure_clsact(links[0], Some(BLOCK)).await.unwrap(),
+        host.ensure_clsact(links[0], Some(BLOCK)).unwrap(),
         Origin::Existing
     );
     for wrong in [None, Some(BLOCK + 1)] {
-        let error = host.ensure_clsact(links[0], wrong).await.unwrap_err();
+        let error = host.ensure_clsact(links[0], wrong).unwrap_err();
         assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
         assert!(error.to_string().contains("clsact with block 7"), "{error}");
     }
     for link in &links {
-        assert!(host.delete_clsact(*link).await.unwrap());
+        assert!(host.delete_clsact(*link).unwrap());
     }
-    assert!(!host.delete_clsact(links[0]).await.unwrap());
+    assert!(!host.delete_clsact(links[0]).unwrap());
     assert_eq!(
-        host.filter(at).await.unwrap(),
+        host.filter(at).unwrap(),
         None,
         "the block ended with its last link"
     );
-    assert!(
-        !host.delete_clsact(u32::MAX >> 1).await.unwrap(),
-        "no such link"
-    );
+    assert!(!host.delete_clsact(u32::MAX >> 1).unwrap(), "no such link");
 }
 
-#[tokio::test]
-async fn edges_filters_of_one_link_are_kept_apart() {
+#[test]
+fn edges_filters_of_one_link_are_kept_apart() {
     let mut ground = Ground::new("hooks");
     let (host, far) = (ground.netlink("host"), ground.netlink("far"));
     let link = host
         .ensure_veth(&pair("trunk", "t", None, 1500), &far)
-        .await
         .unwrap()
         .0
         .index;
     let (ingress, egress) = (FilterAt::Ingress(link), FilterAt::Egress(link));
     let object = returning(0);
-    let refused = host
-        .set_filter(ingress, fd(program(&object)).as_fd(), "in")
-        .await;
+    let refused = host.set_filter(ingress, fd(program(&object)).as_fd(), "in");
     assert!(refused.is_err(), "there is no clsact yet");
-    assert_eq!(host.filter(ingress).await.unwrap(), None);
-    assert_eq!(
-        host.ensure_clsact(link, None).await.unwrap(),
-        Origin::Created
-    );
-    assert_eq!(
-        host.ensure_clsact(link, None).await.unwrap(),
-        Origin::Existing
-    );
+    assert_eq!(host.filter(ingress).unwrap(), None);
+    assert_eq!(host.ensure_clsact(link, None).unwrap(), Origin::Created);
+    assert_eq!(host.ensure_clsact(link, None).unwrap(), Origin::Existing);
     host.set_filter(ingress, fd(program(&object)).as_fd(), "in")
-        .await
         .unwrap();
-    assert_eq!(host.filter(egress).await.unwrap(), None);
+    assert_eq!(host.filter(egress).unwrap(), None);
     host.set_filter(egress, fd(program(&object)).as_fd(), "out")
-        .await
         .unwrap();
-    assert_eq!(host.filter(ingress).await.unwrap().unwrap().name, "in");
-    assert_eq!(host.filter(egress).await.unwrap().unwrap().name, "out");
+    assert_eq!(host.filter(ingress).unwrap().unwrap().name, "in");
+    assert_eq!(host.filter(egress).unwrap().unwrap().name, "out");
 }
 
 /// Without its program a frame would go to the host's own stack and be lost.
@@ -305,38 +279,33 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
     let (one, two) = (ground.netlink("one"), ground.netlink("two"));
     let from = host
         .ensure_veth(&pair("blone", "eth0", None, 9001), &one)
-        .await
         .unwrap()
         .0;
     let to = host
         .ensure_veth(&pair("bltwo", "eth0", None, 9001), &two)
-        .await
         .unwrap()
         .0;
     let objects = [redirecting(to.index), redirecting(to.index)];
-    host.ensure_clsact(from.index, Some(BLOCK)).await.unwrap();
+    host.ensure_clsact(from.index, Some(BLOCK)).unwrap();
     let at = FilterAt::Block(BLOCK);
     host.set_filter(at, fd(program(&objects[0])).as_fd(), "branch_egress")
-        .await
         .unwrap();
     for (inside, n) in [(&one, 4), (&two, 5)] {
-        task_network::configure(inside, &task(n), None)
-            .await
-            .unwrap();
+        task_network::configure(inside, &task(n), None).unwrap();
     }
     // Frames pass in one direction only: nobody answers ARP.
     let receiver = Neighbour {
-        link: one.existing_link("eth0").await.unwrap().index,
+        link: one.existing_link("eth0").unwrap().index,
         address: "10.0.1.5".parse().unwrap(),
         mac: task(5).mac,
     };
-    one.set_neighbour(&receiver).await.unwrap();
+    one.set_neighbour(&receiver).unwrap();
     for link in [&from, &to] {
-        host.set_up(link.index, true).await.unwrap();
+        host.set_up(link.index, true).unwrap();
     }
-    one.wait_until_sending(receiver.link).await.unwrap();
+    one.wait_until_sending(receiver.link).unwrap();
     for link in [&from, &to] {
-        host.wait_until_sending(link.index).await.unwrap();
+        host.wait_until_sending(link.index).unwrap();
     }
 
     let traffic = Traffic::start(one.netns(), two.netns());
@@ -344,7 +313,6 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
     for n in 0..REPLACEMENTS {
         let object = &objects[(n % 2) as usize];
         host.set_filter(at, fd(program(object)).as_fd(), "branch_egress")
-            .await
             .unwrap();
     }
     let (sent, received) = traffic.stop();
@@ -357,25 +325,22 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
 }
 
 /// Without the wait, some first packets are dropped by the link that sends them.
-#[tokio::test]
-async fn edges_the_first_packet_arrives_once_a_link_sends() {
+#[test]
+fn edges_the_first_packet_arrives_once_a_link_sends() {
     const ROUNDS: u32 = 60;
     for round in 0..ROUNDS {
         let mut ground = Ground::new(&format!("first{round}"));
         let (host, inside) = (ground.netlink("host"), ground.netlink("task"));
         let near = host
             .ensure_veth(&pair("blone", "eth0", None, 9001), &inside)
-            .await
             .unwrap()
             .0;
-        task_network::configure(&inside, &task(4), None)
-            .await
-            .unwrap();
-        let eth0 = inside.existing_link("eth0").await.unwrap().index;
+        task_network::configure(&inside, &task(4), None).unwrap();
+        let eth0 = inside.existing_link("eth0").unwrap().index;
         if round == 0 {
-            let error = inside.wait_until_sending(eth0).await.unwrap_err();
+            let error = inside.wait_until_sending(eth0).unwrap_err();
             assert!(
-                matches!(error, NetlinkError::NoAnswer { .. }),
+                matches!(error, NetlinkError::NotYet { .. }),
                 "the far end is down: {error}"
             );
         }
@@ -383,8 +348,8 @@ async fn edges_the_first_packet_arrives_once_a_link_sends() {
             .netns()
             .run(|| UdpSocket::bind("10.0.1.4:0").unwrap())
             .unwrap();
-        host.set_up(near.index, true).await.unwrap();
-        inside.wait_until_sending(eth0).await.unwrap();
+        host.set_up(near.index, true).unwrap();
+        inside.wait_until_sending(eth0).unwrap();
         // Without a carrier the kernel's own packets were dropped before.
         let before = dropped(inside.netns());
         client.send_to(b"x", "10.0.1.1:7000").unwrap();
@@ -404,16 +369,16 @@ fn dropped(netns: &Netns) -> String {
     line.split_whitespace().nth(12).unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn edges_a_netlink_socket_outlives_its_path() {
+#[test]
+fn edges_a_netlink_socket_outlives_its_path() {
     let mut ground = Ground::new("outlive");
     let path = ground.path("a");
     let (netns, _) = Netns::create(&path).unwrap();
     let netlink = Netlink::open(&netns).unwrap();
     drop(netns);
     Netns::remove(&path).unwrap();
-    assert_eq!(netlink.existing_link("lo").await.unwrap().index, 1);
-    let missing = netlink.existing_link("eth0").await.unwrap_err();
+    assert_eq!(netlink.existing_link("lo").unwrap().index, 1);
+    let missing = netlink.existing_link("eth0").unwrap_err();
     assert!(
         matches!(missing, NetlinkError::NoSuchLink { .. }),
         "{missing}"

@@ -40,15 +40,15 @@ fn plan(ground: &mut Ground) -> FabricPlan {
 
 /// Everything of a namespace that the fabric could have changed. Link-local addresses come when
 /// their probe is done, with a route: they are the kernel's.
-async fn state(netlink: &Netlink) -> (Vec<String>, Vec<Address>, Vec<Route>, String) {
-    let links = netlink.links().await.unwrap();
+fn state(netlink: &Netlink) -> (Vec<String>, Vec<Address>, Vec<Route>, String) {
+    let links = netlink.links().unwrap();
     let links = links.iter().map(|link| format!("{link:?}")).collect();
     let ruleset = output(netlink.netns(), "nft", &["list", "ruleset"]);
     let is_link_local =
         |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-    let mut routes = netlink.routes().await.unwrap();
+    let mut routes = netlink.routes().unwrap();
     routes.retain(|route| !is_link_local(&route.destination));
-    let mut addresses = netlink.addresses().await.unwrap();
+    let mut addresses = netlink.addresses().unwrap();
     addresses.retain(|found| !is_link_local(&found.address));
     (links, addresses, routes, ruleset)
 }
@@ -70,23 +70,22 @@ fn forwarding(netns: &Netns) -> BTreeMap<String, Option<String>> {
 }
 
 /// A host with a link `out` to a namespace that plays the world outside.
-async fn host_and_outside(ground: &mut Ground) -> (Netlink, Netlink) {
+fn host_and_outside(ground: &mut Ground) -> (Netlink, Netlink) {
     let (host, outside) = (ground.netlink("host"), ground.netlink("outside"));
     host.ensure_veth(&pair("out", "in", None, 1500), &outside)
-        .await
         .unwrap();
     for (netlink, link, n) in [(&host, "out", 1), (&outside, "in", 2)] {
-        let lo = netlink.existing_link("lo").await.unwrap().index;
-        netlink.set_up(lo, true).await.unwrap();
-        let link = netlink.existing_link(link).await.unwrap().index;
-        netlink.set_up(link, true).await.unwrap();
+        let lo = netlink.existing_link("lo").unwrap().index;
+        netlink.set_up(lo, true).unwrap();
+        let link = netlink.existing_link(link).unwrap().index;
+        netlink.set_up(link, true).unwrap();
         for text in [format!("203.0.113.{n}/24"), format!("2001:db8::{n}/64")] {
             let address = Address {
                 link,
                 address: text.parse().unwrap(),
                 prefix_route: true,
             };
-            netlink.ensure_address(&address).await.unwrap();
+            netlink.ensure_address(&address).unwrap();
         }
     }
     (host, outside)
@@ -94,15 +93,10 @@ async fn host_and_outside(ground: &mut Ground) -> (Netlink, Netlink) {
 
 /// A task joined to the trunk as by a wire. It has the router's MAC, which is
 /// what the fabric's stack sends to.
-async fn wire_task(
-    ground: &mut Ground,
-    host: &Netlink,
-    fabric: &Fabric,
-) -> (Netlink, Vec<aya::Ebpf>) {
+fn wire_task(ground: &mut Ground, host: &Netlink, fabric: &Fabric) -> (Netlink, Vec<aya::Ebpf>) {
     let task = ground.netlink("task");
     let near = host
         .ensure_veth(&pair("bltask", "eth0", None, 9001), &task)
-        .await
         .unwrap()
         .0;
     let network = TaskNetwork {
@@ -117,33 +111,30 @@ async fn wire_task(
         )),
         metadata_source: None,
     };
-    task_network::configure(&task, &network, None)
-        .await
-        .unwrap();
+    task_network::configure(&task, &network, None).unwrap();
     let mut objects = Vec::new();
     for (link, to) in [
         (near.index, fabric.host_trunk),
         (fabric.host_trunk, near.index),
     ] {
         let object = redirecting(to);
-        host.ensure_clsact(link, None).await.unwrap();
+        host.ensure_clsact(link, None).unwrap();
         let fd = program(&object).fd().unwrap();
         host.set_filter(FilterAt::Ingress(link), fd.as_fd(), "wire")
-            .await
             .unwrap();
         objects.push(object);
     }
-    host.set_up(near.index, true).await.unwrap();
+    host.set_up(near.index, true).unwrap();
     (task, objects)
 }
 
-#[tokio::test]
-async fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
+#[test]
+fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
     let mut ground = Ground::new("nat");
-    let (host, outside) = host_and_outside(&mut ground).await;
+    let (host, outside) = host_and_outside(&mut ground);
     let plan = plan(&mut ground);
-    let before = (state(&host).await, forwarding(host.netns()));
-    let fabric = Fabric::ensure(&plan, &host).await.unwrap();
+    let before = (state(&host), forwarding(host.netns()));
+    let fabric = Fabric::ensure(&plan, &host).unwrap();
     let host_nat = plan.host_nat();
     assert_eq!(host_nat.check(host.netns()).unwrap(), TableState::Absent);
     host_nat.apply(host.netns()).unwrap();
@@ -155,8 +146,8 @@ async fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
         forwarding(host.netns())["net/ipv6/conf/out/accept_ra"].as_deref(),
         Some("2")
     );
-    let (task, _objects) = wire_task(&mut ground, &host, &fabric).await;
-    fabric.bring_up(&host).await.unwrap();
+    let (task, _objects) = wire_task(&mut ground, &host, &fabric);
+    fabric.bring_up(&host).unwrap();
 
     let (host_netns, outside_netns, task_netns) = (host.netns(), outside.netns(), task.netns());
     let rows = [
@@ -204,7 +195,7 @@ async fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
         ),
     ];
     let gateways = ["203.0.113.1", "2001:db8::1"];
-    let in_link = outside.existing_link("in").await.unwrap().index;
+    let in_link = outside.existing_link("in").unwrap().index;
     for (cidr, gateway) in plan.vpc_cidrs.iter().zip(gateways) {
         let route = Route {
             destination: *cidr,
@@ -212,7 +203,7 @@ async fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
             link: in_link,
             source: None,
         };
-        outside.ensure_route(&route).await.unwrap();
+        outside.ensure_route(&route).unwrap();
     }
     for (name, from, to, address, expected) in rows {
         let address: IpAddr = address.parse().unwrap();
@@ -233,59 +224,59 @@ async fn edges_fabric_carries_the_vpc_out_and_the_host_in() {
     );
     assert!(seen.is_err(), "{seen:?}");
 
-    host.delete_link_named("bltask").await.unwrap();
+    host.delete_link_named("bltask").unwrap();
     drop(fabric);
     nat::restore_forwarding(host.netns(), &previous).unwrap();
     nat::remove(host.netns()).unwrap();
-    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
-    assert_eq!((state(&host).await, forwarding(host.netns())), before);
+    assert!(Fabric::purge(&plan.netns_path, &host).is_empty());
+    assert_eq!((state(&host), forwarding(host.netns())), before);
     assert!(!plan.netns_path.exists());
     assert!(
-        Fabric::purge(&plan.netns_path, &host).await.is_empty(),
+        Fabric::purge(&plan.netns_path, &host).is_empty(),
         "a second purge finds nothing"
     );
 }
 
-#[tokio::test]
-async fn edges_fabric_without_a_nat_gateway_lets_only_the_host_in() {
+#[test]
+fn edges_fabric_without_a_nat_gateway_lets_only_the_host_in() {
     let mut ground = Ground::new("closed");
-    let (host, outside) = host_and_outside(&mut ground).await;
+    let (host, outside) = host_and_outside(&mut ground);
     let plan = FabricPlan {
         nat_gateway: false,
         ..plan(&mut ground)
     };
-    let fabric = Fabric::ensure(&plan, &host).await.unwrap();
+    let fabric = Fabric::ensure(&plan, &host).unwrap();
     plan.host_nat().apply(host.netns()).unwrap();
     nat::enable_forwarding(host.netns()).unwrap();
-    let (task, _objects) = wire_task(&mut ground, &host, &fabric).await;
-    fabric.bring_up(&host).await.unwrap();
+    let (task, _objects) = wire_task(&mut ground, &host, &fabric);
+    fabric.bring_up(&host).unwrap();
     let (inward, outward) = ("10.0.1.4".parse().unwrap(), "203.0.113.2".parse().unwrap());
     tcp_echo(host.netns(), task.netns(), inward, PATIENCE).unwrap();
     assert!(tcp_echo(task.netns(), outside.netns(), outward, SHORT).is_err());
     drop(fabric);
-    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).is_empty());
 }
 
-#[tokio::test]
-async fn edges_fabric_is_found_again_and_mended() {
+#[test]
+fn edges_fabric_is_found_again_and_mended() {
     let mut ground = Ground::new("mend");
     let host = ground.netlink("host");
     let plan = plan(&mut ground);
-    let fabric = Fabric::ensure(&plan, &host).await.unwrap();
+    let fabric = Fabric::ensure(&plan, &host).unwrap();
     assert_eq!(fabric.trunk_origin, Origin::Created);
-    let trunk = fabric.netlink.existing_link(TRUNK).await.unwrap();
+    let trunk = fabric.netlink.existing_link(TRUNK).unwrap();
     assert_eq!(
         (trunk.mac, trunk.mtu, trunk.noarp, trunk.up),
         (Some(ROUTER), 9001, true, false)
     );
-    assert!(!host.existing_link(HOST_TRUNK).await.unwrap().up);
-    fabric.bring_up(&host).await.unwrap();
-    let wanted = (state(&host).await, state(&fabric.netlink).await);
+    assert!(!host.existing_link(HOST_TRUNK).unwrap().up);
+    fabric.bring_up(&host).unwrap();
+    let wanted = (state(&host), state(&fabric.netlink));
 
-    let again = Fabric::ensure(&plan, &host).await.unwrap();
+    let again = Fabric::ensure(&plan, &host).unwrap();
     assert_eq!(again.trunk_origin, Origin::Existing);
-    again.bring_up(&host).await.unwrap();
-    assert_eq!((state(&host).await, state(&fabric.netlink).await), wanted);
+    again.bring_up(&host).unwrap();
+    assert_eq!((state(&host), state(&fabric.netlink)), wanted);
 
     let inside = &fabric.netlink;
     let spoilt = LinkChange {
@@ -294,7 +285,7 @@ async fn edges_fabric_is_found_again_and_mended() {
         noarp: Some(false),
         up: Some(false),
     };
-    inside.change_link(fabric.trunk, spoilt).await.unwrap();
+    inside.change_link(fabric.trunk, spoilt).unwrap();
     output(
         inside.netns(),
         "nft",
@@ -312,8 +303,8 @@ async fn edges_fabric_is_found_again_and_mended() {
     );
     output(inside.netns(), "ip", &["route", "del", "default"]);
     output(inside.netns(), "sysctl", &["-qw", "net.ipv4.ip_forward=0"]);
-    let mended = Fabric::ensure(&plan, &host).await.unwrap();
-    mended.bring_up(&host).await.unwrap();
+    let mended = Fabric::ensure(&plan, &host).unwrap();
+    mended.bring_up(&host).unwrap();
     assert_eq!(
         plan.fabric_nat().check(inside.netns()).unwrap(),
         TableState::Equal
@@ -327,7 +318,7 @@ async fn edges_fabric_is_found_again_and_mended() {
         state.2.sort_by_key(|route| format!("{route}"));
         state
     };
-    let found = (state(&host).await, state(inside).await);
+    let found = (state(&host), state(inside));
     assert_eq!(sorted(found.0), sorted(wanted.0));
     assert_eq!(sorted(found.1), sorted(wanted.1));
 
@@ -335,84 +326,82 @@ async fn edges_fabric_is_found_again_and_mended() {
         vpc_cidrs: plan.vpc_cidrs[..1].to_vec(),
         ..plan.clone()
     };
-    let narrowed = Fabric::ensure(&narrow, &host).await.unwrap();
-    narrowed.bring_up(&host).await.unwrap();
+    let narrowed = Fabric::ensure(&narrow, &host).unwrap();
+    narrowed.bring_up(&host).unwrap();
     for netlink in [&host, inside] {
-        let routes = netlink.routes().await.unwrap();
+        let routes = netlink.routes().unwrap();
         let gone = routes
             .iter()
             .find(|route| route.destination == plan.vpc_cidrs[1]);
         assert_eq!(gone, None);
     }
-    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).is_empty());
 }
 
-#[tokio::test]
-async fn edges_fabric_without_an_uplink_needs_no_nftables() {
+#[test]
+fn edges_fabric_without_an_uplink_needs_no_nftables() {
     let mut ground = Ground::new("alone");
     let host = ground.netlink("host");
-    let before = state(&host).await;
+    let before = state(&host);
     let with = plan(&mut ground);
     let plan = FabricPlan {
         uplink: false,
         ..with.clone()
     };
-    let fabric = Fabric::ensure(&plan, &host).await.unwrap();
-    fabric.bring_up(&host).await.unwrap();
-    assert_eq!(host.link_named(HOST_UPLINK).await.unwrap(), None);
+    let fabric = Fabric::ensure(&plan, &host).unwrap();
+    fabric.bring_up(&host).unwrap();
+    assert_eq!(host.link_named(HOST_UPLINK).unwrap(), None);
     assert_eq!(output(&fabric.netns, "nft", &["list", "ruleset"]), "");
-    Fabric::ensure(&with, &host).await.unwrap();
-    assert!(fabric.netlink.link_named(UPLINK).await.unwrap().is_some());
-    Fabric::ensure(&plan, &host).await.unwrap();
-    assert_eq!(fabric.netlink.link_named(UPLINK).await.unwrap(), None);
+    Fabric::ensure(&with, &host).unwrap();
+    assert!(fabric.netlink.link_named(UPLINK).unwrap().is_some());
+    Fabric::ensure(&plan, &host).unwrap();
+    assert_eq!(fabric.netlink.link_named(UPLINK).unwrap(), None);
     drop(fabric);
-    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
-    assert_eq!(state(&host).await, before);
+    assert!(Fabric::purge(&plan.netns_path, &host).is_empty());
+    assert_eq!(state(&host), before);
 }
 
-#[tokio::test]
-async fn edges_fabric_that_fails_halfway_leaves_nothing() {
+#[test]
+fn edges_fabric_that_fails_halfway_leaves_nothing() {
     let mut ground = Ground::new("half");
     let (host, stranger) = (ground.netlink("host"), ground.netlink("stranger"));
     let plan = plan(&mut ground);
     host.ensure_veth(&pair(HOST_UPLINK, "theirs", None, 1500), &stranger)
-        .await
         .unwrap();
-    let before = state(&host).await;
-    let error = Fabric::ensure(&plan, &host).await.unwrap_err();
+    let before = state(&host);
+    let error = Fabric::ensure(&plan, &host).unwrap_err();
     let conflict = matches!(&error, FabricError::Netlink(NetlinkError::Conflict { .. }));
     assert!(
         conflict && error.to_string().contains(HOST_UPLINK),
         "{error}"
     );
-    assert_eq!(state(&host).await, before);
+    assert_eq!(state(&host), before);
     assert!(!plan.netns_path.exists());
 
-    host.delete_link_named(HOST_UPLINK).await.unwrap();
-    let fabric = Fabric::ensure(&plan, &host).await.unwrap();
+    host.delete_link_named(HOST_UPLINK).unwrap();
+    let fabric = Fabric::ensure(&plan, &host).unwrap();
     // The same failure beside an existing trunk and namespace: they stay.
-    fabric.netlink.delete_link_named(UPLINK).await.unwrap();
+    fabric.netlink.delete_link_named(UPLINK).unwrap();
     nat::remove(&fabric.netns).unwrap();
     host.ensure_veth(&pair(HOST_UPLINK, "theirs", None, 1500), &stranger)
-        .await
         .unwrap();
-    let before = (state(&host).await, state(&fabric.netlink).await);
-    Fabric::ensure(&plan, &host).await.unwrap_err();
-    assert_eq!((state(&host).await, state(&fabric.netlink).await), before);
+    let before = (state(&host), state(&fabric.netlink));
+    Fabric::ensure(&plan, &host).unwrap_err();
+    assert_eq!((state(&host), state(&fabric.netlink)), before);
     drop(fabric);
-    assert!(Fabric::purge(&plan.netns_path, &host).await.is_empty());
+    assert!(Fabric::purge(&plan.netns_path, &host).is_empty());
 }
 
-#[tokio::test]
-async fn edges_fabric_takes_no_network_that_the_host_is_in() {
+#[test]
+fn edges_fabric_takes_no_network_that_the_host_is_in() {
     let mut ground = Ground::new("inside");
-    let (host, _outside) = host_and_outside(&mut ground).await;
-    let before = state(&host).await;
+    let (host, _outside) = host_and_outside(&mut ground);
+    let before = state(&host);
     let plan = FabricPlan {
         vpc_cidrs: vec!["203.0.0.0/16".parse().unwrap()],
         ..plan(&mut ground)
     };
-    let error = Fabric::ensure(&plan, &host).await.unwrap_err();
+    let error = Fabric::ensure(&plan, &host).unwrap_err();
     assert!(
         matches!(
             error,
@@ -424,6 +413,6 @@ async fn edges_fabric_takes_no_network_that_the_host_is_in() {
         "{error}"
     );
     assert!(error.to_string().contains("203.0.113.1"), "{error}");
-    assert_eq!(state(&host).await, before);
+    assert_eq!(state(&host), before);
     assert!(!plan.netns_path.exists());
 }

@@ -8,7 +8,7 @@ use branchline::{
     netns::Netns,
 };
 use branchline_tests::{
-    host::{Host, block_on},
+    host::Host,
     settings::{ETC_NETNS, OPEN_PORT, Settings, VPC},
     talk::{self, PATIENCE, SHORT, is_silence},
     task::{Task, spec},
@@ -136,7 +136,7 @@ fn a_namespace_that_is_handed_in_stays_its_owners() {
     exchange(&client, &server);
     host.remove_task("server").unwrap();
     host.remove_task("client").unwrap();
-    let inside = block_on(async { Netlink::open(&own).unwrap().links().await.unwrap() });
+    let inside = Netlink::open(&own).unwrap().links().unwrap();
     assert_eq!(inside.len(), 1, "more than lo: {inside:?}");
     drop((server, client));
     assert_unchanged(&host, &before);
@@ -150,22 +150,19 @@ fn a_set_up_that_fails_leaves_nothing() {
         .run(|| Netns::create(Path::new("/run/netns/taken")))
         .unwrap()
         .0;
-    block_on(async {
-        let end = |name: &str| VethEnd {
-            name: name.to_owned(),
-            mac: None,
-        };
-        let pair = VethPair {
-            near: end("theirs"),
-            far: end("eth0"),
-            mtu: 1500,
-        };
-        let netlink = Netlink::open(host.netns()).unwrap();
-        netlink
-            .ensure_veth(&pair, &Netlink::open(&taken).unwrap())
-            .await
-            .unwrap();
-    });
+    let end = |name: &str| VethEnd {
+        name: name.to_owned(),
+        mac: None,
+    };
+    let pair = VethPair {
+        near: end("theirs"),
+        far: end("eth0"),
+        mtu: 1500,
+    };
+    let netlink = Netlink::open(host.netns()).unwrap();
+    netlink
+        .ensure_veth(&pair, &Netlink::open(&taken).unwrap())
+        .unwrap();
     host.run(|| {
         fs::write("/run/netns/no-netns", "text").unwrap();
         fs::write("/run/netns/branchline-file", "text").unwrap();

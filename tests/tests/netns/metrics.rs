@@ -11,7 +11,7 @@ use std::{
 
 use branchline::{api::Health, api::HealthStatus, fabric::HOST_TRUNK, netlink::Netlink};
 use branchline_tests::{
-    host::{Host, block_on},
+    host::Host,
     settings::{OPEN_PORT, Settings},
     talk::{self, PATIENCE, SHORT},
 };
@@ -273,11 +273,9 @@ fn health_says_which_part_is_not_well_and_why() {
         assert!(names.contains(&name), "{names:?}");
     }
     let set_trunk = |up| {
-        block_on(async {
-            let netlink = Netlink::open(host.netns()).unwrap();
-            let trunk = netlink.existing_link(HOST_TRUNK).await.unwrap();
-            netlink.set_up(trunk.index, up).await.unwrap();
-        });
+        let netlink = Netlink::open(host.netns()).unwrap();
+        let trunk = netlink.existing_link(HOST_TRUNK).unwrap();
+        netlink.set_up(trunk.index, up).unwrap();
     };
     set_trunk(false);
     let ill = health();
