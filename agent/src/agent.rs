@@ -88,7 +88,7 @@ pub struct Agent {
     config: Config,
     store: Arc<Store>,
     tasks: Arc<TaskStore>,
-    host: Host,
+    host: Arc<Host>,
     wire: Wire,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.

@@ -16,7 +16,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use nix::libc::MSG_DONTWAIT;
+use nix::libc::{MSG_DONTWAIT, MSG_TRUNC};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
@@ -36,6 +36,8 @@ const LOOK_MS: u16 = 10;
 const REQUEST_HEADER_LEN: usize = 16;
 /// `NLMSGERR_ATTR_MSG` of linux/netlink.h.
 const ERROR_TEXT: u16 = 1;
+/// Bytes of the longest datagram: the kernel fills a list's up to 32 KiB, and one object takes less.
+const DATAGRAM: usize = 64 << 10;
 /// To what multiple of bytes each message is filled up (`NLMSG_ALIGNTO` of linux/netlink.h).
 const ALIGNMENT: usize = 4;
 
@@ -135,6 +137,8 @@ pub struct Netlink {
 #[derive(Debug)]
 struct Numbered {
     socket: Socket,
+    /// Takes one datagram.
+    received: Vec<u8>,
     /// Its own address, which answers to its requests carry.
     port: u32,
     last: u32,
@@ -164,14 +168,12 @@ impl Netlink {
         Self::with(socket, netns)
     }
 
-    /// Makes the namespace at `path` or opens it, as [`Netns::create`] does, and a socket inside as
-    /// [`Netlink::open`] does.
+    /// As [`Netlink::open`], of the namespace that the calling thread is in.
     ///
     /// # Errors
-    /// As both.
-    pub fn create(path: &Path) -> Result<Self, NetlinkError> {
-        let (netns, _, socket) = Netns::create_then(path, Numbered::open)?;
-        Self::with(socket, netns)
+    /// `Open`.
+    pub fn inside(netns: Netns) -> Result<Self, NetlinkError> {
+        Self::with(Numbered::open(), netns)
     }
 
     fn with(socket: io::Result<Numbered>, netns: Netns) -> Result<Self, NetlinkError> {
@@ -296,8 +298,12 @@ impl Numbered {
         socket.set_cap_ack(true)?;
         socket.set_ext_ack(true)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &ANSWER_TIMEOUT)?;
-        let last = 0;
-        Ok(Self { socket, port, last })
+        Ok(Self {
+            socket,
+            received: Vec::new(),
+            port,
+            last: 0,
+        })
     }
 
     fn listen(&self, notices: Notices) -> io::Result<()> {
@@ -338,11 +344,8 @@ impl Numbered {
         self.socket.send(&bytes, 0)?;
         let mut answer = Answer::default();
         loop {
-            let (datagram, _) = match self.socket.recv_from_full() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                received => received?,
-            };
-            for message in messages(&datagram) {
+            self.receive()?;
+            for message in messages(&self.received) {
                 if !self.is_asked_for(&message) {
                     continue;
                 }
@@ -355,6 +358,23 @@ impl Numbered {
                     // Somebody else's object, with what the crate does not know.
                     Err(error) => tracing::debug!(%error, "a message of netlink cannot be read"),
                 }
+            }
+        }
+    }
+
+    /// Takes the next datagram.
+    fn receive(&mut self) -> io::Result<()> {
+        self.received.clear();
+        self.received.reserve(DATAGRAM);
+        loop {
+            match self.socket.recv(&mut self.received, MSG_TRUNC) {
+                // It is as long as the kernel says, and was cut to what there was room for.
+                Ok(len) if len > self.received.capacity() => {
+                    return Err(Errno::EMSGSIZE.into());
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -1,24 +1,30 @@
 //! Network namespaces: made, opened, entered and removed.
 //!
-//! Work inside a namespace runs on a thread made for it, which then ends. No
-//! thread of the caller ever changes its namespace, and none is switched back.
-//! Knows nothing of links, addresses or what a namespace is for.
+//! Work inside a namespace runs on a thread made for it, which then ends: only a [`Traveller`], which is given
+//! to nobody else, changes the namespace that it is in. Knows nothing of links, addresses or what a namespace
+//! is for.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs, statfs};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 /// The namespace of the thread that opens it; right under any mounted procfs,
 /// also one of another PID namespace.
 const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+/// Name of the threads that change their namespace.
+const THREAD: &str = "netns";
 
 /// Why a namespace could not be made, entered or removed.
 #[derive(Debug, thiserror::Error)]
@@ -76,47 +82,8 @@ impl Netns {
     /// `NotANetns` if something else has the path; `Failed` with "create"
     /// after which nothing stays behind but directories.
     pub fn create(path: &Path) -> Result<(Self, Origin), NetnsError> {
-        let (netns, origin, ()) = Self::create_then(path, || ())?;
-        Ok((netns, origin))
-    }
-
-    /// As [`Netns::create`], and runs `work` inside, on the thread that a new one is made by.
-    ///
-    /// # Errors
-    /// As there; `work` has not run then.
-    pub fn create_then<T: Send>(
-        path: &Path,
-        work: impl FnOnce() -> T + Send,
-    ) -> Result<(Self, Origin, T), NetnsError> {
-        let failed = |source| NetnsError::failed("create", path, source);
-        match statfs(path) {
-            Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
-                let (netns, done) = Self::open_then(path, work)?;
-                return Ok((netns, Origin::Existing, done));
-            }
-            Ok(_) => remove_stale_file(path)?,
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(failed(errno.into())),
-        }
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(failed)?;
-        }
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)
-            .map_err(failed)?;
-        let made = on_own_thread(|| {
-            let file = new_bound_to(path)?;
-            Ok((file, work()))
-        });
-        let (file, done) = made.map_err(|source| {
-            // Without the namespace the file means nothing; its removal is best effort.
-            drop(fs::remove_file(path));
-            failed(source)
-        })?;
-        Ok((Self::named(file, path), Origin::Created, done))
+        on_own_thread(|traveller| traveller.create(path))
+            .map_err(|source| NetnsError::failed("create", path, source))?
     }
 
     /// Whether [`Netns::create`] would make a namespace at `path`: nothing is
@@ -153,22 +120,8 @@ impl Netns {
         path: &Path,
         work: impl FnOnce() -> T + Send,
     ) -> Result<(Self, T), NetnsError> {
-        let failed = |source| NetnsError::failed("open", path, source);
-        let not_a_netns = || NetnsError::NotANetns {
-            path: path.display().to_string(),
-        };
-        let file = File::open(path).map_err(failed)?;
-        let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?;
-        if kind.filesystem_type() != NSFS_MAGIC {
-            return Err(not_a_netns());
-        }
-        let netns = Self::named(file, path);
-        // A PID or mount namespace is an nsfs file too: only entering tells.
-        match netns.enter_then(work) {
-            Ok(done) => Ok((netns, done)),
-            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Err(not_a_netns()),
-            Err(error) => Err(failed(error)),
-        }
+        on_own_thread(|traveller| Ok((traveller.open(path)?, work())))
+            .map_err(|source| NetnsError::failed("open", path, source))?
     }
 
     /// The namespace of the calling thread.
@@ -229,8 +182,11 @@ impl Netns {
     /// # Errors
     /// `Failed` if the thread cannot be made or cannot enter; `work` has not run then.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-        self.enter_then(work)
-            .map_err(|source| NetnsError::failed("enter", Path::new(&self.name), source))
+        on_own_thread(|traveller| {
+            traveller.enter(self)?;
+            Ok(work())
+        })
+        .map_err(|source| self.not_entered(source))?
     }
 
     /// Starts `command` inside the namespace.
@@ -311,11 +267,8 @@ impl Netns {
         NetnsError::failed("start a command in", Path::new(&self.name), source)
     }
 
-    fn enter_then<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        on_own_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET)?;
-            Ok(work())
-        })
+    fn not_entered(&self, source: io::Error) -> NetnsError {
+        NetnsError::failed("enter", Path::new(&self.name), source)
     }
 }
 
@@ -333,6 +286,109 @@ impl NetnsError {
             source,
         }
     }
+}
+
+/// The calling thread may change its namespace: it was made for one piece of work, and ends with it.
+#[derive(Debug)]
+pub struct Traveller(PhantomData<*const ()>);
+
+impl Traveller {
+    /// As [`Netns::create`]; the calling thread is inside afterwards.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(&self, path: &Path) -> Result<(Netns, Origin), NetnsError> {
+        let failed = |source| NetnsError::failed("create", path, source);
+        match statfs(path) {
+            Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
+                return Ok((self.open(path)?, Origin::Existing));
+            }
+            Ok(_) => remove_stale_file(path)?,
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(path)
+            .map_err(failed)?;
+        let file = new_bound_to(path).map_err(|source| {
+            // Without the namespace the file means nothing; its removal is best effort.
+            drop(fs::remove_file(path));
+            failed(source)
+        })?;
+        Ok((Netns::named(file, path), Origin::Created))
+    }
+
+    /// As [`Netns::open`]; the calling thread is inside afterwards.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(&self, path: &Path) -> Result<Netns, NetnsError> {
+        let failed = |source| NetnsError::failed("open", path, source);
+        let not_a_netns = || NetnsError::NotANetns {
+            path: path.display().to_string(),
+        };
+        let file = File::open(path).map_err(failed)?;
+        let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?;
+        if kind.filesystem_type() != NSFS_MAGIC {
+            return Err(not_a_netns());
+        }
+        // A PID or mount namespace is an nsfs file too: only entering tells.
+        match setns(&file, CloneFlags::CLONE_NEWNET) {
+            Ok(()) => Ok(Netns::named(file, path)),
+            Err(Errno::EINVAL) => Err(not_a_netns()),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+
+    /// Brings the calling thread into `netns`.
+    ///
+    /// # Errors
+    /// `Failed`: "enter".
+    pub fn enter(&self, netns: &Netns) -> Result<(), NetnsError> {
+        setns(&netns.file, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| netns.not_entered(errno.into()))
+    }
+}
+
+/// Runs `work` on a thread of its own, which begins in the caller's namespace and has its runtime. A panic of `work`
+/// goes on in the caller.
+///
+/// # Errors
+/// The thread cannot be made; `work` has not run then.
+pub async fn travel<T: Send + 'static>(
+    work: impl FnOnce(&Traveller) -> T + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    let runtime = Handle::current();
+    let thread = thread::Builder::new().name(THREAD.to_owned());
+    let thread = thread.spawn(move || {
+        let _entered = runtime.enter();
+        drop(sender.send(work(&Traveller(PhantomData))));
+    })?;
+    match receiver.await {
+        Ok(done) => Ok(done),
+        Err(_) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => Err(io::Error::other("the thread's work got lost")),
+        },
+    }
+}
+
+fn on_own_thread<T: Send>(work: impl FnOnce(&Traveller) -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name(THREAD.to_owned());
+        let thread = thread.spawn_scoped(scope, || work(&Traveller(PhantomData)))?;
+        match thread.join() {
+            Ok(done) => Ok(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Makes a namespace on the calling thread, which must end afterwards.
@@ -371,16 +427,4 @@ fn remove_stale_file(path: &Path) -> Result<(), NetnsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
     }
-}
-
-fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("netns".to_owned())
-            .spawn_scoped(scope, work)?;
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }

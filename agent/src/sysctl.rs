@@ -53,6 +53,9 @@ pub struct Sysctls<'a> {
     families: [OnceCell<Option<OwnedFd>>; 2],
 }
 
+/// Bytes of the longest value that is read.
+const LONGEST_VALUE: usize = 4096;
+
 /// Folders below `/proc/sys` that are looked up once.
 const FAMILIES: [&str; 2] = ["net/ipv4/", "net/ipv6/"];
 
@@ -84,12 +87,13 @@ impl Sysctls<'_> {
     /// `Read` if it exists and cannot be read.
     pub fn get(&self, key: &str) -> Result<Option<String>, SysctlError> {
         let read = self.open(key, OFlag::O_RDONLY).and_then(|mut file| {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            Ok(text)
+            // All of a value that there is room for comes at once (`proc_sys_call_handler` of fs/proc/proc_sysctl.c).
+            let mut bytes = [0; LONGEST_VALUE];
+            let len = file.read(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned())
         });
         match read {
-            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(SysctlError::Read {
                 key: key.to_owned(),

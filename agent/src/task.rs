@@ -4,6 +4,7 @@
 //! down again. What the steps do is in the modules that they call.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -19,7 +20,7 @@ use crate::{
     flows::{Exporter, FlowLogError, Identities, Identity},
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
-    netns::{Netns, NetnsError, Origin},
+    netns::{self, Netns, NetnsError, Origin, Traveller},
     plug::{PlugError, Plugs, Wanted},
     policies::{PolicyError, Unsettled},
     progress::{Events, Progress},
@@ -102,6 +103,9 @@ pub enum SetUpError {
     /// The veth or the filter on it.
     #[error("connect the task")]
     Netlink(#[from] NetlinkError),
+    /// There is no thread for it.
+    #[error("start a thread that goes into the task's namespace")]
+    Thread(#[source] io::Error),
     /// The host's end.
     #[error("prepare the host's end of the veth")]
     HostEnd(#[source] SysctlError),
@@ -153,24 +157,28 @@ pub enum TearDownError {
 ///
 /// # Errors
 /// Names the step that failed. What was done stays for [`tear_down`].
-pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
+pub async fn set_up(host: &Arc<Host>, task: &TaskRecord) -> Result<Link, SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     let attach = attach(host, &task.eni);
     progress.long_step(Step::AttachEni, attach).await?;
-    block_in_place(|| set_up_here(host, task, &progress))
+    let (host, task) = (Arc::clone(host), task.clone());
+    let work = move |traveller: &Traveller| set_up_here(&host, &task, traveller);
+    netns::travel(work).await.map_err(SetUpError::Thread)?
 }
 
-/// All that the kernel does; none of it waits for anybody else, so one thread does it in one go.
-fn set_up_here(
-    host: &Host,
-    task: &TaskRecord,
-    progress: &Progress<'_>,
-) -> Result<Link, SetUpError> {
-    let inside = progress.step(Step::Namespace, || namespace(host, task))?;
+/// All that the kernel does; none of it waits for anybody else, so one thread does it in one go: first in the task's
+/// namespace, then in the host's.
+fn set_up_here(host: &Host, task: &TaskRecord, traveller: &Traveller) -> Result<Link, SetUpError> {
+    let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
+    let inside = progress.step(Step::Namespace, || namespace(host, task, traveller))?;
     let (link, origin) = progress.step(Step::Veth, || connect(host, task, &inside))?;
-    progress.step(Step::HostEnd, || quiet(host, &link))?;
     let new = link.peer_index.filter(|_| origin == Origin::Created);
     let far = progress.step(Step::Inside, || configure(host, task, &inside, new))?;
+    progress.step(Step::HostEnd, || {
+        let entered = traveller.enter(host.netlink.netns());
+        entered.map_err(|source| SetUpError::HostEnd(source.into()))?;
+        quiet(host, &link)
+    })?;
     progress.step(Step::Plug, || {
         Ok::<_, SetUpError>(plug(host, task, link.index)?)
     })?;
@@ -304,25 +312,23 @@ pub(crate) fn carrier(task: &TaskRecord, inside: &Netlink, link: u32) -> Result<
     Ok(())
 }
 
-/// A socket in the task's namespace, which is made if it is its own.
-fn namespace(host: &Host, task: &TaskRecord) -> Result<Netlink, SetUpError> {
+/// A socket in the task's namespace, which is made if it is its own; `traveller` is in it then.
+fn namespace(host: &Host, task: &TaskRecord, traveller: &Traveller) -> Result<Netlink, SetUpError> {
     let path = task.netns.as_path();
     let failed = |source| SetUpError::Netns {
         path: path.to_owned(),
         source,
     };
     if task.owned_netns {
-        return match Netlink::create(path) {
-            Err(NetlinkError::Netns(source)) => Err(failed(source)),
-            made => Ok(made?),
-        };
+        let (netns, _) = traveller.create(path).map_err(failed)?;
+        return Ok(Netlink::inside(netns)?);
     }
-    let netns = Netns::open(path).map_err(failed)?;
+    let netns = traveller.open(path).map_err(failed)?;
     let hosts = host.netlink.netns().id().map_err(failed)?;
     if netns.id().map_err(failed)? == hosts {
         return Err(SetUpError::HostNetns);
     }
-    Ok(Netlink::open(&netns)?)
+    Ok(Netlink::inside(netns)?)
 }
 
 pub(crate) fn connect(

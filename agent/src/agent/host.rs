@@ -192,7 +192,7 @@ impl Agent {
             config,
             store,
             tasks: task_store,
-            host,
+            host: Arc::new(host),
             wire,
             trunk_attachment,
             host_nat: host_nat.map(NatTable::applied),

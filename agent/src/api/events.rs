@@ -110,10 +110,10 @@ pub enum Step {
     Namespace,
     /// The veth is made, its far end in the namespace.
     Veth,
-    /// The host's own stack keeps out of the veth.
-    HostEnd,
     /// Addresses, neighbours and routes in the namespace.
     Inside,
+    /// The host's own stack keeps out of the veth.
+    HostEnd,
     /// The ENI and its policy into the maps.
     Plug,
     /// The host's services know the task.
@@ -162,8 +162,8 @@ impl Step {
         Self::AttachEni,
         Self::Namespace,
         Self::Veth,
-        Self::HostEnd,
         Self::Inside,
+        Self::HostEnd,
         Self::Plug,
         Self::Services,
         Self::Files,

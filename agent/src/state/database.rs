@@ -10,6 +10,10 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
+/// Bytes of pages that redb keeps for itself, 1 GiB where nothing is said: its files would be in memory twice, and the
+/// agent would grow with what it remembers. The kernel has them at hand.
+const CACHE_SIZE: usize = 1 << 20;
+
 /// An open database.
 #[derive(Debug)]
 pub(super) struct Reopening {
@@ -74,7 +78,9 @@ fn open(path: &Path, room: u64) -> Result<Database, DatabaseError> {
         file: FileBackend::new(file)?,
     };
     backend.set_aside(backend.handle.metadata()?.len());
-    Database::builder().create_with_backend(backend)
+    Database::builder()
+        .set_cache_size(CACHE_SIZE)
+        .create_with_backend(backend)
 }
 
 /// A file that always has room to grow, as far as its file system can promise it.
