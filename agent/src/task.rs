@@ -6,12 +6,14 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::{
     api::{Operation, Step},
     config::{ConntrackConfig, FlowRecordConfig},
     datapath::{self, Datapath, DatapathError},
+    eni_link::{self, EniLinkError},
     eni_settings::EniSettings,
     fabric::FabricError,
     flows::{Exporter, FlowLogError, Identities, Identity},
@@ -25,7 +27,7 @@ use crate::{
     server::causes,
     services::{Rate, Services, Tenants},
     settling::Settling,
-    sysctl::{self, SysctlError},
+    sysctl::SysctlError,
     task_files::{Folders, TaskFileError, TaskFiles},
     task_network::{self, TaskNetwork, TaskNetworkError},
     task_record::TaskRecord,
@@ -60,6 +62,8 @@ pub struct Host {
     pub folders: Folders,
     /// MTU of every task, in bytes.
     pub mtu: u32,
+    /// How long the link of an attached ENI is waited for.
+    pub link_deadline: Duration,
     /// What ENIs have unless their tasks say otherwise.
     pub conntrack: ConntrackConfig,
     /// What flow records say of every ENI.
@@ -85,6 +89,14 @@ pub enum SetUpError {
         eni_id: String,
         /// Why.
         source: ProviderError,
+    },
+    /// The link of an ENI that has one of its own.
+    #[error("use the link of the ENI {eni_id}")]
+    EniLink {
+        /// The ENI.
+        eni_id: String,
+        /// Why.
+        source: EniLinkError,
     },
     /// The namespace.
     #[error("prepare the network namespace {}", path.display())]
@@ -141,6 +153,9 @@ pub enum TearDownError {
     /// The task's files.
     #[error(transparent)]
     Files(#[from] TaskFileError),
+    /// The link of an ENI that has one of its own.
+    #[error("let go of the ENI's link")]
+    EniLink(#[from] EniLinkError),
     /// The provider.
     #[error("release the ENI")]
     Release(#[source] ProviderError),
@@ -190,6 +205,7 @@ pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     let netns = async { remove_netns(task) };
     let files = async { remove_files(task) };
     let release = async {
+        eni_link::let_go(host, eni).await?;
         let released = host.provider.release(eni).await;
         released.map_err(TearDownError::Release)
     };
@@ -207,11 +223,14 @@ pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     results.into_iter().filter_map(Result::err).collect()
 }
 
-/// Removes a task's veth, its files and, if it is its own, its namespace: the part of [`tear_down`] that
-/// needs no agent.
+/// Removes a task's veth, its files and, if it is its own, its namespace, and switches its ENI's own link off: the part
+/// of [`tear_down`] that needs no agent.
 pub async fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
     let results = [
         remove_veth(host, task).await,
+        eni_link::switch_off(host, &task.eni)
+            .await
+            .map_err(TearDownError::from),
         remove_netns(task),
         remove_files(task),
     ];
@@ -228,8 +247,14 @@ pub async fn link_in_use(host: &Host, task: &TaskRecord) -> Option<Link> {
 
 async fn attach(host: &Host, eni: &Eni) -> Result<(), SetUpError> {
     let attached = host.provider.attach(eni).await;
+    let eni_id = || eni.eni_id.clone();
     attached.map_err(|source| SetUpError::Attach {
-        eni_id: eni.eni_id.clone(),
+        eni_id: eni_id(),
+        source,
+    })?;
+    let there = eni_link::wait_for(host, eni).await;
+    there.map_err(|source| SetUpError::EniLink {
+        eni_id: eni_id(),
         source,
     })
 }
@@ -353,15 +378,7 @@ fn host_mac(eni: [u8; 6]) -> Mac {
 
 /// The host's stack has no part in a branch: no IPv6 of its own speaks there.
 pub(crate) fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
-    let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
-    sysctl::within(host.netlink.netns(), |sysctls| {
-        if sysctls.has_ipv6() {
-            sysctls.set(&key, "1")
-        } else {
-            Ok(())
-        }
-    })
-    .map_err(SetUpError::HostEnd)
+    eni_link::without_ipv6(&host.netlink, &link.name).map_err(SetUpError::HostEnd)
 }
 
 /// What the task finds in its namespace.

@@ -9,6 +9,7 @@ use futures_util::future::try_join;
 use crate::{
     api::{Difference, NetworkPart},
     datapath::{BRANCH_BLOCK, DatapathError, program},
+    eni_link::{self, EniLinkError},
     eni_settings::EniSettings,
     fabric::FabricError,
     link::{LOOPBACK, Link, Mac},
@@ -32,6 +33,9 @@ pub enum TaskCheckError {
     /// A map could not be read.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The ENI's own link could not be looked at.
+    #[error("look at the link of the task's ENI")]
+    EniLink(#[from] EniLinkError),
     /// The services could not be looked at.
     #[error(transparent)]
     Services(#[from] FabricError),
@@ -46,6 +50,8 @@ pub struct Found {
     pub block: Option<u32>,
     /// The name of the program in the block of all branches.
     pub program: Option<String>,
+    /// The link of its ENI, if there is one; of an ENI on the trunk none is looked for.
+    pub eni_link: Option<eni_link::Found>,
     /// Whether the maps have its ENI as it should be.
     pub is_plugged: bool,
     /// Its namespace, if it is there.
@@ -120,6 +126,10 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
         )?,
         None => false,
     };
+    let eni_link = match task.eni.device {
+        Some(_) => eni_link::look(host, &task.eni).await?,
+        None => None,
+    };
     let inside = match Netlink::open_at(&task.netns) {
         Ok(inside) => Some(look_inside(&inside, task.spec.link_name.as_str()).await?),
         Err(NetlinkError::Netns(_)) => None,
@@ -129,6 +139,7 @@ pub async fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckErro
         host_link,
         block,
         program: program.map(|filter| filter.name),
+        eni_link,
         is_plugged,
         inside,
         services_lack: host.services.lacks(&task.eni).await?,
@@ -151,6 +162,9 @@ async fn look_inside(netlink: &Netlink, link: &str) -> Result<Inside, NetlinkErr
 #[must_use]
 pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Vec<Difference> {
     let mut list = List::default();
+    if task.eni.device.is_some() {
+        compare_eni_link(&mut list, task, wanted.mtu, found.eni_link.as_ref());
+    }
     compare_host(&mut list, task, found);
     match &found.inside {
         Some(inside) => compare_inside(&mut list, wanted, inside, found.host_link.as_ref()),
@@ -166,6 +180,21 @@ pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Ve
         );
     }
     list.0
+}
+
+fn compare_eni_link(list: &mut List, task: &TaskRecord, mtu: u32, found: Option<&eni_link::Found>) {
+    let part = NetworkPart::EniLink;
+    match found {
+        Some(found) => {
+            for (what, expected, is) in found.differences(mtu) {
+                list.add(part, what, expected, is);
+            }
+        }
+        None => list.missing(
+            part,
+            format!("link of {} ({})", task.eni.eni_id, task.eni.mac),
+        ),
+    }
 }
 
 fn compare_host(list: &mut List, task: &TaskRecord, found: &Found) {
