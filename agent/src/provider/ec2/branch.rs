@@ -128,7 +128,7 @@ impl Inner {
     }
 
     /// Repeats a call while EC2 does not see yet what it needs, up to the deadline.
-    pub(super) async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
+    async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
     where
         F: Future<Output = Result<T, ec2::Error>>,
     {

@@ -16,9 +16,10 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use branchline_ec2::{self as ec2, Class, NewInterface, back_off, client_token};
+use tokio::time::timeout;
 
 use super::branch::is_gone;
 use super::device::{self, Room};
@@ -31,6 +32,8 @@ use crate::provider::{Device, Eni, EniRequest, MacAddress, Occupied, ProviderErr
 
 /// EC2's status of an attachment that ends.
 const DETACHING: &str = "detaching";
+/// How long a detached ENI's link may stay until EC2 is asked whether the ENI is attached still.
+const DEPARTURE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What [`Departure`] waits by.
 type Gone = Pin<Box<dyn Future<Output = Result<(), NetlinkError>> + Send>>;
@@ -334,13 +337,8 @@ impl Inner {
         }
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = (inner.departure.0)(mac).await {
-                tracing::warn!(eni = id, %error, "whether its link has gone cannot be told; EC2 says so later");
-            }
-            let deleted = inner
-                .settled(|| inner.ec2.delete_network_interface(&id))
-                .await;
-            let stays = deleted.err().filter(|error| !is_gone(error));
+            inner.see_off(&id, mac).await;
+            let stays = inner.delete_detached(&id).await.err();
             let mut memory = inner.memory();
             memory.leaving.remove(&id);
             match stays {
@@ -351,6 +349,39 @@ impl Inner {
                 None => drop(memory.devices.remove(&id)),
             }
         });
+    }
+
+    /// Returns once the link of a detached ENI has gone. EC2 may have answered from before the attachment that there was
+    /// nothing to detach: then it is still there after a while, and is detached again.
+    async fn see_off(&self, id: &str, mac: MacAddress) {
+        while let Err(_elapsed) = timeout(DEPARTURE_PATIENCE, self.departed(id, mac)).await {
+            if let Err(error) = self.detach(id).await {
+                tracing::warn!(eni = id, %error, "its link is still there; detached again later");
+            }
+        }
+    }
+
+    async fn departed(&self, id: &str, mac: MacAddress) {
+        if let Err(error) = (self.departure.0)(mac).await {
+            tracing::warn!(eni = id, %error, "whether its link has gone cannot be told; EC2 says so later");
+        }
+    }
+
+    /// Deletes an ENI as soon as EC2 lets it go; one that is gone already is success.
+    async fn delete_detached(&self, id: &str) -> Result<(), ec2::Error> {
+        let deadline = Instant::now() + self.deadline;
+        for attempt in 0.. {
+            let error = match self.ec2.delete_network_interface(id).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(error) if error.class() == Class::Unsettled => error,
+                Err(error) => return Err(error),
+            };
+            // It is in use: its detachment takes its time, or was never asked for, as in `see_off`.
+            self.detach(id).await?;
+            pause(attempt, deadline, error).await?;
+        }
+        unreachable!("the loop ends by the deadline")
     }
 }
 
