@@ -19,6 +19,9 @@ use crate::route::Address;
 use crate::sysctl::{self, SysctlError};
 use crate::task::Host;
 
+/// How often a link may get another name while it is taken.
+const RENAMES: u32 = 4;
+
 /// Why an ENI's link cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EniLinkError {
@@ -38,6 +41,12 @@ pub enum EniLinkError {
     Gone {
         /// The ENI's.
         mac: Mac,
+    },
+    /// It gets other names again and again.
+    #[error("link {link} was renamed while its program was attached")]
+    Renamed {
+        /// Its name before.
+        link: String,
     },
     /// The kernel's answer.
     #[error(transparent)]
@@ -104,8 +113,19 @@ pub async fn wait_for(host: &Host, eni: &Eni) -> Result<(), EniLinkError> {
     let deadline = Instant::now() + patience;
     let found = link_news::wait_for(&host.netlink, mac, deadline).await?;
     let seconds = patience.as_secs();
-    let link = found.ok_or(EniLinkError::NoLink { mac, seconds })?;
-    take(host, eni, &link).await
+    let mut link = found.ok_or(EniLinkError::NoLink { mac, seconds })?;
+    for _ in 0..RENAMES {
+        let Err(error) = take(host, eni, &link).await else {
+            host.netlink.wait_until_sending(link.index).await?;
+            return Ok(());
+        };
+        // udev gives a new link its name while it is being taken.
+        match link_news::find(&host.netlink, mac).await? {
+            Some(now) if now.name != link.name => link = now,
+            Some(_) | None => return Err(error),
+        }
+    }
+    Err(EniLinkError::Renamed { link: link.name })
 }
 
 /// Makes the ENI's link its task's again, if it is among `links`; whether it is, or the ENI needs none.
@@ -149,9 +169,13 @@ pub async fn let_go(host: &Host, eni: &Eni) -> Result<(), EniLinkError> {
     }
     switch_off(&host.netlink, eni).await?;
     host.plugs().set_own_link(&eni.eni_id, None);
-    let is_other = |eni_id: &str| eni_id != eni.eni_id;
-    lock(&host.datapath).drop_eni_pins(is_other)?;
+    drop_pin(host, eni)?;
     Ok(())
+}
+
+fn drop_pin(host: &Host, eni: &Eni) -> Result<(), DatapathError> {
+    let is_other = |eni_id: &str| eni_id != eni.eni_id;
+    lock(&host.datapath).drop_eni_pins(is_other)
 }
 
 /// Sets the ENI's link down and takes its filters away: the part of [`let_go`] that needs no agent.
@@ -185,10 +209,26 @@ async fn take(host: &Host, eni: &Eni, link: &Link) -> Result<(), EniLinkError> {
         netlink.change_link(link.index, change).await?;
     }
     attach(host, eni, link).await?;
+    if !is_attached_here(host, eni, link).await? {
+        drop_pin(host, eni)?;
+        let link = link.name.clone();
+        return Err(EniLinkError::Renamed { link });
+    }
     netlink.set_up(link.index, true).await?;
-    netlink.wait_until_sending(link.index).await?;
     host.plugs().set_own_link(&eni.eni_id, Some(link.index));
     Ok(())
+}
+
+/// Whether the program is on this very link: it was attached by name, which may have been another link's by then.
+async fn is_attached_here(host: &Host, eni: &Eni, link: &Link) -> Result<bool, EniLinkError> {
+    match host.netlink.link_at(link.index).await? {
+        Some(now) if now.name == link.name => Ok(true),
+        Some(now) => {
+            let (maps, netlink) = (&host.datapath, &host.netlink);
+            Ok(datapath::is_eni_attached(maps, netlink, &eni.eni_id, &now).await?)
+        }
+        None => Ok(false),
+    }
 }
 
 /// Its program, whatever else is there.

@@ -2,8 +2,8 @@
 //! address, and goes when the ENI is detached. Behind it is the VPC: a namespace that routes as any Linux does, with
 //! none of branchline's programs.
 //!
-//! A link is a veth, down and without a configuration, as a driver makes it; its other end leads to the router, which
-//! answers for the subnets' routers and for the other ENIs (proxy ARP and ND), as a VPC does.
+//! A link is a veth, down and without a configuration, as a driver makes it, and renamed at once, as udev does; its
+//! other end leads to the router, which answers for the subnets' routers and for the other ENIs (proxy ARP and ND), as a VPC does.
 
 use std::{
     collections::BTreeMap,
@@ -212,7 +212,7 @@ impl Hardware {
         let eni = state.network_interfaces.get(&id);
         let eni = eni.with_context(|| format!("{id} has gone"))?;
         let subnet = state.subnets.get(&eni.subnet_id).context("no subnet")?;
-        let link = format!("ens{}", number + 5);
+        let (link, name) = (format!("eth{number}"), format!("ens{}", number + 5));
         let port = format!("port{number}");
         let mtu = MTU.to_string();
         let made = self.router.run(|| {
@@ -275,7 +275,13 @@ impl Hardware {
         // Only now: it is there when it can carry.
         let host = format!("/proc/{}/fd/{}", std::process::id(), fd(&self.host));
         self.router
-            .run(|| ip(&["link", "set", &link, "netns", &host]))?
+            .run(|| ip(&["link", "set", &link, "netns", &host]))??;
+        // Before Linux 6.2 too late, once it is up.
+        drop(
+            self.host
+                .run(|| ip(&["link", "set", &link, "name", &name]))?,
+        );
+        Ok(())
     }
 
     fn unplug(&mut self, id: &str) -> Result<()> {

@@ -270,6 +270,14 @@ mod tests {
         let all = (0..32).flat_map(|card| (0..64).map(move |index| Device::new(card, index)));
         let numbers: std::collections::BTreeSet<_> = all.map(|it| it.unwrap().number()).collect();
         assert_eq!((numbers.len(), numbers.last()), (2048, Some(&2047)));
+        let eni = Eni {
+            vlan: None,
+            device: Some(device),
+            ipv4: None,
+            ..crate::task_record::tests::record("web").eni
+        };
+        let source = eni.metadata_source().map(|address| address.to_string());
+        assert_eq!(source.as_deref(), Some("169.254.176.193"));
         for text in ["", "1", "32/0", "0/64", "0/+1", "-1/0", "0/1/2", "a/b"] {
             assert!(text.parse::<Device>().is_err(), "{text}");
         }

@@ -26,6 +26,7 @@ use branchline_tests::{
 use serde_json::Value;
 
 use super::ec2::{Account, doctor, eventually, instance_with, line, open, problems};
+use super::services;
 
 pub(crate) const CREATE: &str = "CreateNetworkInterface";
 pub(crate) const ATTACH: &str = "AttachNetworkInterface";
@@ -139,6 +140,19 @@ fn tasks_talk_through_whole_enis_by_the_groups_that_ec2_has() {
         };
         counted(&accepted, OPEN_PORT) && counted(&rejected, 8) && !counted(&accepted, 8)
     });
+    let task = services::shown(&host, "client");
+    assert_eq!(
+        (task.network_card_index, task.device_index),
+        (Some(0), Some(2))
+    );
+    let (status, told) = services::get(&client.netns, &services::path(&task.environment));
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(
+        told["Networks"][0]["IPv4Addresses"][0],
+        client.ipv4.to_string()
+    );
+    let attributes = host.branchline_ok(&["attributes", "--json"]).unwrap();
+    assert!(!attributes.contains("trunking"), "{attributes}");
     // The host's stack has no part in it.
     let addresses = block_on(async { Netlink::open(host.netns())?.addresses().await }).unwrap();
     let indices = [&server, &client].map(|task| link(&host, task).unwrap().index);

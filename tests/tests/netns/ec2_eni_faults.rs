@@ -309,3 +309,55 @@ fn killed_while_ec2_works_or_the_link_is_waited_for() {
         ground.works(operation);
     }
 }
+
+#[test]
+#[ignore = "slow: the second look comes a minute after the first"]
+fn an_eni_that_a_killed_agent_attached_is_freed_in_the_second_look_and_others_never() {
+    let (host, account, links) = instance("ec2-eni-orphans", "poll = 5");
+    enlarge(&account, 15);
+    let start = |point: &str| {
+        let variable = (fault::VARIABLE, point);
+        host.start_agent_with(&[variable]).unwrap();
+    };
+    start("add/attach-eni/after");
+    let request = spec(ID, &[&account.subnet], &[&account.server]);
+    assert!(!host.add_spec(&request).unwrap().status.success());
+    assert!(host.agent_end().unwrap().signal().is_some());
+    // What the store knew is gone as well, as after a reboot.
+    host.run(|| std::fs::remove_dir_all("/run/branchline/state").unwrap());
+    let [orphan] = &enis(&account)[..] else {
+        panic!("one ENI");
+    };
+    // Somebody's ENI, at the next device.
+    let guest = "eni-0123456789abcdef9";
+    account.ec2.change(|state| {
+        let mut other = orphan.clone();
+        other.network_interface_id = guest.to_owned();
+        other.mac_address = "0a:00:00:00:0f:09".to_owned();
+        other.private_ip_addresses = vec![[10, 0, 7, 209].into()];
+        other.ipv6_addresses = Vec::new();
+        other.tags.clear();
+        let at = other.attachment.as_mut().unwrap();
+        at.attachment_id = "eni-attach-0123456789abcdef9".to_owned();
+        at.device_index = 2;
+        state.network_interfaces.insert(guest.to_owned(), other);
+    });
+    start("");
+    let began = Instant::now();
+    let task = account.add(&host, "task", &account.server);
+    let index = |id: &str| {
+        let state = account.ec2.state();
+        let attachment = state.network_interfaces.get(id)?.attachment.clone();
+        attachment.map(|at| at.device_index)
+    };
+    assert_eq!(index(&task.eni_id), Some(3), "1 and 2 are taken");
+    let id = &orphan.network_interface_id;
+    eventually("the orphan is freed", Duration::from_secs(120), || {
+        !account.ec2.state().network_interfaces.contains_key(id)
+    });
+    assert!(began.elapsed() >= Duration::from_secs(60));
+    assert_eq!((index(guest), index(&task.eni_id)), (Some(2), Some(3)));
+    let next = account.add(&host, "next", &account.server);
+    assert_eq!(index(&next.eni_id), Some(1));
+    assert_eq!(links.problem(), None);
+}
