@@ -29,13 +29,15 @@ const BEAT: Duration = Duration::from_millis(20);
 /// What Nitro's links take at most.
 const MTU: u32 = 9001;
 
-/// How late the hardware is.
+/// How late the hardware is, and who is earlier than the agent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delays {
     /// From `attached` to the link.
     pub plug: Duration,
     /// From `detaching` to the link's end.
     pub unplug: Duration,
+    /// Whether a network manager gives each new link addresses and sets it up.
+    pub is_managed: bool,
 }
 
 /// The hardware of one instance, and the VPC behind it, until it is dropped.
@@ -281,6 +283,14 @@ impl Hardware {
             self.host
                 .run(|| ip(&["link", "set", &link, "name", &name]))?,
         );
+        if lock(&self.shared).delays.is_managed {
+            let address = own.first().context("no address")?.to_string();
+            let manage = || {
+                ip(&["address", "add", &address, "dev", &name])?;
+                ip(&["link", "set", &name, "up"])
+            };
+            self.host.run(manage)??;
+        }
         Ok(())
     }
 

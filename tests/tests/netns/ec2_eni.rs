@@ -425,6 +425,46 @@ fn a_link_that_goes_for_good_ends_its_task_and_ec2_is_told() {
 }
 
 #[test]
+fn the_hosts_stack_has_no_part_in_a_link_whoever_was_there_first() {
+    let (host, account, links) = instance("ec2-eni-stack", "poll = 3600");
+    host.start_agent().unwrap();
+    // An address of the host that its stack answers for on every link.
+    let own = SocketAddr::from(([198, 51, 100, 1], OPEN_PORT));
+    ip(&host, &["address", "add", "198.51.100.1/32", "dev", "lo"]);
+    links.set_delays(Delays {
+        is_managed: true,
+        ..Delays::default()
+    });
+    let server = account.add(&host, "server", &account.server);
+    links.set_delays(Delays::default());
+    let client = account.add(&host, "client", &account.client);
+    talk::tcp(&client.netns, &server.netns, open(&server), PATIENCE).unwrap();
+    for task in [&server, &client] {
+        eventually("nothing differs", PATIENCE, || {
+            differences(&host, &task.id).is_empty()
+        });
+        let link = link(&host, task).unwrap();
+        assert!(link.noarp, "{link:?}");
+        let key = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+        assert_eq!(host.run(|| fs::read_to_string(key).unwrap()), "1\n");
+        let addresses = block_on(async { Netlink::open(host.netns())?.addresses().await }).unwrap();
+        let mut on_it = addresses.iter().filter(|it| it.link == link.index);
+        assert_eq!(on_it.next(), None);
+    }
+    let arguments = ["route", "add", "198.51.100.1", "dev", "port1"];
+    let output = links
+        .router
+        .run(|| Command::new("ip").args(arguments).output().unwrap());
+    assert!(output.unwrap().status.success());
+    let asked = talk::tcp(&links.router, host.netns(), own, SHORT);
+    assert!(
+        asked.is_err(),
+        "the host answers on a task's ENI: {asked:?}"
+    );
+    assert_eq!(links.problem(), None);
+}
+
+#[test]
 fn a_purge_leaves_the_link_as_the_driver_made_it() {
     let (host, account, _links) = instance("ec2-eni-purge", "poll = 3600");
     host.start_agent().unwrap();
