@@ -52,7 +52,7 @@ use crate::{
     cli::HostError,
     config::{Config, ProviderKind},
     datapath::TrunkAttachment,
-    fabric::FabricPlan,
+    fabric::{Fabric, FabricPlan},
     fault,
     live::Live,
     metrics::Instruments,
@@ -89,7 +89,8 @@ pub struct Agent {
     store: Arc<Store>,
     tasks: Arc<TaskStore>,
     host: Arc<Host>,
-    wire: Wire,
+    /// The trunk; `None` where each task's ENI has a link of its own.
+    wire: Option<Wire>,
     trunk_attachment: TrunkAttachment,
     /// The host's table, where the configuration asks for a NAT gateway.
     host_nat: Option<NatTable>,
@@ -156,6 +157,13 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     )
     .await?;
     agent.stop().await
+}
+
+impl Agent {
+    /// The embedded VPC, where that carries the trunk.
+    fn fabric(&self) -> Option<&Fabric> {
+        self.wire.as_ref()?.fabric.as_ref()
+    }
 }
 
 impl service::Parts for Agent {

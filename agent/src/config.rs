@@ -12,7 +12,7 @@ mod services;
 pub use api::ApiConfig;
 pub use capacity::CapacityConfig;
 pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
-pub use ec2::{Ec2Config, WireKind};
+pub use ec2::{Ec2Config, Mode, WireKind};
 pub use metrics::MetricsConfig;
 pub use services::{DnsConfig, Forwarder, NoForwarder, TaskMetadataConfig};
 

@@ -64,6 +64,8 @@ pub mod netlink;
 
 pub mod link;
 
+pub mod link_news;
+
 pub mod route;
 
 pub mod neighbour;
@@ -109,6 +111,8 @@ pub mod flow_log;
 pub mod upload;
 
 pub mod wire;
+
+pub mod eni_link;
 
 pub mod live;
 

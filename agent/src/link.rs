@@ -389,6 +389,13 @@ fn are_one_pair(near: &Link, far: &Link) -> bool {
         && far.peer_index == Some(near.index)
 }
 
+impl Link {
+    /// The link that a message of the kernel is about; `None` if it is about none, or one that goes.
+    pub(crate) fn of_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        link(message)
+    }
+}
+
 fn link(message: &RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = message else {
         return None;

@@ -43,7 +43,7 @@ pub enum PlugError {
 /// Where the trunk's two ends are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trunk {
-    /// Index of the trunk in the host's namespace.
+    /// Index of the trunk in the host's namespace, 0 where every ENI has a link of its own.
     pub host: u32,
     /// Index of its far end in the local VPC's namespace, 0 where the VPC is not local.
     pub fabric: u32,
@@ -70,6 +70,8 @@ pub struct Plugs {
     trunk: Trunk,
     vpc_cidrs: Vec<IpNet>,
     slots: Slots,
+    /// ENIs with links of their own, and the links' indices.
+    own_links: HashMap<String, u32>,
     policies: Policies,
 }
 
@@ -127,8 +129,23 @@ impl Plugs {
             trunk: start.trunk,
             vpc_cidrs: start.vpc_cidrs,
             slots,
+            own_links: HashMap::new(),
             policies,
         })
+    }
+
+    /// The index of the ENI's own link, which is its trunk from its next [`Plugs::plug`] on.
+    #[must_use]
+    pub fn own_link(&self, eni_id: &str) -> Option<u32> {
+        self.own_links.get(eni_id).copied()
+    }
+
+    /// Notes the ENI's own link, or that it has none any more.
+    pub fn set_own_link(&mut self, eni_id: &str, index: Option<u32>) {
+        match index {
+            Some(index) => drop(self.own_links.insert(eni_id.to_owned(), index)),
+            None => drop(self.own_links.remove(eni_id)),
+        }
     }
 
     /// Where the trunk's ends are.
@@ -293,7 +310,7 @@ impl Plugs {
         let ipv4 = eni.ipv4.map(|net| IpAddr::V4(net.addr()));
         let ipv6 = eni.ipv6.map(|net| IpAddr::V6(net.addr()));
         maps::Eni {
-            trunk_ifindex: self.trunk.host,
+            trunk_ifindex: self.own_link(&eni.eni_id).unwrap_or(self.trunk.host),
             branch_ifindex,
             fabric_ifindex: self.trunk.fabric,
             policy: 0,

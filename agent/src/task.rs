@@ -7,6 +7,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::task::block_in_place;
@@ -15,6 +16,7 @@ use crate::{
     api::{Operation, Step},
     config::{ConntrackConfig, FlowRecordConfig},
     datapath::{self, Datapath, DatapathError},
+    eni_link::{self, EniLinkError},
     eni_settings::EniSettings,
     fabric::FabricError,
     flows::{Exporter, FlowLogError, Identities, Identity},
@@ -28,7 +30,7 @@ use crate::{
     server::causes,
     services::{Rate, Services, Tenants},
     settling::Settling,
-    sysctl::{self, SysctlError},
+    sysctl::SysctlError,
     task_files::{Folders, TaskFileError, TaskFiles},
     task_network::{self, TaskNetwork, TaskNetworkError},
     task_record::TaskRecord,
@@ -63,6 +65,8 @@ pub struct Host {
     pub folders: Folders,
     /// MTU of every task, in bytes.
     pub mtu: u32,
+    /// How long the link of an attached ENI is waited for.
+    pub link_deadline: Duration,
     /// What ENIs have unless their tasks say otherwise.
     pub conntrack: ConntrackConfig,
     /// What flow records say of every ENI.
@@ -88,6 +92,14 @@ pub enum SetUpError {
         eni_id: String,
         /// Why.
         source: ProviderError,
+    },
+    /// The link of an ENI that has one of its own.
+    #[error("use the link of the ENI {eni_id}")]
+    EniLink {
+        /// The ENI.
+        eni_id: String,
+        /// Why.
+        source: EniLinkError,
     },
     /// The namespace.
     #[error("prepare the network namespace {}", path.display())]
@@ -147,6 +159,9 @@ pub enum TearDownError {
     /// The task's files.
     #[error(transparent)]
     Files(#[from] TaskFileError),
+    /// The link of an ENI that has one of its own.
+    #[error("let go of the ENI's link")]
+    EniLink(#[from] EniLinkError),
     /// The provider.
     #[error("release the ENI")]
     Release(#[source] ProviderError),
@@ -200,6 +215,7 @@ pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     let eni = &task.eni;
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Remove);
     let release = async {
+        block_in_place(|| eni_link::let_go(host, eni))?;
         let released = host.provider.release(eni).await;
         released.map_err(TearDownError::Release)
     };
@@ -220,11 +236,12 @@ pub async fn tear_down(host: &Host, task: &TaskRecord) -> Vec<TearDownError> {
     results.filter_map(Result::err).collect()
 }
 
-/// Removes a task's veth, its files and, if it is its own, its namespace: the part of [`tear_down`] that
-/// needs no agent.
+/// Removes a task's veth, its files and, if it is its own, its namespace, and switches its ENI's own link off: the part
+/// of [`tear_down`] that needs no agent.
 pub fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
     let results = [
         remove_veth(host, task),
+        eni_link::switch_off(host, &task.eni).map_err(TearDownError::from),
         remove_netns(task),
         remove_files(task),
     ];
@@ -241,8 +258,14 @@ pub fn link_in_use(host: &Host, task: &TaskRecord) -> Option<Link> {
 
 async fn attach(host: &Host, eni: &Eni) -> Result<(), SetUpError> {
     let attached = host.provider.attach(eni).await;
+    let eni_id = || eni.eni_id.clone();
     attached.map_err(|source| SetUpError::Attach {
-        eni_id: eni.eni_id.clone(),
+        eni_id: eni_id(),
+        source,
+    })?;
+    let there = eni_link::wait_for(host, eni).await;
+    there.map_err(|source| SetUpError::EniLink {
+        eni_id: eni_id(),
         source,
     })
 }
@@ -360,15 +383,7 @@ fn host_mac(eni: [u8; 6]) -> Mac {
 
 /// The host's stack has no part in a branch: no IPv6 of its own speaks there.
 pub(crate) fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
-    let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
-    sysctl::within(host.netlink.netns(), |sysctls| {
-        if sysctls.has_ipv6() {
-            sysctls.set(&key, "1")
-        } else {
-            Ok(())
-        }
-    })
-    .map_err(SetUpError::HostEnd)
+    eni_link::without_ipv6(&host.netlink, &link.name).map_err(SetUpError::HostEnd)
 }
 
 /// What the task finds in its namespace.

@@ -7,6 +7,7 @@
 use crate::{
     api::{Difference, NetworkPart},
     datapath::{BRANCH_BLOCK, DatapathError, program},
+    eni_link::{self, EniLinkError},
     eni_settings::EniSettings,
     fabric::FabricError,
     link::{LOOPBACK, Link, Mac},
@@ -30,6 +31,9 @@ pub enum TaskCheckError {
     /// A map could not be read.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The ENI's own link could not be looked at.
+    #[error("look at the link of the task's ENI")]
+    EniLink(#[from] EniLinkError),
     /// The services could not be looked at.
     #[error(transparent)]
     Services(#[from] FabricError),
@@ -44,6 +48,8 @@ pub struct Found {
     pub block: Option<u32>,
     /// The name of the program in the block of all branches.
     pub program: Option<String>,
+    /// The link of its ENI, if there is one; of an ENI on the trunk none is looked for.
+    pub eni_link: Option<eni_link::Found>,
     /// Whether the maps have its ENI as it should be.
     pub is_plugged: bool,
     /// Its namespace, if it is there.
@@ -118,6 +124,10 @@ pub fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
         )?,
         None => false,
     };
+    let eni_link = match task.eni.device {
+        Some(_) => eni_link::look(host, &task.eni)?,
+        None => None,
+    };
     let inside = match Netlink::open_at(&task.netns) {
         Ok(inside) => Some(look_inside(&inside, task.spec.link_name.as_str())?),
         Err(NetlinkError::Netns(_)) => None,
@@ -127,6 +137,7 @@ pub fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
         host_link,
         block,
         program: program.map(|filter| filter.name),
+        eni_link,
         is_plugged,
         inside,
         services_lack: host.services.lacks(&task.eni)?,
@@ -147,6 +158,9 @@ fn look_inside(netlink: &Netlink, link: &str) -> Result<Inside, NetlinkError> {
 #[must_use]
 pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Vec<Difference> {
     let mut list = List::default();
+    if task.eni.device.is_some() {
+        compare_eni_link(&mut list, task, wanted.mtu, found.eni_link.as_ref());
+    }
     compare_host(&mut list, task, found);
     match &found.inside {
         Some(inside) => compare_inside(&mut list, wanted, inside, found.host_link.as_ref()),
@@ -162,6 +176,21 @@ pub fn differences(task: &TaskRecord, wanted: &TaskNetwork, found: &Found) -> Ve
         );
     }
     list.0
+}
+
+fn compare_eni_link(list: &mut List, task: &TaskRecord, mtu: u32, found: Option<&eni_link::Found>) {
+    let part = NetworkPart::EniLink;
+    match found {
+        Some(found) => {
+            for (what, expected, is) in found.differences(mtu) {
+                list.add(part, what, expected, is);
+            }
+        }
+        None => list.missing(
+            part,
+            format!("link of {} ({})", task.eni.eni_id, task.eni.mac),
+        ),
+    }
 }
 
 fn compare_host(list: &mut List, task: &TaskRecord, found: &Found) {

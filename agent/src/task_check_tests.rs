@@ -59,6 +59,7 @@ fn sound(task: &TaskRecord) -> Found {
         host_link: Some(link(&task.host_link, HOST_INDEX, INDEX, Mac([6; 6]))),
         block: Some(BRANCH_BLOCK),
         program: Some(program::BRANCH_EGRESS.to_owned()),
+        eni_link: None,
         is_plugged: true,
         inside: Some(inside),
         services_lack: Vec::new(),
@@ -193,4 +194,46 @@ fn what_is_wrong_inside_is_named() {
     for (said, expected) in rows {
         assert_eq!(said, [expected]);
     }
+}
+
+#[test]
+fn the_link_of_an_eni_that_has_one_of_its_own_is_looked_at() {
+    let mut task = record("web");
+    task.eni.device = Some("0/1".parse().unwrap());
+    let wanted = wanted(&task);
+    let said = |eni_link: Option<eni_link::Found>| {
+        let found = Found {
+            eni_link,
+            ..sound(&task)
+        };
+        let all = differences(&task, &wanted, &found).into_iter();
+        all.map(|one| format!("{}: {}, {}", one.what, one.expected, one.found))
+            .collect::<Vec<_>>()
+    };
+    let there = eni_link::Found {
+        link: Link {
+            kind: None,
+            noarp: true,
+            ..link("ens6", 9, 0, wanted.mac)
+        },
+        is_attached: true,
+        addresses: Vec::new(),
+    };
+    assert_eq!(said(Some(there.clone())), [""; 0]);
+    let [missing] = &said(None)[..] else {
+        panic!("one difference");
+    };
+    assert!(missing.contains(&task.eni.eni_id), "{missing}");
+    let mut spoilt = there;
+    spoilt.link.up = false;
+    spoilt.link.noarp = false;
+    spoilt.link.mtu = 68;
+    spoilt.is_attached = false;
+    spoilt.addresses = vec![Address {
+        link: 9,
+        address: "192.0.2.1/24".parse().unwrap(),
+        prefix_route: true,
+    }];
+    let said = said(Some(spoilt));
+    assert_eq!(said.len(), 5, "{said:?}");
 }

@@ -4,7 +4,8 @@
 
 use crate::{
     datapath::{self, BRANCH_BLOCK, DatapathError, program},
-    link::Link,
+    eni_link::{self, EniLinkError},
+    link::{Link, Mac},
     netlink::{Netlink, NetlinkError},
     netns::Netns,
     task::{self, Host, SetUpError},
@@ -22,6 +23,7 @@ pub fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
         source,
     })?;
     let inside = Netlink::open(&netns)?;
+    mend_eni_link(host, task)?;
     rename_back(host, task, &inside)?;
     let (link, _) = task::connect(host, task, &inside)?;
     task::quiet(host, &link)?;
@@ -35,6 +37,21 @@ pub fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     host.netlink.set_up(link.index, true)?;
     task::carrier(task, &inside, far)?;
     Ok(link)
+}
+
+/// The link of the task's ENI as it should be. One that has gone only EC2 can bring back.
+fn mend_eni_link(host: &Host, task: &TaskRecord) -> Result<(), SetUpError> {
+    let eni = &task.eni;
+    let failed = |source| SetUpError::EniLink {
+        eni_id: eni.eni_id.clone(),
+        source,
+    };
+    let links = host.netlink.links()?;
+    if eni_link::take_up(host, eni, &links).map_err(failed)? {
+        return Ok(());
+    }
+    let mac = Mac(eni.mac.0);
+    Err(failed(EniLinkError::Gone { mac }))
 }
 
 /// Gives the two ends their names. A host's end whose other end is nowhere to be found is of no use

@@ -1,16 +1,16 @@
-//! What carries the frames of every ENI: the embedded VPC of this host, or the link of a trunk ENI.
+//! What carries the frames of every ENI that has no link of its own: the embedded VPC of this host, or the link of a
+//! trunk ENI.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::eni_link::without_ipv6;
 use crate::fabric::{Fabric, FabricError, FabricPlan, HOST_TRUNK};
-use crate::link::{Link, Mac};
+use crate::link::Mac;
+use crate::link_news;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::sysctl::{self, SysctlError};
-
-/// EC2 says `attached` before the link is there: seconds, and up to 150 s have been seen.
-const LINK_DEADLINE: Duration = Duration::from_secs(180);
-/// Between two looks for it, at the agent's start only.
-const LINK_LOOK: Duration = Duration::from_millis(250);
+use crate::sysctl::SysctlError;
 
 /// The wire.
 #[derive(Debug)]
@@ -31,12 +31,14 @@ pub enum WireError {
     Fabric(#[from] FabricError),
     /// The trunk's link does not show up.
     #[error(
-        "no link with the trunk's MAC address {mac} on this host after {} s; is the trunk ENI attached to this instance?",
-        LINK_DEADLINE.as_secs()
+        "no link with the trunk's MAC address {mac} on this host after {seconds} s; is the trunk ENI attached to this \
+         instance?"
     )]
     NoLink {
         /// The trunk's.
         mac: Mac,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The kernel's answer.
     #[error(transparent)]
@@ -60,29 +62,16 @@ impl Wire {
         })
     }
 
-    /// The link with the MAC address of a trunk ENI. The host's own stack has no part in it.
+    /// The link with the MAC address of a trunk ENI, waited for as long as `patience`. The host's own stack has no part
+    /// in it.
     ///
     /// # Errors
     /// `NoLink` if it does not show up.
-    pub fn of_trunk(mac: Mac, host: &Netlink) -> Result<Self, WireError> {
-        let deadline = Instant::now() + LINK_DEADLINE;
-        let link = loop {
-            if let Some(link) = link_with(mac, host)? {
-                break link;
-            }
-            if Instant::now() >= deadline {
-                return Err(WireError::NoLink { mac });
-            }
-            std::thread::sleep(LINK_LOOK);
-        };
-        let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
-        sysctl::within(host.netns(), |sysctls| {
-            if sysctls.has_ipv6() {
-                sysctls.set(&key, "1")
-            } else {
-                Ok(())
-            }
-        })?;
+    pub async fn of_trunk(mac: Mac, host: &Netlink, patience: Duration) -> Result<Self, WireError> {
+        let found = link_news::wait_for(host, mac, Instant::now() + patience).await?;
+        let seconds = patience.as_secs();
+        let link = found.ok_or(WireError::NoLink { mac, seconds })?;
+        without_ipv6(host, &link.name)?;
         Ok(Self {
             index: link.index,
             name: link.name,
@@ -110,9 +99,4 @@ impl Wire {
         }
         Ok(())
     }
-}
-
-fn link_with(mac: Mac, host: &Netlink) -> Result<Option<Link>, NetlinkError> {
-    let links = host.links()?;
-    Ok(links.into_iter().find(|link| link.mac == Some(mac)))
 }

@@ -47,6 +47,8 @@ pub mod talk;
 
 pub mod wire;
 
+pub mod eni_links;
+
 pub mod flow_row;
 
 pub mod s3_server;

@@ -26,7 +26,7 @@ pub struct Task {
     pub ipv6: Ipv6Addr,
     /// Its ENI's MAC address.
     pub mac: [u8; 6],
-    /// Its ENI's VLAN id on the trunk.
+    /// Its ENI's VLAN id on the trunk; 0 of an ENI that has a link of its own.
     pub vlan: u16,
     /// The host's end of its veth.
     pub host_link: String,
@@ -107,7 +107,7 @@ impl Host {
             ipv4: detail("privateIPv4Address")?.parse()?,
             ipv6: detail("ipv6Address")?.parse()?,
             mac: mac(detail("macAddress")?)?,
-            vlan: task.vlan_id.context("the task has no VLAN id")?,
+            vlan: task.vlan_id.unwrap_or_default(),
             netns: self.run(|| Netns::open(&task.network_namespace))?,
             host_link: task.host_link,
             netns_path: task.network_namespace,

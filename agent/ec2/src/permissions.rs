@@ -30,28 +30,74 @@ pub struct Subjects {
     pub network_interface_id: String,
     /// A branch's association, where there is one.
     pub association_id: Option<String>,
+    /// An ENI's attachment to the instance, where there is one that may be detached.
+    pub attachment_id: Option<String>,
     /// The instance.
     pub instance_id: String,
     /// What an ENI that is made is tagged with; policies may ask for it.
     pub tags: Tags,
+    /// Whether ENIs are branches of a trunk; else each is attached to the instance and detached from it.
+    pub has_trunk: bool,
 }
 
 impl Ec2 {
-    /// Tries every call that branchline makes, and changes nothing.
+    /// Tries every call that branchline makes with or without a trunk, and changes nothing.
     pub async fn permissions(&self, subjects: &Subjects) -> Vec<Permission> {
         let Subjects {
             vpc_id,
             subnet_id,
             network_interface_id: eni,
             association_id,
+            attachment_id,
             instance_id,
             tags,
+            has_trunk,
         } = subjects;
         let sdk = &self.sdk;
         let vpc = || filter("vpc-id", &[vpc_id]);
         // Ids that are well formed and nobody's: EC2 looks at the permission first.
         let association = association_id.as_deref().unwrap_or("trunk-assoc-0");
-        vec![
+        let attachment = attachment_id
+            .as_deref()
+            .unwrap_or("eni-attach-00000000000000000");
+        let of_mode = if *has_trunk {
+            vec![
+                self.verdict(change("AssociateTrunkInterface"), || {
+                    sdk.associate_trunk_interface()
+                        .dry_run(true)
+                        .branch_interface_id(eni)
+                        .trunk_interface_id(eni)
+                        .vlan_id(1)
+                        .send()
+                })
+                .await,
+                self.verdict(change("DisassociateTrunkInterface"), || {
+                    sdk.disassociate_trunk_interface()
+                        .dry_run(true)
+                        .association_id(association)
+                        .send()
+                })
+                .await,
+                self.verdict(ask("DescribeTrunkInterfaceAssociations"), || {
+                    sdk.describe_trunk_interface_associations()
+                        .dry_run(true)
+                        .max_results(5)
+                        .send()
+                })
+                .await,
+            ]
+        } else {
+            vec![
+                self.verdict(change("DetachNetworkInterface"), || {
+                    sdk.detach_network_interface()
+                        .dry_run(true)
+                        .attachment_id(attachment)
+                        .send()
+                })
+                .await,
+            ]
+        };
+        let mut permissions = vec![
             self.verdict(change("CreateNetworkInterface"), || {
                 sdk.create_network_interface()
                     .dry_run(true)
@@ -88,33 +134,10 @@ impl Ec2 {
                     .send()
             })
             .await,
-            self.verdict(change("AssociateTrunkInterface"), || {
-                sdk.associate_trunk_interface()
-                    .dry_run(true)
-                    .branch_interface_id(eni)
-                    .trunk_interface_id(eni)
-                    .vlan_id(1)
-                    .send()
-            })
-            .await,
-            self.verdict(change("DisassociateTrunkInterface"), || {
-                sdk.disassociate_trunk_interface()
-                    .dry_run(true)
-                    .association_id(association)
-                    .send()
-            })
-            .await,
             self.verdict(ask("DescribeNetworkInterfaces"), || {
                 sdk.describe_network_interfaces()
                     .dry_run(true)
                     .filters(vpc())
-                    .max_results(5)
-                    .send()
-            })
-            .await,
-            self.verdict(ask("DescribeTrunkInterfaceAssociations"), || {
-                sdk.describe_trunk_interface_associations()
-                    .dry_run(true)
                     .max_results(5)
                     .send()
             })
@@ -190,7 +213,9 @@ impl Ec2 {
                     .send()
             })
             .await,
-        ]
+        ];
+        permissions.extend(of_mode);
+        permissions
     }
 
     async fn verdict<T, E, F>(&self, action: Action, attempt: impl Fn() -> F) -> Permission

@@ -28,6 +28,7 @@ use crate::spec::TaskId;
 use crate::task_check;
 use crate::task_mend;
 use crate::task_record::TaskRecord;
+use crate::wire::Wire;
 
 /// Each task is looked at once in so many rounds of a second, whatever notices say: they do not tell of the maps.
 const ROUNDS: usize = 300;
@@ -44,6 +45,7 @@ pub(super) struct Care {
 #[derive(Debug, Default)]
 struct Places {
     of_task: HashMap<TaskId, Place>,
+    /// Of the host's ends of veths, and of ENIs' own links.
     by_link: HashMap<u32, TaskId>,
     by_netns: HashMap<i32, BTreeSet<TaskId>>,
     repairs: u64,
@@ -53,23 +55,28 @@ struct Places {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     link: u32,
+    eni_link: Option<u32>,
     netns: Option<i32>,
     /// Notices that are older may be of the agent's own work.
     since: Instant,
 }
 
 impl Care {
-    /// The task is there by `link`, its host's end, and is looked after from now on.
-    pub(super) fn begin(&self, id: &TaskId, link: &Link) {
+    /// The task is there by `link`, its host's end, and by `eni_link` where its ENI has one of its own; it is looked after
+    /// from now on.
+    pub(super) fn begin(&self, id: &TaskId, link: &Link, eni_link: Option<u32>) {
         let mut places = self.places();
         places.forget(id);
         let place = Place {
             link: link.index,
+            eni_link,
             netns: link.peer_netns,
             since: Instant::now(),
         };
         places.of_task.insert(id.clone(), place);
-        places.by_link.insert(link.index, id.clone());
+        for index in [Some(link.index), eni_link].into_iter().flatten() {
+            places.by_link.insert(index, id.clone());
+        }
         if let Some(netns) = link.peer_netns {
             places.by_netns.entry(netns).or_default().insert(id.clone());
         }
@@ -96,7 +103,9 @@ impl Places {
         let Some(place) = self.of_task.remove(id) else {
             return;
         };
-        self.by_link.remove(&place.link);
+        for index in [Some(place.link), place.eni_link].into_iter().flatten() {
+            self.by_link.remove(&index);
+        }
         if let Some(netns) = place.netns
             && let Some(tasks) = self.by_netns.get_mut(&netns)
         {
@@ -187,8 +196,8 @@ impl Agent {
         for id in touched {
             paces.of(&id).changed(Instant::now());
         }
-        let trunk = self.host.plugs().trunk().host;
-        if changes.contains(&Change::HostLink(trunk)) {
+        let is_trunk = |wire: &Wire| changes.contains(&Change::HostLink(wire.index));
+        if self.wire.as_ref().is_some_and(is_trunk) {
             block_in_place(|| self.look_after_trunk());
         }
     }
@@ -196,7 +205,7 @@ impl Agent {
     fn is_of_fabric(&self, changes: &BTreeSet<Change>) -> bool {
         changes.iter().any(|change| match change {
             Change::Programs(netns) | Change::Namespace(netns) => {
-                self.wire.fabric.as_ref().and_then(|fabric| fabric.number) == Some(*netns)
+                self.fabric().and_then(|fabric| fabric.number) == Some(*netns)
             }
             Change::Anywhere => true,
             Change::HostLink(_) | Change::HostBlock => false,
@@ -240,6 +249,12 @@ impl Agent {
         }
     }
 
+    /// The task is there by `link`, and is looked after.
+    pub(super) fn begin_care(&self, task: &TaskRecord, link: &Link) {
+        let eni_link = self.host.plugs().own_link(&task.eni.eni_id);
+        self.care.begin(&task.spec.task_id, link, eni_link);
+    }
+
     /// Looks at a task and mends it; and what was wrong.
     fn mend(&self, task: &TaskRecord) -> (Look, String) {
         let id = &task.spec.task_id;
@@ -255,7 +270,7 @@ impl Agent {
         };
         match mended {
             Ok(link) if left.is_empty() => {
-                self.care.begin(id, &link);
+                self.begin_care(task, &link);
                 self.care.places().repairs += 1;
                 self.instruments.repairs.mended(&differences);
                 tracing::info!(task = %id, what = text(&differences), "changed by somebody, mended");
@@ -284,9 +299,10 @@ impl Agent {
 
     /// The trunk's program, and the trunk up: every task's packets go through it.
     fn look_after_trunk(&self) {
-        let trunk = self.host.plugs().trunk().host;
-        if let Err(error) = self.mend_trunk(trunk) {
-            tracing::error!(error = %causes(&error), "mend the trunk {}", self.wire.name);
+        // Without one, each task's ENI has a link of its own.
+        let Some(wire) = &self.wire else { return };
+        if let Err(error) = self.mend_trunk(wire.index) {
+            tracing::error!(error = %causes(&error), "mend the trunk {}", wire.name);
         }
     }
 
@@ -326,7 +342,7 @@ impl Agent {
     }
 
     fn mend_fabric(&self) -> Result<Look, HostError> {
-        let Some(own) = &self.wire.fabric else {
+        let Some(own) = self.fabric() else {
             return Ok(Look::Sound);
         };
         let (fabric, trunk) = (&own.netlink, own.trunk);
@@ -426,7 +442,7 @@ mod tests {
         let (care, before) = (Care::default(), Instant::now());
         let ids: Vec<TaskId> = ["a", "b", "c"].map(|id| id.parse().unwrap()).to_vec();
         for (id, place) in ids.iter().zip([link(5, 0), link(6, 1), link(7, 1)]) {
-            care.begin(id, &place);
+            care.begin(id, &place, Some(place.index + 100));
         }
         let touched = |change, since| {
             let found = care.places().touched(&BTreeSet::from([change]), since);
@@ -434,6 +450,7 @@ mod tests {
         };
         let later = Instant::now() + ROUND;
         assert_eq!(touched(Change::HostLink(5), later), ["a"]);
+        assert_eq!(touched(Change::HostLink(106), later), ["b"]);
         assert_eq!(touched(Change::HostLink(9), later), [""; 0]);
         assert_eq!(touched(Change::Namespace(1), later), ["b", "c"]);
         assert_eq!(touched(Change::Programs(1), later), [""; 0]);
@@ -444,5 +461,6 @@ mod tests {
         care.end(&ids[2]);
         assert_eq!(touched(Change::Namespace(1), later), ["b"]);
         assert_eq!(touched(Change::HostLink(7), later), [""; 0]);
+        assert_eq!(touched(Change::HostLink(107), later), [""; 0]);
     }
 }

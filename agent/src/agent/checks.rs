@@ -62,11 +62,16 @@ impl Agent {
         &self,
         host_changes: &[HostChange],
     ) -> Result<Vec<String>, NetlinkError> {
-        let name = &self.wire.name;
-        let trunk = match self.host.netlink.link_named(name)? {
-            Some(link) if link.up => None,
-            Some(_) => Some(format!("the trunk {name} is down")),
-            None => Some(format!("the trunk {name} is missing")),
+        let trunk = match &self.wire {
+            Some(wire) => {
+                let name = &wire.name;
+                match self.host.netlink.link_named(name)? {
+                    Some(link) if link.up => None,
+                    Some(_) => Some(format!("the trunk {name} is down")),
+                    None => Some(format!("the trunk {name} is missing")),
+                }
+            }
+            None => None,
         };
         let is_spoilt =
             |change: &&HostChange| change.what == HOST_TABLE && change.current != PRESENT;

@@ -26,11 +26,13 @@ use crate::{
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
-    delivery, dns,
+    delivery, dns, eni_link,
+    field_error::FieldError,
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
     link::{Link, Mac},
+    link_news,
     live::Live,
     metrics::Instruments,
     nat::{self, HostNat},
@@ -40,7 +42,7 @@ use crate::{
     progress::{Events, enter},
     provider::{
         Eni, Measured, Provider,
-        ec2::{Beginning, Ec2Provider, Keeper, Kept, Known},
+        ec2::{Beginning, Departure, Ec2Provider, Keeper, Kept, Known},
         local::{LocalProvider, addresses, routes::nowhere},
         vpc::Vpc,
     },
@@ -67,7 +69,7 @@ impl Agent {
         let instruments = Instruments::default();
         let Opened {
             provider,
-            trunk_mac,
+            carrier,
             known,
         } = open_provider(&config, &store, &instruments).await?;
         let vpc = provider.vpc();
@@ -89,17 +91,20 @@ impl Agent {
         let auto_track: Vec<_> = auto_track.map(|network| prefix(network.get())).collect();
         datapath.set_auto_track(&auto_track)?;
         let datapath = Arc::new(Mutex::new(datapath));
-        let wire = match trunk_mac {
-            Some(mac) => Wire::of_trunk(mac, &netlink)?,
-            None => Wire::embedded(&plan, &netlink)?,
+        let link_deadline = config.ec2.link_deadline();
+        let wire = match carrier {
+            Carrier::Embedded => Some(Wire::embedded(&plan, &netlink)?),
+            Carrier::Trunk(mac) => Some(Wire::of_trunk(mac, &netlink, link_deadline).await?),
+            Carrier::OwnLinks => None,
         };
         let services = Services::ensure(&services_plan, &netlink)?;
         let trunk = Trunk {
-            host: wire.index,
-            fabric: wire.far_index(),
+            host: wire.as_ref().map_or(0, |wire| wire.index),
+            fabric: wire.as_ref().map_or(0, Wire::far_index),
             services: services.host_link,
         };
         let tasks = task_store.tasks();
+        check_kinds(&tasks, wire.is_some())?;
         let directory = known.directory;
         let directory = match applied(&store)? {
             // Groups of EC2 are EC2's.
@@ -151,17 +156,20 @@ impl Agent {
             identities.clone(),
         )
         .await?;
-        if let Some(fabric) = &wire.fabric {
+        let fabric = wire.as_ref().and_then(|wire| wire.fabric.as_ref());
+        if let Some(fabric) = fabric {
             attach_fabric(&datapath, &fabric.netlink, fabric.trunk)?;
         }
-        let trunk_attachment = attach_trunk(&datapath, &netlink, &wire.name, wire.index)?;
-        wire.bring_up(&netlink)?;
+        if let Some(wire) = &wire {
+            attach_trunk(&datapath, &netlink, &wire.name, wire.index)?;
+            wire.bring_up(&netlink)?;
+        }
         let (name, link) = (services::HOST_LINK, services.host_link);
-        attach_trunk(&datapath, &netlink, name, link)?;
+        let trunk_attachment = attach_trunk(&datapath, &netlink, name, link)?;
         services.bring_up(&netlink)?;
         services.know_only(&enis)?;
         let answers = Answers::open(&services, &config, zone)?;
-        let has_nat = config.local.nat_gateway && wire.fabric.is_some();
+        let has_nat = config.local.nat_gateway && fabric.is_some();
         let host_nat = has_nat.then(|| plan.host_nat());
         if let Some(nat) = &host_nat {
             nat_gateway(nat, &netlink, &store)?;
@@ -179,6 +187,7 @@ impl Agent {
             metadata_rate: config.task_metadata.rate(),
             folders: folders(&config),
             mtu: config.mtu,
+            link_deadline,
             conntrack: config.conntrack.clone(),
             records,
             events: Events::timing(instruments.steps.clone()),
@@ -224,13 +233,17 @@ impl Agent {
     /// killed before it could say so.
     async fn resume(&self, tasks: &[TaskRecord]) -> Result<(), HostError> {
         let mut gone = Vec::new();
+        let links = self.host.netlink.links()?;
         for task in tasks {
-            if let Some(link) = task::link_in_use(&self.host, task) {
-                self.take_up(task, &link)?;
-            } else {
-                gone.push(task);
+            match task::link_in_use(&self.host, task) {
+                Some(link) if eni_link::take_up(&self.host, &task.eni, &links)? => {
+                    self.take_up(task, &link)?;
+                }
+                Some(_) | None => gone.push(task),
             }
         }
+        let is_tasks = |eni_id: &str| tasks.iter().any(|task| task.eni.eni_id == eni_id);
+        lock(&self.host.datapath).drop_eni_pins(is_tasks)?;
         if gone.len() < tasks.len() {
             replace_branches(&self.host.datapath, &self.host.netlink)?;
         }
@@ -257,7 +270,7 @@ impl Agent {
         task::join_services(&self.host, task)?;
         task::write_files(task)?;
         crate::datapath::attach_branch(datapath, netlink, link.index)?;
-        self.care.begin(&task.spec.task_id, link);
+        self.begin_care(task, link);
         if !task.is_attached() {
             let mut task = task.clone();
             enter(&self.host.events, &mut task, AttachmentStatus::Attached);
@@ -286,9 +299,32 @@ impl Agent {
 /// Who hands out ENIs.
 struct Opened {
     provider: Box<dyn Provider>,
-    /// Of the trunk, where that has a link of its own.
-    trunk_mac: Option<Mac>,
+    carrier: Carrier,
     known: Known,
+}
+
+/// What carries the tasks' frames.
+enum Carrier {
+    /// The embedded VPC.
+    Embedded,
+    /// The link of a trunk ENI.
+    Trunk(Mac),
+    /// Each ENI's own link.
+    OwnLinks,
+}
+
+/// Tasks keep the ENIs that they have: those of another mode have nothing to carry their frames.
+fn check_kinds(tasks: &[TaskRecord], has_trunk: bool) -> Result<(), FieldError> {
+    let is_there = |task: &&TaskRecord| task.is_attached() || task.is_on_its_way();
+    let fits = |task: &TaskRecord| task.eni.device.is_none() == has_trunk;
+    match tasks.iter().filter(is_there).find(|task| !fits(task)) {
+        None => Ok(()),
+        Some(task) => Err(FieldError::new(
+            "ec2.mode",
+            format!("task {} has an ENI of the other mode", task.spec.task_id),
+            "set it back, remove the tasks (branchline task rm), then change it",
+        )),
+    }
 }
 
 /// Who hands out ENIs by the configuration.
@@ -311,7 +347,7 @@ async fn open_provider(
             };
             Ok(Opened {
                 provider: Box::new(provider),
-                trunk_mac: None,
+                carrier: Carrier::Embedded,
                 known,
             })
         }
@@ -321,15 +357,20 @@ async fn open_provider(
                 router_mac: is_embedded.then_some(addresses::ROUTER_MAC),
                 kept: kept(store),
                 keeper: keeper(store),
+                departure: departure(),
             };
             let calls = instruments.ec2.clone();
             let observer = move |action, took, answer| calls.ended(action, took, answer);
             let started = Ec2Provider::start(config, Arc::new(observer), beginning).await?;
             let (provider, known) = started;
-            let trunk = Mac(provider.trunk_mac().0);
+            let carrier = match provider.trunk_mac() {
+                None => Carrier::OwnLinks,
+                Some(_) if is_embedded => Carrier::Embedded,
+                Some(mac) => Carrier::Trunk(Mac(mac.0)),
+            };
             Ok(Opened {
                 provider: Box::new(provider),
-                trunk_mac: (!is_embedded).then_some(trunk),
+                carrier,
                 known,
             })
         }
@@ -342,6 +383,16 @@ fn kept(store: &Store) -> Option<Kept> {
     let useless =
         |error: &StateError| tracing::warn!(error = causes(error), "EC2 is read as a whole");
     kept.inspect_err(useless).ok().flatten()
+}
+
+/// Tells the provider when the link of a detached ENI has gone.
+fn departure() -> Departure {
+    Departure(Box::new(|mac| {
+        Box::pin(async move {
+            let host = Netlink::open(&Netns::host()?)?;
+            link_news::wait_until_gone(&host, Mac(mac.0)).await
+        })
+    }))
 }
 
 fn keeper(store: &Arc<Store>) -> Keeper {

@@ -33,7 +33,7 @@ impl Agent {
         let mut attached = record;
         attached.life.enter(AttachmentStatus::Attached, now_ms());
         self.tasks.update(&attached).map_err(failed)?;
-        self.care.begin(&attached.spec.task_id, &link);
+        self.begin_care(&attached, &link);
         self.host.events.state(&attached);
         tracing::info!(task = %attached.spec.task_id, eni = %attached.eni.eni_id, "added");
         Ok(attached)

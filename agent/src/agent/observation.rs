@@ -71,18 +71,18 @@ impl Agent {
         uploads: &[UploadStatus],
         nat_problem: impl Fn(&NatTable) -> Option<String>,
     ) -> Health {
-        let trunk = self.host.netlink.link_named(&self.wire.name);
         let control = lock(&self.host.datapath).control();
         let stored = self.store.fact::<PreviousForwarding>(FORWARDING_FACT);
         let mut parts = vec![
             ("data-plane".to_owned(), failure(control.as_ref())),
-            (
-                "trunk".to_owned(),
-                trunk_problem(&self.wire.name, trunk.as_ref()),
-            ),
             ("store".to_owned(), failure(stored.as_ref())),
             ("flow-counts".to_owned(), self.counts_problem()),
         ];
+        if let Some(wire) = &self.wire {
+            let trunk = self.host.netlink.link_named(&wire.name);
+            let problem = trunk_problem(&wire.name, trunk.as_ref());
+            parts.insert(1, ("trunk".to_owned(), problem));
+        }
         if let Some(nat) = &self.host_nat {
             parts.push(("nat-gateway".to_owned(), nat_problem(nat)));
         }

@@ -153,7 +153,7 @@ impl Control for Agent {
         let SubnetList { subnets } = self.subnets();
         let vpc = self.host.provider.vpc();
         AttributeList {
-            attributes: capacity::attributes(&vpc.vpc_id, &subnets, true),
+            attributes: capacity::attributes(&vpc.vpc_id, &subnets, self.wire.is_some()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::provider::Eni;
+use crate::provider::{Device, Eni};
 use crate::task_record::TaskRecord;
 
 /// The answer to `GET /v1/capacity`: how many more tasks fit, and why not more.
@@ -120,6 +120,12 @@ pub struct EniDescription {
     /// Its id on the trunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan_id: Option<u16>,
+    /// Its index among the network card's devices, if it has a link of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_index: Option<u8>,
+    /// The network card of that device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_card_index: Option<u8>,
 }
 
 impl EniDescription {
@@ -141,6 +147,8 @@ impl EniDescription {
             private_dns_name: eni.private_dns_name.clone(),
             groups: eni.groups.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
+            device_index: eni.device.map(Device::index),
+            network_card_index: eni.device.map(Device::card),
         }
     }
 }

@@ -52,6 +52,8 @@ pub enum NetworkPart {
     Namespace,
     /// The host's end of its veth.
     HostLink,
+    /// The link of its ENI, if that has one of its own.
+    EniLink,
     /// The program on that end.
     Program,
     /// Its ENI in the data plane.
@@ -83,6 +85,7 @@ impl NetworkPart {
         match self {
             Self::Namespace => "namespace",
             Self::HostLink => "host-link",
+            Self::EniLink => "eni-link",
             Self::Program => "program",
             Self::DataPlane => "data-plane",
             Self::Loopback => "loopback",

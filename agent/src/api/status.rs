@@ -22,7 +22,7 @@ pub struct Status {
     pub tasks: TaskCounts,
     /// ENIs the host takes at most.
     pub max_enis: u32,
-    /// How programs are attached: `tcx` or `clsact` on the trunk.
+    /// How programs are attached: `tcx` or `clsact` on the trunk, and on ENIs' own links.
     pub trunk_attachment: String,
     /// Connections in the table now.
     pub conntrack_entries: u64,

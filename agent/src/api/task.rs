@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{EniCounters, NetworkInterface, TaskDnsDescription, TaskFilesDescription};
 use crate::eni_settings::EniSettings;
 use crate::life::{AttachmentStatus, Life};
-use crate::provider::Eni;
+use crate::provider::{Device, Eni};
 use crate::task_metadata::{self, Subject};
 use crate::task_network::TaskNetwork;
 use crate::task_record::TaskRecord;
@@ -63,6 +63,12 @@ pub struct TaskDescription {
     /// The ENI's id on the trunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan_id: Option<u16>,
+    /// Its index among the network card's devices, if it has a link of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_index: Option<u8>,
+    /// The network card of that device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_card_index: Option<u8>,
     /// What its ENI has counted; only where one task is asked for, and while its ENI is in the data plane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counters: Option<EniCounters>,
@@ -193,6 +199,8 @@ impl TaskDescription {
             environment: environment(record, Subject::Task),
             host_link: record.host_link.clone(),
             vlan_id: eni.vlan.map(|vlan| vlan.get()),
+            device_index: eni.device.map(Device::index),
+            network_card_index: eni.device.map(Device::card),
             counters: None,
         }
     }

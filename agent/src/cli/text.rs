@@ -79,6 +79,15 @@ pub(super) fn task(task: &TaskDescription) -> String {
         task.vlan_id
             .map(|vlan| ("vlanId".to_owned(), vlan.to_string())),
     );
+    let device = [
+        ("networkCardIndex", task.network_card_index),
+        ("deviceIndex", task.device_index),
+    ];
+    rows.extend(
+        device
+            .into_iter()
+            .filter_map(|(name, index)| Some((name.to_owned(), index?.to_string()))),
+    );
     rows.push(("securityGroups".to_owned(), task.security_groups.join(",")));
     let settings = &task.network_interface_attributes;
     let timers = &settings.timeouts;

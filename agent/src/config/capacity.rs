@@ -43,6 +43,24 @@ impl CapacityConfig {
         }))
     }
 
+    /// Network interfaces of the instance type, the primary one among them; `known` as in [`CapacityConfig::bound`].
+    ///
+    /// # Errors
+    /// The table cannot be used, or does not know the type.
+    pub fn interfaces(&self, known: Option<&str>) -> Result<Option<Bound>, LimitsError> {
+        let instance_type = self.instance_type.as_deref().or(known);
+        let (Some(instance_type), Some(table)) = (instance_type, &self.eni_limits) else {
+            return Ok(None);
+        };
+        let limits = instance_limits::load(instance_type, table, None)?;
+        Ok(Some(Bound {
+            resource: "network-interfaces".to_owned(),
+            most: limits.max_enis,
+            source: format!("capacity.eni_limits of {instance_type}"),
+            counts_foreign: true,
+        }))
+    }
+
     pub(super) fn start_at(&mut self, folder: &Path) {
         for path in [&mut self.eni_limits, &mut self.ecs_trunking_limits]
             .into_iter()

@@ -10,6 +10,8 @@ use crate::field_error::{FieldError, check_id, within};
 const DEADLINE: std::ops::RangeInclusive<u32> = 5..=600;
 /// Seconds between two looks at what EC2 has.
 const POLL: std::ops::RangeInclusive<u32> = 5..=3_600;
+/// Seconds until an attached ENI's link must be there.
+const LINK_DEADLINE: std::ops::RangeInclusive<u32> = 5..=600;
 /// Seconds from a branch's leaving the trunk to its deletion; EKS's controller never takes less than 30.
 const COOL_DOWN: std::ops::RangeInclusive<u32> = 30..=3_600;
 /// Percent of the account's request quota.
@@ -37,6 +39,8 @@ pub struct Ec2Config {
     pub endpoint_url: Option<String>,
     /// Another address than the instance metadata service's own.
     pub metadata_endpoint: Option<String>,
+    /// What a task's ENI is.
+    pub mode: Mode,
     /// The trunk ENI; left out, the one attached to the instance, or a new one.
     pub trunk_interface_id: Option<String>,
     /// Branches that the trunk takes at most; left out, what the instance type's limits say, else 120.
@@ -45,12 +49,24 @@ pub struct Ec2Config {
     pub request_share_percent: u32,
     /// Seconds that a call to EC2 may take with all its repeats.
     pub deadline: u32,
+    /// Seconds from EC2's `attached` to the ENI's link on this host: mostly a few, and up to 150 have been seen.
+    pub link_deadline: u32,
     /// Seconds between two looks at groups, subnets and ENIs.
     pub poll: u32,
     /// Seconds for which VLAN id and ENI of a task that has gone rest before they are used again or deleted.
     pub cool_down: u32,
     /// What carries the frames.
     pub wire: WireKind,
+}
+
+/// What a task's ENI is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A branch of the instance's trunk.
+    Trunk,
+    /// An ENI of the instance's, with a link of its own; for instance types without trunks.
+    Eni,
 }
 
 /// What carries the frames of the trunk.
@@ -73,10 +89,12 @@ impl Default for Ec2Config {
             availability_zone: None,
             endpoint_url: None,
             metadata_endpoint: None,
+            mode: Mode::Trunk,
             trunk_interface_id: None,
             max_branches: None,
             request_share_percent: 50,
             deadline: 120,
+            link_deadline: 180,
             poll: 30,
             cool_down: 60,
             wire: WireKind::Trunk,
@@ -89,6 +107,12 @@ impl Ec2Config {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline.into())
+    }
+
+    /// How long a link is waited for.
+    #[must_use]
+    pub fn link_deadline(&self) -> Duration {
+        Duration::from_secs(self.link_deadline.into())
     }
 
     /// The time between two looks.
@@ -132,6 +156,7 @@ impl Ec2Config {
                 ));
             }
         }
+        self.check_mode()?;
         if let Some(branches) = self.max_branches {
             within("ec2.max_branches", branches, &BRANCHES)?;
         }
@@ -141,8 +166,29 @@ impl Ec2Config {
             &SHARE,
         )?;
         within("ec2.deadline", self.deadline, &DEADLINE)?;
+        within("ec2.link_deadline", self.link_deadline, &LINK_DEADLINE)?;
         within("ec2.poll", self.poll, &POLL)?;
         within("ec2.cool_down", self.cool_down, &COOL_DOWN)
+    }
+
+    /// What is of a trunk means nothing without one.
+    fn check_mode(&self) -> Result<(), FieldError> {
+        if self.mode == Mode::Trunk {
+            return Ok(());
+        }
+        let of_trunk = [
+            ("ec2.trunk_interface_id", self.trunk_interface_id.is_some()),
+            ("ec2.max_branches", self.max_branches.is_some()),
+            ("ec2.wire", self.wire == WireKind::Fabric),
+        ];
+        match of_trunk.into_iter().find(|(_, is_set)| *is_set) {
+            None => Ok(()),
+            Some((field, _)) => Err(FieldError::new(
+                field,
+                "is set, and with ec2.mode = \"eni\" there is no trunk",
+                "remove it, or write ec2.mode = \"trunk\"",
+            )),
+        }
     }
 }
 
@@ -170,12 +216,21 @@ mod tests {
             ("poll = 1", "ec2.poll"),
             ("cool_down = 29", "ec2.cool_down"),
             ("wire = 'tap'", "ec2.wire"),
-            ("mode = 'trunk'", "ec2"),
+            ("mode = 'branch'", "ec2.mode"),
+            ("link_deadline = 4", "ec2.link_deadline"),
+            ("mode = 'eni'\nmax_branches = 9", "ec2.max_branches"),
+            ("mode = 'eni'\nwire = 'fabric'", "ec2.wire"),
+            (
+                "mode = 'eni'\ntrunk_interface_id = 'eni-0123456789abcdef0'",
+                "ec2.trunk_interface_id",
+            ),
+            ("modus = 'trunk'", "ec2"),
         ];
         for (line, field) in rows {
             let error = Config::parse(&format!("provider = 'ec2'\n[ec2]\n{line}")).unwrap_err();
             assert!(error.to_string().starts_with(field), "{line}: {error}");
         }
         assert!(Config::parse("provider = 'ec2'").is_ok());
+        assert!(Config::parse("provider = 'ec2'\n[ec2]\nmode = 'eni'").is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! Where programs are attached, so that they survive the agent and are replaced in one step.
 //!
-//! A trunk has one pinned TCX link where the kernel has them (6.6 and later), which a stray
-//! `tc qdisc del` does not touch; else clsact. All branches share one TC block with one filter, as
+//! A trunk, and an ENI that has a link of its own, has one pinned TCX link where the kernel has them (6.6 and
+//! later), which a stray `tc qdisc del` does not touch; else clsact. All branches share one TC block with one filter, as
 //! a TCX link for each would cost 14 ms a task. The fabric, which is the VPC and not the host, has
 //! clsact.
 
@@ -18,7 +18,7 @@ use aya::programs::{
 };
 
 use super::{Datapath, DatapathError, classifier, lock, program};
-use crate::{netlink::Netlink, tc::FilterAt};
+use crate::{link::Link, netlink::Netlink, tc::FilterAt};
 
 /// Number of the TC block that all branches join.
 pub const BRANCH_BLOCK: u32 = 0x626c;
@@ -54,7 +54,44 @@ pub fn attach_trunk(
     name: &str,
     ifindex: u32,
 ) -> Result<TrunkAttachment, DatapathError> {
-    if lock(datapath).attach_tcx(name, ifindex)? {
+    attach_ingress(datapath, host, name, (name, ifindex))
+}
+
+/// Attaches `trunk_ingress` to the link of the ENI `eni_id` alone, which is a trunk of one ENI without a VLAN; or
+/// replaces the one that is there. The namespace of `host` must be the calling thread's.
+///
+/// # Errors
+/// As [`attach_trunk`].
+pub fn attach_eni(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    eni_id: &str,
+    link: &Link,
+) -> Result<TrunkAttachment, DatapathError> {
+    attach_ingress(datapath, host, eni_id, (&link.name, link.index))
+}
+
+/// Whether `trunk_ingress` is on the ENI's link, as [`attach_eni`] puts it there.
+///
+/// # Errors
+/// `Netlink` or `Program`.
+pub fn is_eni_attached(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    eni_id: &str,
+    link: &Link,
+) -> Result<bool, DatapathError> {
+    is_attached(datapath, host, eni_id, (&link.name, link.index))
+}
+
+/// `owner` names the pin, whatever the link is called by now.
+fn attach_ingress(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    owner: &str,
+    (name, ifindex): (&str, u32),
+) -> Result<TrunkAttachment, DatapathError> {
+    if lock(datapath).attach_tcx(owner, name, ifindex)? {
         return Ok(TrunkAttachment::Tcx);
     }
     attach(
@@ -77,7 +114,16 @@ pub fn is_trunk_attached(
     name: &str,
     ifindex: u32,
 ) -> Result<bool, DatapathError> {
-    if let Some(is_attached) = lock(datapath).is_tcx_attached(name, ifindex)? {
+    is_attached(datapath, host, name, (name, ifindex))
+}
+
+fn is_attached(
+    datapath: &Mutex<Datapath>,
+    host: &Netlink,
+    owner: &str,
+    (name, ifindex): (&str, u32),
+) -> Result<bool, DatapathError> {
+    if let Some(is_attached) = lock(datapath).is_tcx_attached(owner, name, ifindex)? {
         return Ok(is_attached);
     }
     let found = host.filter(FilterAt::Ingress(ifindex))?;
@@ -173,27 +219,28 @@ fn attach(
 impl Datapath {
     /// Attaches `trunk_ingress` by a pinned TCX link; `false` if nothing is pinned or the kernel
     /// has none.
-    fn attach_tcx(&mut self, name: &str, ifindex: u32) -> Result<bool, DatapathError> {
+    fn attach_tcx(&mut self, owner: &str, name: &str, ifindex: u32) -> Result<bool, DatapathError> {
         let Some(pins) = &self.pins else {
             return Ok(false);
         };
-        let pin = trunk_pin(pins, name, ifindex);
-        if self.is_tcx_attached(name, ifindex)? == Some(false) {
+        let pin = trunk_pin(pins, owner, ifindex);
+        if self.is_tcx_attached(owner, name, ifindex)? == Some(false) {
             // A link that somebody detached cannot be attached again.
-            std::fs::remove_file(&pin).map_err(|source| DatapathError::Pin {
-                attempt: "remove",
-                path: pin.clone(),
-                source: source.into(),
-            })?;
+            remove_pin(&pin)?;
         }
         let program = classifier(&mut self.ebpf, program::TRUNK_INGRESS)?;
         attach_tcx(program, name, &pin)
     }
 
     /// Whether a pinned TCX link still has its program on the trunk; `None` if there is no such pin.
-    fn is_tcx_attached(&self, name: &str, ifindex: u32) -> Result<Option<bool>, DatapathError> {
+    fn is_tcx_attached(
+        &self,
+        owner: &str,
+        name: &str,
+        ifindex: u32,
+    ) -> Result<Option<bool>, DatapathError> {
         let pins = self.pins.as_deref();
-        let pin = pins.map(|pins| trunk_pin(pins, name, ifindex));
+        let pin = pins.map(|pins| trunk_pin(pins, owner, ifindex));
         if !pin.is_some_and(|pin| pin.exists()) {
             return Ok(None);
         }
@@ -208,12 +255,48 @@ impl Datapath {
         };
         Ok(Some(programs.iter().any(is_its)))
     }
+
+    /// Ends the pinned TCX links of ENIs with links of their own, but for those that `is_kept` says by the ENI's id.
+    ///
+    /// # Errors
+    /// `Pins` or `Pin`.
+    pub fn drop_eni_pins(&mut self, is_kept: impl Fn(&str) -> bool) -> Result<(), DatapathError> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        let failed = |source| DatapathError::Pins {
+            path: pins.clone(),
+            source,
+        };
+        for entry in std::fs::read_dir(pins).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if eni_of_pin(&name).is_some_and(|eni_id| !is_kept(eni_id)) {
+                remove_pin(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ENI whose pin is called `name`.
+fn eni_of_pin(name: &str) -> Option<&str> {
+    let (eni_id, _) = name.strip_prefix("link-")?.rsplit_once('-')?;
+    Some(eni_id).filter(|id| id.starts_with("eni-"))
+}
+
+fn remove_pin(pin: &Path) -> Result<(), DatapathError> {
+    std::fs::remove_file(pin).map_err(|source| DatapathError::Pin {
+        attempt: "remove",
+        path: pin.to_owned(),
+        source: source.into(),
+    })
 }
 
 /// The index is part of the pin's name, so that a trunk that was made anew under the old name is not
 /// taken for the one that the pin holds.
-fn trunk_pin(pins: &Path, name: &str, ifindex: u32) -> PathBuf {
-    pins.join(format!("link-{name}-{ifindex}"))
+fn trunk_pin(pins: &Path, owner: &str, ifindex: u32) -> PathBuf {
+    pins.join(format!("link-{owner}-{ifindex}"))
 }
 
 /// Attaches by TCX, in place of the pinned link's program if there is one. `false` if the kernel
@@ -256,4 +339,19 @@ fn attach_tcx(
     let link = FdLink::try_from(link).map_err(|e| failed("pin")(e.into()))?;
     link.pin(pin).map_err(|e| failed("pin")(e.into()))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_says_whose_it_is() {
+        let pin = trunk_pin(Path::new("/pins"), "eni-0a1b", 7);
+        let name = pin.file_name().and_then(|name| name.to_str());
+        assert_eq!(name.and_then(eni_of_pin), Some("eni-0a1b"));
+        for other in ["link-bl-trunk-7", "maps-v1", "link-eni"] {
+            assert_eq!(eni_of_pin(other), None, "{other}");
+        }
+    }
 }

@@ -19,8 +19,8 @@ mod policies;
 mod error;
 
 pub use attach::{
-    BRANCH_BLOCK, TrunkAttachment, attach_branch, attach_fabric, attach_trunk, is_fabric_attached,
-    is_trunk_attached, replace_branches,
+    BRANCH_BLOCK, TrunkAttachment, attach_branch, attach_eni, attach_fabric, attach_trunk,
+    is_eni_attached, is_fabric_attached, is_trunk_attached, replace_branches,
 };
 pub use clock::Clock;
 pub use error::DatapathError;
@@ -56,7 +56,7 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BRANCHLINE_OBJECT")
 
 /// Names of the programs in [`OBJECT`].
 pub mod program {
-    /// On a trunk's ingress.
+    /// On the ingress of a trunk, and of an ENI that has a link of its own.
     pub const TRUNK_INGRESS: &str = "trunk_ingress";
     /// On the ingress of every branch's host side.
     pub const BRANCH_EGRESS: &str = "branch_egress";

@@ -12,7 +12,7 @@ const OPTIONAL: [&str; 2] = [
     "DescribeInstanceTypes",
 ];
 
-/// One check for the instance, one for EC2's answer, one for the trunk, and one for each call.
+/// One check for the instance, one for EC2's answer, one for the trunk or the network interfaces, and one for each call.
 pub(super) fn checks(found: &Preflight) -> Vec<Check> {
     let identity = found.identity.iter().map(|identity| match identity {
         Ok(identity) => ok(
@@ -51,10 +51,20 @@ pub(super) fn checks(found: &Preflight) -> Vec<Check> {
             "use an instance type that has trunks, with a network interface free",
         ),
     });
+    let interfaces = found.interfaces.iter().map(|interfaces| match interfaces {
+        Ok(finding) => ok("network interfaces", finding),
+        Err(error) => not_ok(
+            "network interfaces",
+            Outcome::Missing,
+            error,
+            "each task needs one (ec2.mode = \"eni\")",
+        ),
+    });
     let permissions = found.permissions.iter().map(permission);
     identity
         .chain(answer)
         .chain(trunk)
+        .chain(interfaces)
         .chain(permissions)
         .collect()
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-/// What one ENI is: its identity, its place on the trunk, its addresses and groups.
+/// What one ENI is: its identity, its place on the trunk or at the instance, its addresses and groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eni {
     /// `eni-` and 17 hex digits.
@@ -22,6 +22,9 @@ pub struct Eni {
     pub mac: MacAddress,
     /// Its id on the trunk; `None` for an ENI that has a link of its own.
     pub vlan: Option<VlanId>,
+    /// Where an ENI with a link of its own is plugged into the instance; `None` for one on the trunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
     /// Its primary IPv4 address, with the subnet's prefix length.
     pub ipv4: Option<Ipv4Net>,
     /// Its IPv6 address, with the subnet's prefix length.
@@ -48,11 +51,13 @@ impl Eni {
     }
 
     /// Where a task without an IPv4 address asks for its metadata from, which is served over IPv4 only: 169.254.176.0
-    /// and its VLAN id, so unique on the host. `None` if it has an IPv4 address, or no trunk.
+    /// and its VLAN id or its device's number, so unique on the host. `None` if it has an IPv4 address, or neither.
     pub fn metadata_source(&self) -> Option<Ipv4Addr> {
         let base = Ipv4Addr::new(169, 254, 176, 0).to_bits();
-        let vlan = self.vlan.filter(|_| self.ipv4.is_none())?;
-        Some(Ipv4Addr::from_bits(base + u32::from(vlan.get())))
+        let of_device = || self.device.map(Device::number);
+        let number = self.vlan.map(VlanId::get).or_else(of_device);
+        let number = number.filter(|_| self.ipv4.is_none())?;
+        Some(Ipv4Addr::from_bits(base + u32::from(number)))
     }
 
     /// The addresses that the host's services know its task by.
@@ -60,6 +65,90 @@ impl Eni {
         let ipv4 = self.ipv4.map(|net| net.addr()).or(self.metadata_source());
         let ipv6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
         ipv4.map(IpAddr::V4).into_iter().chain(ipv6)
+    }
+}
+
+/// Where an ENI is plugged into its instance (EC2: NetworkCardIndex and DeviceIndex), written `card/index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Device {
+    card: u8,
+    index: u8,
+}
+
+/// Text or numbers that are no device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no device; write network card (0 to 31) and device index (0 to 63) as 0/1")]
+pub struct NoDevice(pub String);
+
+impl Device {
+    /// Cards of an instance at most, and devices of a card: more than any instance type has.
+    pub const CARDS: u8 = 32;
+    /// See [`Device::CARDS`].
+    pub const INDICES: u8 = 64;
+
+    /// That of the instance's primary ENI.
+    pub const PRIMARY: Self = Self { card: 0, index: 0 };
+
+    /// The device at `index` of `card`.
+    ///
+    /// # Errors
+    /// One of them is out of range.
+    pub fn new(card: u32, index: u32) -> Result<Self, NoDevice> {
+        let within = |number: u32, end: u8| u8::try_from(number).ok().filter(|it| *it < end);
+        within(card, Self::CARDS)
+            .zip(within(index, Self::INDICES))
+            .map(|(card, index)| Self { card, index })
+            .ok_or_else(|| NoDevice(format!("{card}/{index}")))
+    }
+
+    /// Its network card.
+    #[must_use]
+    pub fn card(self) -> u8 {
+        self.card
+    }
+
+    /// Its index on the card.
+    #[must_use]
+    pub fn index(self) -> u8 {
+        self.index
+    }
+
+    /// A number of its own among all devices of an instance, below 2048.
+    fn number(self) -> u16 {
+        u16::from(self.card) * u16::from(Self::INDICES) + u16::from(self.index)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.card, self.index)
+    }
+}
+
+impl FromStr for Device {
+    type Err = NoDevice;
+
+    fn from_str(text: &str) -> Result<Self, NoDevice> {
+        let number = |digits: &str| digits.parse().ok().filter(|_| !digits.starts_with('+'));
+        let parts = text.split_once('/');
+        let numbers = parts.and_then(|(card, index)| number(card).zip(number(index)));
+        let (card, index) = numbers.ok_or_else(|| NoDevice(text.to_owned()))?;
+        Self::new(card, index)
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = NoDevice;
+
+    fn try_from(text: String) -> Result<Self, NoDevice> {
+        text.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
     }
 }
 
@@ -172,6 +261,26 @@ mod tests {
         assert_eq!(VlanId::all().count(), 4094);
         assert!(VlanId::all().all(|id| VlanId::try_from(id.get()) == Ok(id)));
         assert!(serde_json::from_str::<VlanId>("4095").is_err());
+    }
+
+    #[test]
+    fn devices_read_back_what_they_print_and_have_numbers_of_their_own() {
+        let device = Device::new(3, 1).unwrap();
+        assert_eq!(device.to_string().parse(), Ok(device));
+        let all = (0..32).flat_map(|card| (0..64).map(move |index| Device::new(card, index)));
+        let numbers: std::collections::BTreeSet<_> = all.map(|it| it.unwrap().number()).collect();
+        assert_eq!((numbers.len(), numbers.last()), (2048, Some(&2047)));
+        let eni = Eni {
+            vlan: None,
+            device: Some(device),
+            ipv4: None,
+            ..crate::task_record::tests::record("web").eni
+        };
+        let source = eni.metadata_source().map(|address| address.to_string());
+        assert_eq!(source.as_deref(), Some("169.254.176.193"));
+        for text in ["", "1", "32/0", "0/64", "0/+1", "-1/0", "0/1/2", "a/b"] {
+            assert!(text.parse::<Device>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod occupied;
 mod route_table;
 pub mod vpc;
 
-pub use eni::{Eni, MacAddress, NoMacAddress, NoVlanId, VlanId};
+pub use eni::{Device, Eni, MacAddress, NoDevice, NoMacAddress, NoVlanId, VlanId};
 pub use measured::Measured;
 pub use occupied::{Names, Occupied};
 pub use route_table::{RouteTable, RouteTables, RouteTarget};
@@ -98,7 +98,8 @@ pub trait Provider: Send + Sync {
         occupied: &'a Occupied,
     ) -> Pending<'a, ()>;
 
-    /// Connects `eni` to this host's trunk, and returns when frames can flow.
+    /// Connects `eni` to this host: puts it on the trunk, or attaches it to the instance, where its link may take a
+    /// while to appear.
     ///
     /// # Errors
     /// `Failed` if the ENI cannot be attached.

@@ -404,8 +404,10 @@ async fn a_dry_run_changes_nothing() {
         subnet_id: account.subnet.clone(),
         network_interface_id: "eni-00000000000000000".to_owned(),
         association_id: None,
+        attachment_id: None,
         instance_id: "i-00000000000000000".to_owned(),
         tags: account.new_interface().tags,
+        has_trunk: true,
     };
     let verdicts = account.ec2.permissions(&subjects).await;
     let of = |action: &str| verdicts.iter().find(|one| one.action == action).unwrap();

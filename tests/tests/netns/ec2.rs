@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     net::{SocketAddr, TcpListener},
     process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ const CREDENTIALS: [(&str, &str); 3] = [
 
 /// What this EC2 has.
 pub(crate) struct Account {
-    pub(crate) ec2: Ec2,
+    pub(crate) ec2: Arc<Ec2>,
     /// Kept for its end.
     _imds: Imds,
     pub(crate) instance: String,
@@ -46,7 +47,7 @@ fn instance(name: &str) -> (Host, Account) {
     instance_with(name, "poll = 5\ndeadline = 20")
 }
 
-/// As [`instance`], with lines of `[ec2]`.
+/// As [`instance`], with lines of `[ec2]`; where these name no mode, a trunk's wire is the embedded VPC.
 pub(crate) fn instance_with(name: &str, lines: &str) -> (Host, Account) {
     let mut world = World::new("eu-west-1");
     let vpc = world.vpc("10.0.0.0/16", Some("2001:db8:1::/56"));
@@ -69,16 +70,20 @@ pub(crate) fn instance_with(name: &str, lines: &str) -> (Host, Account) {
     let (for_ec2, for_imds) = host.run(|| (listen(), listen()));
     let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
     let (at, imds_at) = (address(&for_ec2), address(&for_imds));
-    let ec2 = Ec2::start(world, [for_ec2]).unwrap();
+    let ec2 = Arc::new(Ec2::start(world, [for_ec2]).unwrap());
     ec2.settings(|settings| {
         settings.attach_delay = Duration::from_millis(100);
     });
     let imds = Imds::start(&ec2, &instance, [for_imds]).unwrap();
+    let wire = match lines.contains("mode") {
+        true => "",
+        false => "wire = \"fabric\"",
+    };
     host.set(Settings {
         top_level: "provider = \"ec2\"".to_owned(),
         more_flow_logs: format!(
             "[ec2]\nendpoint_url = \"http://{at}\"\nmetadata_endpoint = \"http://{imds_at}\"\n\
-             wire = \"fabric\"\ncool_down = 30\n{lines}"
+             {wire}\ncool_down = 30\n{lines}"
         ),
         environment: CREDENTIALS.to_vec(),
         ..Settings::default()
@@ -116,7 +121,7 @@ impl Account {
     }
 
     /// As [`Account::changes`], without those that only ask whether they would be allowed.
-    fn changes_but_dry_runs(&self) -> Vec<String> {
+    pub(crate) fn changes_but_dry_runs(&self) -> Vec<String> {
         let calls = self.ec2.take_calls().into_iter();
         let is_dry = |call: &Call| call.parameters.contains_key("DryRun");
         let calls = calls
@@ -136,7 +141,7 @@ fn is_change(operation: &str) -> bool {
     !operation.starts_with("Describe") && !operation.starts_with("Get")
 }
 
-fn open(task: &Task) -> SocketAddr {
+pub(crate) fn open(task: &Task) -> SocketAddr {
     SocketAddr::new(task.ipv4.into(), OPEN_PORT)
 }
 
@@ -348,7 +353,7 @@ fn while_ec2_is_away_what_was_in_force_stays_and_is_said_to_be_old() {
 }
 
 /// What the status says is wrong.
-fn problems(host: &Host) -> String {
+pub(crate) fn problems(host: &Host) -> String {
     host.status().unwrap().problems.join("; ")
 }
 
@@ -462,7 +467,7 @@ fn subnets_and_names_are_read_again_while_the_agent_runs() {
 }
 
 /// What the doctor says, and whether it is content. With the agent's credentials.
-fn doctor(host: &Host, more: &str) -> (String, bool) {
+pub(crate) fn doctor(host: &Host, more: &str) -> (String, bool) {
     let output = host.run(|| {
         std::fs::write("/run/doctor.toml", {
             let agent = std::fs::read_to_string("/run/agent.toml").unwrap();
@@ -479,7 +484,7 @@ fn doctor(host: &Host, more: &str) -> (String, bool) {
 }
 
 /// The doctor's line that begins with `name`.
-fn line<'a>(text: &'a str, name: &str) -> &'a str {
+pub(crate) fn line<'a>(text: &'a str, name: &str) -> &'a str {
     let mut lines = text.lines();
     let of_it = |line: &&str| line.contains(name);
     lines

@@ -8,6 +8,8 @@ mod care;
 mod churn;
 mod cni;
 mod ec2;
+mod ec2_eni;
+mod ec2_eni_faults;
 mod ec2_faults;
 mod ec2_load;
 mod ec2_orphans;

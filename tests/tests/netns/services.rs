@@ -41,13 +41,13 @@ fn running(name: &str, settings: Settings) -> Host {
     host
 }
 
-fn shown(host: &Host, id: &str) -> TaskDescription {
+pub(crate) fn shown(host: &Host, id: &str) -> TaskDescription {
     let text = host.branchline_ok(&["task", "show", id, "--json"]).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
 /// The path of a task's or container's metadata: what its environment says, without the host.
-fn path(environment: &[branchline::api::KeyValuePair]) -> String {
+pub(crate) fn path(environment: &[branchline::api::KeyValuePair]) -> String {
     let [variable] = environment else {
         panic!("{environment:?}");
     };
@@ -67,7 +67,7 @@ fn connect(netns: &Netns, at: &str) -> io::Result<TcpStream> {
 }
 
 /// What a GET of a path is answered, from inside a task.
-fn get(netns: &Netns, path: &str) -> (u16, Value) {
+pub(crate) fn get(netns: &Netns, path: &str) -> (u16, Value) {
     let mut stream = connect(netns, "169.254.170.2:80").unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: metadata\r\nConnection: close\r\n\r\n");

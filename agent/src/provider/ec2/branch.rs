@@ -52,7 +52,7 @@ impl Inner {
             purpose: Purpose::Branch {
                 attachment_id: request.attachment_id.clone(),
                 vlan,
-                trunk_id: self.trunk.id.clone(),
+                trunk_id: self.trunk_id().to_owned(),
             },
         };
         let mut full = Vec::new();
@@ -89,7 +89,7 @@ impl Inner {
         vlan: VlanId,
     ) -> Result<Eni, ProviderError> {
         let (id, attachment) = (&interface.id, &request.attachment_id);
-        match world::branch(interface, subnet, attachment, vlan, self.router_mac) {
+        match world::branch(interface, subnet, attachment, Some(vlan), self.router_mac) {
             Ok(eni) => {
                 self.memory().needed.extend(eni.groups.iter().cloned());
                 Ok(eni)
@@ -105,7 +105,7 @@ impl Inner {
 
     /// Puts a branch on the trunk. EC2 may not see it for a while after it was made.
     pub(super) async fn attach(&self, eni: &Eni) -> Result<(), ProviderError> {
-        let attempt = || format!("put {} on the trunk {}", eni.eni_id, self.trunk.id);
+        let attempt = || format!("put {} on the trunk {}", eni.eni_id, self.trunk_id());
         let Some(vlan) = eni.vlan else {
             return Err(failed(attempt(), "it has no VLAN id"));
         };
@@ -116,7 +116,7 @@ impl Inner {
         let association = self
             .settled(|| {
                 self.ec2
-                    .associate_trunk_interface(&eni.eni_id, &self.trunk.id, vlan.get(), &token)
+                    .associate_trunk_interface(&eni.eni_id, self.trunk_id(), vlan.get(), &token)
             })
             .await
             .map_err(|error| failed(attempt(), error))?;
@@ -153,7 +153,7 @@ impl Inner {
         if self.memory().leaving.has(&eni.eni_id) {
             return Ok(());
         }
-        let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk.id);
+        let attempt = || format!("take {} off the trunk {}", eni.eni_id, self.trunk_id());
         let error = |error| failed(attempt(), error);
         let association = self.association(&eni.eni_id, &eni.attachment_id, eni.vlan);
         if let Some(association) = association.await.map_err(error)? {
@@ -198,7 +198,7 @@ impl Inner {
         let token = client_token(attachment_id, "associate");
         let again = self
             .ec2
-            .associate_trunk_interface(eni_id, &self.trunk.id, vlan.get(), &token)
+            .associate_trunk_interface(eni_id, self.trunk_id(), vlan.get(), &token)
             .await;
         match again {
             Ok(association) => Ok(Some(association.id)),
@@ -251,16 +251,17 @@ impl Inner {
     /// Remembers what was seen of this instance's ENIs.
     pub(super) fn note(&self, sight: &Sight) {
         let mut memory = self.memory();
-        memory.foreign = sight.foreign();
+        memory.foreign = self.foreign(sight);
+        memory.note_devices(sight);
         let on_trunk = sight
             .associations
             .iter()
             .flatten()
-            .filter(|association| association.trunk_id == self.trunk.id);
+            .filter(|association| association.trunk_id == self.trunk_id());
         let on_trunk: Vec<_> = on_trunk.collect();
         let vlan = |interface: &ec2::NetworkInterface| match Owner::of(&interface.tags)?.purpose {
             Purpose::Branch { vlan, .. } => Some((interface.id.clone(), vlan)),
-            Purpose::Trunk => None,
+            Purpose::Trunk | Purpose::Whole { .. } => None,
         };
         let of_others = on_trunk.iter().filter_map(|one| {
             let vlan = VlanId::try_from(one.vlan).ok()?;
@@ -285,7 +286,7 @@ impl Inner {
         self: &Arc<Self>,
         live: &HashSet<String>,
     ) -> Result<usize, ProviderError> {
-        let sight = Sight::of(&self.ec2, &self.identity.instance_id).await;
+        let sight = Sight::of(&self.ec2, &self.identity.instance_id, self.trunk.is_some()).await;
         let sight = sight.map_err(|error| failed("look at this host's ENIs", error))?;
         self.note(&sight);
         let me = (self.identity.instance_id.as_str(), self.generation.as_str());
@@ -313,6 +314,9 @@ impl Inner {
 
     async fn free(self: &Arc<Self>, orphan: &ec2::NetworkInterface) -> Result<(), ec2::Error> {
         let owner = Owner::of(&orphan.tags).map(|owner| owner.purpose);
+        if let Some(Purpose::Whole { device, .. }) = owner {
+            return self.free_whole(orphan, device).await;
+        }
         let Some(Purpose::Branch {
             attachment_id,
             vlan,
@@ -332,6 +336,9 @@ impl Inner {
     pub(super) async fn state_of(&self, eni: &Eni) -> Result<EniState, ec2::Error> {
         Ok(
             match self.ec2.describe_network_interface(&eni.eni_id).await? {
+                Some(interface) if eni.device.is_some() && interface.attachment.is_none() => {
+                    EniState::Gone(format!("{} is attached nowhere", eni.eni_id))
+                }
                 Some(_) => EniState::Attached,
                 None => EniState::Gone(format!("EC2 does not know {}", eni.eni_id)),
             },
@@ -340,7 +347,7 @@ impl Inner {
 }
 
 /// Whether what was to go is not there.
-fn is_gone(error: &ec2::Error) -> bool {
+pub(super) fn is_gone(error: &ec2::Error) -> bool {
     error.class() == Class::Gone
         || error.code.as_deref() == Some("InvalidNetworkInterfaceID.NotFound")
 }

@@ -10,6 +10,7 @@
 //! what was known, which is kept for the next start too.
 
 mod branch;
+mod device;
 mod leaving;
 mod orphans;
 mod owner;
@@ -18,9 +19,10 @@ mod preflight;
 mod reading;
 mod sight;
 mod trunk;
+mod whole;
 mod world;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -35,17 +37,18 @@ pub use self::reading::{Keeper, Kept};
 use self::sight::Sight;
 use self::trunk::TrunkEni;
 pub use self::trunk::TrunkError;
+pub use self::whole::Departure;
 use self::world::Groups;
 use super::local::random_bytes;
 use super::vpc::Vpc;
 use super::{
-    Eni, EniRequest, EniState, MacAddress, Occupied, Pending, Provider, ProviderError, RouteTables,
-    VlanId,
+    Device, Eni, EniRequest, EniState, MacAddress, Occupied, Pending, Provider, ProviderError,
+    RouteTables, VlanId,
 };
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
-use crate::config::{Config, Ec2Config};
+use crate::config::{Config, Ec2Config, Mode};
 use crate::security_groups::{Directory, Members};
 
 /// Branches of a trunk where nothing says otherwise: the most that any instance type takes.
@@ -91,7 +94,8 @@ struct Inner {
     cluster: String,
     /// This start of the agent.
     generation: String,
-    trunk: TrunkEni,
+    /// `None` where each ENI has a link of its own.
+    trunk: Option<TrunkEni>,
     limits: Option<ec2::InstanceTypeLimits>,
     router_mac: Option<MacAddress>,
     most: usize,
@@ -101,6 +105,7 @@ struct Inner {
     world: RwLock<World>,
     memory: Mutex<Memory>,
     keeper: Keeper,
+    departure: Departure,
 }
 
 /// What was last read.
@@ -122,6 +127,8 @@ pub struct Beginning {
     pub kept: Option<Kept>,
     /// Writes it down.
     pub keeper: Keeper,
+    /// Tells when a detached ENI's link has gone.
+    pub departure: Departure,
 }
 
 /// What a start knows of groups and routes.
@@ -147,6 +154,10 @@ struct Memory {
     suspects: Suspects,
     /// Branches that the last look found, tasks' and others, with the VLAN ids that they were made for or have.
     seen: BTreeSet<(String, VlanId)>,
+    /// ENI to its attachment to this instance.
+    attachments: HashMap<String, String>,
+    /// ENIs that are attached or were made to be, tasks' and others, with their devices.
+    devices: BTreeMap<String, Device>,
     foreign: u64,
     /// Groups that somebody here carries or is about to.
     needed: BTreeSet<String>,
@@ -169,7 +180,12 @@ impl Ec2Provider {
         let wanted = &config.ec2;
         let identity = identity(wanted).await?;
         let ec2 = Ec2::new(&settings(wanted, &identity), observer).await;
-        let instance = config.capacity.bound(Some(&identity.instance_type))?;
+        let instance_type = Some(identity.instance_type.as_str());
+        let has_trunk = wanted.mode == Mode::Trunk;
+        let instance = match wanted.mode {
+            Mode::Trunk => config.capacity.bound(instance_type)?,
+            Mode::Eni => config.capacity.interfaces(instance_type)?,
+        };
         let generation = random_bytes().map_err(Ec2Error::Random)?;
         let generation = format!("{:016x}", u128::from_be_bytes(generation) >> 64);
         let owner = Owner {
@@ -182,24 +198,26 @@ impl Ec2Provider {
         let mut missed = None;
         let (sight, surroundings, limits) = match &kept {
             Some(kept) => {
-                let sight = look(&ec2, &identity).await;
+                let sight = look(&ec2, &identity, has_trunk).await;
                 let sight = sight.map_err(|error| missed = Some(error)).ok();
                 (sight, kept.surroundings.clone(), kept.limits.clone())
             }
             None => {
                 let (surroundings, sight) = tokio::try_join!(
                     Surroundings::read(&ec2, &identity.vpc_id),
-                    Sight::of(&ec2, &identity.instance_id),
+                    Sight::of(&ec2, &identity.instance_id, has_trunk),
                 )?;
                 (Some(sight), surroundings, limits(&ec2, &identity).await)
             }
         };
-        let trunk = match (&sight, &kept, missed) {
+        let known = kept.as_ref().and_then(|kept| kept.trunk.as_ref());
+        let trunk = match (&sight, known, missed) {
+            _ if !has_trunk => None,
             (Some(sight), _, _) => {
                 let limits = limits.as_ref();
-                trunk::ensure(&ec2, wanted, &owner, &identity, sight, limits).await?
+                Some(trunk::ensure(&ec2, wanted, &owner, &identity, sight, limits).await?)
             }
-            (None, Some(kept), _) if kept.trunk.is_wanted(wanted) => kept.trunk.clone(),
+            (None, Some(known), _) if known.is_wanted(wanted) => Some(known.clone()),
             (None, _, missed) => return Err(missed.unwrap_or_else(late).into()),
         };
         let limit = instance.as_ref().map(|bound| bound.most);
@@ -225,6 +243,7 @@ impl Ec2Provider {
             }),
             memory: Mutex::default(),
             keeper: beginning.keeper,
+            departure: beginning.departure,
         };
         if let Some(sight) = &sight {
             inner.note(sight);
@@ -237,10 +256,10 @@ impl Ec2Provider {
         Ok((Self { inner }, known))
     }
 
-    /// The MAC address of the trunk ENI, by which its link is found.
+    /// The MAC address of the trunk ENI, by which its link is found; `None` where each ENI has a link of its own.
     #[must_use]
-    pub fn trunk_mac(&self) -> MacAddress {
-        self.inner.trunk.mac
+    pub fn trunk_mac(&self) -> Option<MacAddress> {
+        self.inner.trunk.as_ref().map(|trunk| trunk.mac)
     }
 }
 
@@ -264,8 +283,8 @@ fn settings(config: &Ec2Config, identity: &Identity) -> Settings {
 }
 
 /// A look at this host's ENIs that does not hold up a start.
-async fn look(ec2: &Ec2, identity: &Identity) -> Result<Sight, ec2::Error> {
-    let sight = Sight::of(ec2, &identity.instance_id);
+async fn look(ec2: &Ec2, identity: &Identity, has_trunk: bool) -> Result<Sight, ec2::Error> {
+    let sight = Sight::of(ec2, &identity.instance_id, has_trunk);
     let sight = tokio::time::timeout(SIGHT_PATIENCE, sight).await;
     sight.unwrap_or_else(|_| Err(late()))
 }
@@ -339,7 +358,12 @@ impl Provider for Ec2Provider {
         _directory: &'a Directory,
         occupied: &'a Occupied,
     ) -> Pending<'a, Eni> {
-        Box::pin(self.inner.allocate(request, occupied))
+        Box::pin(async {
+            match self.inner.trunk {
+                Some(_) => self.inner.allocate(request, occupied).await,
+                None => self.inner.allocate_whole(request, occupied).await,
+            }
+        })
     }
 
     fn try_allocate<'a>(
@@ -348,11 +372,21 @@ impl Provider for Ec2Provider {
         _directory: &'a Directory,
         occupied: &'a Occupied,
     ) -> Pending<'a, ()> {
-        Box::pin(async { self.inner.place(request, occupied).map(drop) })
+        Box::pin(async {
+            match self.inner.trunk {
+                Some(_) => self.inner.place(request, occupied).map(drop),
+                None => self.inner.place_whole(request, occupied).map(drop),
+            }
+        })
     }
 
     fn attach<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()> {
-        Box::pin(self.inner.attach(eni))
+        Box::pin(async {
+            match eni.device {
+                Some(device) => self.inner.attach_whole(eni, device).await,
+                None => self.inner.attach(eni).await,
+            }
+        })
     }
 
     fn describe<'a>(&'a self, eni: &'a Eni) -> Pending<'a, EniState> {
@@ -363,7 +397,12 @@ impl Provider for Ec2Provider {
     }
 
     fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()> {
-        Box::pin(self.inner.release(eni))
+        Box::pin(async {
+            match eni.device {
+                Some(device) => self.inner.release_whole(eni, device).await,
+                None => self.inner.release(eni).await,
+            }
+        })
     }
 
     fn collect<'a>(&'a self, live: &'a HashSet<String>) -> Pending<'a, usize> {
@@ -414,10 +453,13 @@ impl Provider for Ec2Provider {
     }
 
     fn bounds(&self) -> Vec<Bound> {
+        let Some(trunk) = &self.inner.trunk else {
+            return self.inner.interface_bounds();
+        };
         let trunk = Bound {
             resource: "branches".to_owned(),
             most: self.inner.most as u64,
-            source: format!("the trunk {}", self.inner.trunk.id),
+            source: format!("the trunk {}", trunk.id),
             counts_foreign: false,
         };
         // Branches are none of the instance's own interfaces.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use branchline_ec2::NetworkInterface;
 
-use super::owner::{Owner, Purpose};
+use super::owner::Owner;
 
 /// Milliseconds between the look that suspects an ENI and the one that frees it.
 pub(super) const SECOND_LOOK_MS: u64 = 60_000;
@@ -43,7 +43,7 @@ pub(super) fn sift(
         let Some(owner) = Owner::of(&interface.tags) else {
             continue;
         };
-        let Purpose::Branch { attachment_id, .. } = &owner.purpose else {
+        let Some(attachment_id) = owner.purpose.attachment_id() else {
             continue;
         };
         if owner.instance_id != instance_id || live.contains(attachment_id) {
@@ -66,7 +66,8 @@ pub(super) fn sift(
 
 #[cfg(test)]
 mod tests {
-    use super::super::owner::tests::branch;
+    use super::super::owner::Purpose;
+    use super::super::owner::tests::{branch, whole};
     use super::*;
 
     const ME: (&str, &str) = ("i-1", "2");
@@ -85,7 +86,10 @@ mod tests {
 
     #[test]
     fn an_orphan_is_freed_in_the_second_look_and_no_sooner() {
-        let described = [interface("eni-old", &branch("a", "1"))];
+        let described = [
+            interface("eni-old", &branch("a", "1")),
+            interface("eni-whole", &whole("b", "0/1")),
+        ];
         let live = HashSet::new();
         let first = sift(&Suspects::default(), &described, &live, ME, 1_000);
         assert_eq!(ids(&first), [""; 0]);
@@ -104,7 +108,7 @@ mod tests {
             ME,
             1_000 + SECOND_LOOK_MS,
         );
-        assert_eq!(ids(&second), ["eni-old"]);
+        assert_eq!(ids(&second), ["eni-old", "eni-whole"]);
         // It is still there: the next look frees it again.
         let third = sift(
             &second.suspects,
@@ -113,7 +117,7 @@ mod tests {
             ME,
             2_000 + SECOND_LOOK_MS,
         );
-        assert_eq!(ids(&third), ["eni-old"]);
+        assert_eq!(ids(&third), ["eni-old", "eni-whole"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use branchline_ec2::Tags;
 
-use crate::provider::VlanId;
+use crate::provider::{Device, VlanId};
 
 /// Tag: the operator's name for hosts that belong together; IAM policies may ask for it.
 pub(super) const CLUSTER: &str = "branchline-cluster";
@@ -16,6 +16,8 @@ pub(super) const ATTACHMENT: &str = "branchline-attachment";
 pub(super) const VLAN: &str = "branchline-vlan";
 /// Tag: the trunk it was made for.
 pub(super) const TRUNK: &str = "branchline-trunk";
+/// Tag: the device it was made for, as `0/1` for network card 0 and device index 1.
+pub(super) const DEVICE: &str = "branchline-device";
 /// Tag: what the console shows.
 const NAME: &str = "Name";
 
@@ -46,6 +48,26 @@ pub(super) enum Purpose {
         /// See [`TRUNK`].
         trunk_id: String,
     },
+    /// To be a task's, with a link of its own.
+    Whole {
+        /// See [`ATTACHMENT`].
+        attachment_id: String,
+        /// See [`DEVICE`].
+        device: Device,
+    },
+}
+
+impl Purpose {
+    /// The attachment it was made for; a trunk has none.
+    #[must_use]
+    pub(super) fn attachment_id(&self) -> Option<&str> {
+        match self {
+            Self::Trunk => None,
+            Self::Branch { attachment_id, .. } | Self::Whole { attachment_id, .. } => {
+                Some(attachment_id)
+            }
+        }
+    }
 }
 
 impl Owner {
@@ -69,6 +91,14 @@ impl Owner {
                 (VLAN, vlan.to_string()),
                 (TRUNK, trunk_id.clone()),
             ]),
+            Purpose::Whole {
+                attachment_id,
+                device,
+            } => tags.extend([
+                (NAME, format!("branchline {} {device}", self.instance_id)),
+                (ATTACHMENT, attachment_id.clone()),
+                (DEVICE, device.to_string()),
+            ]),
         }
         tags.into_iter()
             .map(|(key, value)| (key.to_owned(), value))
@@ -79,12 +109,16 @@ impl Owner {
     #[must_use]
     pub(super) fn of(tags: &Tags) -> Option<Self> {
         let text = |key: &str| tags.get(key).cloned();
-        let purpose = match (text(ATTACHMENT), text(VLAN), text(TRUNK)) {
-            (None, None, None) => Purpose::Trunk,
-            (Some(attachment_id), Some(vlan), Some(trunk_id)) => Purpose::Branch {
+        let purpose = match (text(ATTACHMENT), text(VLAN), text(TRUNK), text(DEVICE)) {
+            (None, None, None, None) => Purpose::Trunk,
+            (Some(attachment_id), Some(vlan), Some(trunk_id), None) => Purpose::Branch {
                 attachment_id,
                 vlan: VlanId::try_from(vlan.parse::<u16>().ok()?).ok()?,
                 trunk_id,
+            },
+            (Some(attachment_id), None, None, Some(device)) => Purpose::Whole {
+                attachment_id,
+                device: device.parse().ok()?,
             },
             _ => return None,
         };
@@ -116,13 +150,23 @@ pub(super) mod tests {
         }
     }
 
+    pub(in crate::provider::ec2) fn whole(attachment_id: &str, device: &str) -> Owner {
+        Owner {
+            purpose: Purpose::Whole {
+                attachment_id: attachment_id.to_owned(),
+                device: device.parse().unwrap(),
+            },
+            ..branch(attachment_id, "1")
+        }
+    }
+
     #[test]
     fn tags_tell_what_they_were_made_of() {
         let trunk = Owner {
             purpose: Purpose::Trunk,
             ..branch("a", "1")
         };
-        for owner in [branch("a", "1"), trunk] {
+        for owner in [branch("a", "1"), whole("a", "0/1"), trunk] {
             assert_eq!(Owner::of(&owner.tags()), Some(owner));
         }
     }
@@ -138,5 +182,11 @@ pub(super) mod tests {
         let mut wrong = tags;
         wrong.insert(VLAN.to_owned(), "4095".to_owned());
         assert_eq!(Owner::of(&wrong), None);
+        let tags = whole("a", "0/1").tags();
+        for (key, value) in [(DEVICE, "0"), (VLAN, "7"), (TRUNK, "eni-trunk")] {
+            let mut wrong = tags.clone();
+            wrong.insert(key.to_owned(), value.to_owned());
+            assert_eq!(Owner::of(&wrong), None, "{key}");
+        }
     }
 }

@@ -62,7 +62,8 @@ pub struct Kept {
     /// When it was read; milliseconds since 1970.
     pub(super) read_ms: u64,
     pub(super) identity: Identity,
-    pub(super) trunk: TrunkEni,
+    /// `None` where each ENI has a link of its own.
+    pub(super) trunk: Option<TrunkEni>,
     /// `None` where EC2 did not tell.
     pub(super) limits: Option<InstanceTypeLimits>,
     pub(super) surroundings: Surroundings,
@@ -214,10 +215,10 @@ mod tests {
         Kept {
             read_ms,
             identity: Identity::default(),
-            trunk: TrunkEni {
+            trunk: Some(TrunkEni {
                 id: "eni-1".to_owned(),
                 mac: MacAddress([2; 6]),
-            },
+            }),
             limits: None,
             surroundings: Surroundings::default(),
             groups: Groups::default(),

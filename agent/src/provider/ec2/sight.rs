@@ -1,4 +1,4 @@
-//! One look at this instance's ENIs: three describe calls, side by side.
+//! One look at this instance's ENIs: two describe calls side by side, and a third where there is a trunk.
 
 use branchline_ec2::{self as ec2, Ec2, NetworkInterface, TrunkAssociation};
 
@@ -12,7 +12,7 @@ pub(super) struct Sight {
     pub(super) made: Vec<NetworkInterface>,
     /// Those that are attached to it.
     pub(super) attached: Vec<NetworkInterface>,
-    /// Branches of all trunks; `None` where the credentials may not list them.
+    /// Branches of all trunks; `None` where there is no trunk, or the credentials may not list them.
     pub(super) associations: Option<Vec<TrunkAssociation>>,
 }
 
@@ -21,7 +21,11 @@ impl Sight {
     ///
     /// # Errors
     /// EC2's.
-    pub(super) async fn of(ec2: &Ec2, instance_id: &str) -> Result<Self, ec2::Error> {
+    pub(super) async fn of(
+        ec2: &Ec2,
+        instance_id: &str,
+        has_trunk: bool,
+    ) -> Result<Self, ec2::Error> {
         let own = [instance_id.to_owned()];
         let of_tag = format!("tag:{INSTANCE}");
         let by_tag: [(&str, &[String]); 1] = [(&of_tag, &own)];
@@ -29,10 +33,15 @@ impl Sight {
         let (made, attached, associations) = tokio::join!(
             ec2.describe_network_interfaces(&by_tag),
             ec2.describe_network_interfaces(&by_instance),
-            ec2.describe_trunk_interface_associations(),
+            async {
+                match has_trunk {
+                    true => ec2.describe_trunk_interface_associations().await.map(Some),
+                    false => Ok(None),
+                }
+            },
         );
         let associations = match associations {
-            Ok(associations) => Some(associations),
+            Ok(associations) => associations,
             Err(error) if is_refusal(&error) => None,
             Err(error) => return Err(error),
         };

@@ -243,7 +243,7 @@ pub(super) enum NoBranch {
     NoAddress(String),
 }
 
-/// The ENI that `interface` of `subnet` is to a task, `vlan` on the trunk.
+/// The ENI that `interface` of `subnet` is to a task, `vlan` on the trunk if it goes there.
 ///
 /// # Errors
 /// See [`NoBranch`].
@@ -251,7 +251,7 @@ pub(super) fn branch(
     interface: &ec2::NetworkInterface,
     subnet: &ec2::Subnet,
     attachment_id: &str,
-    vlan: VlanId,
+    vlan: Option<VlanId>,
     router_mac: Option<MacAddress>,
 ) -> Result<Eni, NoBranch> {
     let id = || interface.id.clone();
@@ -283,7 +283,8 @@ pub(super) fn branch(
         subnet_id: interface.subnet_id.clone(),
         vpc_id: interface.vpc_id.clone(),
         mac,
-        vlan: Some(vlan),
+        vlan,
+        device: None,
         router_ipv4: ipv4.map(|net| first(net.network())),
         router_ipv6: ipv6.map(|net| first_v6(net.network())),
         ipv4,

@@ -277,7 +277,7 @@ fn subnet() -> ec2::Subnet {
 #[test]
 fn a_branch_has_its_subnets_routers() {
     let vlan = VlanId::try_from(7).unwrap();
-    let eni = branch(&interface(), &subnet(), "a", vlan, None).unwrap();
+    let eni = branch(&interface(), &subnet(), "a", Some(vlan), None).unwrap();
     assert_eq!(eni.ipv4, Some("10.0.1.10/24".parse().unwrap()));
     assert_eq!(eni.router_ipv4, Some("10.0.1.1".parse().unwrap()));
     assert_eq!(eni.router_ipv6, Some("2001:db8::1".parse().unwrap()));
@@ -290,7 +290,7 @@ fn an_eni_that_cannot_be_a_tasks_is_refused() {
     let refused = |change: fn(&mut ec2::NetworkInterface)| {
         let mut interface = interface();
         change(&mut interface);
-        branch(&interface, &subnet(), "a", vlan, None).unwrap_err()
+        branch(&interface, &subnet(), "a", Some(vlan), None).unwrap_err()
     };
     assert!(matches!(
         refused(|it| it.mac = "no".to_owned()),

@@ -90,6 +90,7 @@ pub fn allocate(
         vpc_id: vpc.vpc_id.clone(),
         mac: free_mac(eni_id, occupied),
         vlan: Some(vlan),
+        device: None,
         ipv4,
         ipv6,
         router_ipv4: subnet.ipv4.map(router_ipv4),
