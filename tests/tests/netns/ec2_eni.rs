@@ -18,7 +18,7 @@ use branchline_ec2_stand_in::{Ec2Error, Fault, NetworkInterface, Outcome, Which}
 use branchline_tests::{
     eni_links::{Delays, EniLinks},
     flow_row::Flow,
-    host::{Host, block_on},
+    host::Host,
     settings::OPEN_PORT,
     talk::{self, PATIENCE, SHORT, is_silence},
     task::{Task, spec},
@@ -73,7 +73,7 @@ fn device_index(account: &Account, task: &Task) -> i64 {
 
 /// The link of a task's ENI on the host.
 fn link(host: &Host, task: &Task) -> Option<Link> {
-    let links = block_on(async { Netlink::open(host.netns())?.links() }).unwrap();
+    let links = Netlink::open(host.netns()).unwrap().links().unwrap();
     links.into_iter().find(|link| is_enis(link, Mac(task.mac)))
 }
 
@@ -154,7 +154,7 @@ fn tasks_talk_through_whole_enis_by_the_groups_that_ec2_has() {
     let attributes = host.branchline_ok(&["attributes", "--json"]).unwrap();
     assert!(!attributes.contains("trunking"), "{attributes}");
     // The host's stack has no part in it.
-    let addresses = block_on(async { Netlink::open(host.netns())?.addresses() }).unwrap();
+    let addresses = Netlink::open(host.netns()).unwrap().addresses().unwrap();
     let indices = [&server, &client].map(|task| link(&host, task).unwrap().index);
     let on_them: Vec<_> = addresses
         .iter()
@@ -391,7 +391,7 @@ fn what_somebody_does_to_the_link_is_mended() {
         eventually(what, PATIENCE, || differences(&host, "server").is_empty());
         reach().unwrap_or_else(|error| panic!("{what}: {error}"));
     }
-    let addresses = block_on(async { Netlink::open(host.netns())?.addresses() }).unwrap();
+    let addresses = Netlink::open(host.netns()).unwrap().addresses().unwrap();
     assert!(
         !addresses
             .iter()
@@ -447,7 +447,7 @@ fn the_hosts_stack_has_no_part_in_a_link_whoever_was_there_first() {
         assert!(link.noarp, "{link:?}");
         let key = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
         assert_eq!(host.run(|| fs::read_to_string(key).unwrap()), "1\n");
-        let addresses = block_on(async { Netlink::open(host.netns())?.addresses() }).unwrap();
+        let addresses = Netlink::open(host.netns()).unwrap().addresses().unwrap();
         let mut on_it = addresses.iter().filter(|it| it.link == link.index);
         assert_eq!(on_it.next(), None);
     }
