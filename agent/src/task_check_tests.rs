@@ -199,7 +199,7 @@ fn what_is_wrong_inside_is_named() {
 #[test]
 fn the_link_of_an_eni_that_has_one_of_its_own_is_looked_at() {
     let mut task = record("web");
-    task.eni.device = Some("0/1".parse().unwrap());
+    task.eni.device = Some("0/1".parse().expect("a device"));
     let wanted = wanted(&task);
     let said = |eni_link: Option<eni_link::Found>| {
         let found = Found {
@@ -231,7 +231,7 @@ fn the_link_of_an_eni_that_has_one_of_its_own_is_looked_at() {
     spoilt.is_attached = false;
     spoilt.addresses = vec![Address {
         link: 9,
-        address: "192.0.2.1/24".parse().unwrap(),
+        address: "192.0.2.1/24".parse().expect("a network"),
         prefix_route: true,
     }];
     let said = said(Some(spoilt));

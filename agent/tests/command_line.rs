@@ -94,6 +94,8 @@ impl Control for Memory {
             files: TaskFilesDescription::default(),
             environment: Vec::new(),
             host_link: "bl0".into(),
+            device_index: None,
+            network_card_index: None,
             vlan_id: Some(1),
             counters: None,
         };

@@ -224,8 +224,8 @@ impl Hardware {
         });
         made??;
         let routers = [
-            subnet.cidr_block.map(|net| IpNet::from(net)),
-            subnet.ipv6_cidr_block.map(|net| IpNet::from(net)),
+            subnet.cidr_block.map(IpNet::from),
+            subnet.ipv6_cidr_block.map(IpNet::from),
         ];
         let routers: Vec<_> = routers.into_iter().flatten().map(router).collect();
         let ipv4 = eni.private_ip_addresses.iter().copied().map(IpAddr::V4);
