@@ -30,12 +30,14 @@ mod requests;
 
 mod security_groups;
 
+mod task_groups;
+
 pub use purge::purge;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -104,6 +106,8 @@ pub struct Agent {
     left: Notify,
     care: Care,
     freshness: Mutex<Freshness>,
+    /// Grows with each change of a task's groups that is made here, as it begins and as it ends.
+    group_changes: AtomicU64,
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -136,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         Ok(())
     });
     tokio::spawn(Arc::clone(&agent).retry_removals());
+    tokio::spawn(Arc::clone(&agent).finish_group_changes());
     if agent.config.provider == ProviderKind::Ec2 {
         let interval = agent.config.ec2.poll();
         tokio::spawn(Arc::clone(&agent).keep_in_step(interval));

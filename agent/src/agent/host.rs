@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -204,6 +204,7 @@ impl Agent {
             left: Notify::new(),
             care: Care::default(),
             freshness: Mutex::new(Freshness::at_start(known.stale)),
+            group_changes: AtomicU64::new(0),
         };
         agent.resume(&tasks).await?;
         let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
@@ -306,7 +307,7 @@ async fn open_provider(
             let known = Known {
                 directory: provider.describe_security_groups().await?,
                 members: provider.describe_members().await?,
-                routes: provider.route_tables().clone(),
+                routes: Provider::route_tables(&provider),
                 stale: None,
             };
             Ok(Opened {

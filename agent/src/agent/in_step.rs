@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -66,13 +66,21 @@ impl Agent {
                     "security groups were not read; what was in force stays"
                 );
             }
-            let live: HashSet<_> = self.attachments().collect();
-            if let Err(error) = self.host.provider.collect(&live).await {
-                tracing::warn!(
-                    error = causes(&error),
-                    "ENIs without a task were not looked for"
-                );
-            }
+            self.look_at_enis().await;
+        }
+    }
+
+    /// Looks at this host's ENIs: those without a task go, and what groups the others have is taken over.
+    async fn look_at_enis(&self) {
+        let live: HashSet<_> = self.attachments().collect();
+        let changes = self.group_changes.load(Ordering::SeqCst);
+        let problem = match self.host.provider.collect(&live).await {
+            Ok(_) => self.take_over_eni_groups(changes).await.err(),
+            Err(error) => Some(failed(error)),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(%problem, "this host's ENIs are not as in EC2");
+            self.freshness().problem = Some(problem.to_string());
         }
     }
 
@@ -104,7 +112,11 @@ impl Agent {
     async fn take_over(&self) -> Result<(), InStepError> {
         let turn = self.freshness().turn;
         let read = match self.host.provider.refresh().await {
-            Ok(()) => self.read().await,
+            Ok(()) => {
+                let routes = self.host.provider.route_tables();
+                self.host.exporter.set_routes(routes);
+                self.read().await
+            }
             Err(error) => Err(error),
         };
         // No task is given a group that this takes away.

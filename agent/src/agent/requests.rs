@@ -16,6 +16,7 @@ use crate::{
         EniDescription, EniList, FlowLogFile, FlowLogList, Health, HostChange, Operation,
         SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
         Status, Step, SubnetList, TaskCheck, TaskCounters, TaskCounts, TaskDescription, TaskEvent,
+        TaskGroups,
     },
     capacity::{self, Bound, Situation},
     cni_attachment::CniGarbageCollection,
@@ -98,6 +99,14 @@ impl Control for Agent {
             counters: counters.map(|each| each.counters),
             ..self.describe(&task)
         })
+    }
+
+    async fn set_task_groups(
+        &self,
+        id: TaskId,
+        groups: TaskGroups,
+    ) -> Result<TaskDescription, ControlError> {
+        self.give_groups(id, groups).await
     }
 
     async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {

@@ -15,7 +15,7 @@ pub use measured::Measured;
 pub use occupied::{Names, Occupied};
 pub use route_table::{RouteTable, RouteTables, RouteTarget};
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -116,6 +116,17 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the ENI may still exist.
     fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
 
+    /// Gives the ENI the groups that `eni` has, 1 to 16 of `directory` or of what the provider knows itself, in place
+    /// of those that it has.
+    ///
+    /// # Errors
+    /// `Invalid` if it cannot have them, and nothing has changed; `Failed` if it may have them or not.
+    fn set_groups<'a>(&'a self, eni: &'a Eni, directory: &'a Directory) -> Pending<'a, ()>;
+
+    /// Groups of this host's ENIs by ENI, as the last look found them; none of whom it does not know, or whose groups
+    /// were set a moment ago and may not be seen yet.
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>>;
+
     /// Frees ENIs of this host that none of the attachments in `live` has, once that is beyond doubt; returns how
     /// many it freed. Called now and then.
     ///
@@ -135,7 +146,7 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the provider cannot tell.
     fn describe_members<'a>(&'a self) -> Pending<'a, Members>;
 
-    /// Looks anew at what `vpc` and `describe_subnets` tell.
+    /// Looks anew at what `vpc`, `route_tables` and `describe_subnets` tell.
     ///
     /// # Errors
     /// `Failed` if the provider cannot tell; what was known stays.
@@ -152,6 +163,9 @@ pub trait Provider: Send + Sync {
 
     /// The VPC as it is now; what a task was told of it at its start stays with the task.
     fn vpc(&self) -> Arc<Vpc>;
+
+    /// Which way packets leave the VPC's subnets.
+    fn route_tables(&self) -> RouteTables;
 
     /// Its name in the configuration.
     fn name(&self) -> &'static str;

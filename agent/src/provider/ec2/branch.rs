@@ -6,12 +6,16 @@ use std::time::Instant;
 
 use branchline_ec2::{self as ec2, Class, NewInterface, back_off, client_token};
 
+use super::groups::wrong_groups;
 use super::orphans::sift;
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
 use super::{AVAILABLE, Inner, failed, is_refusal, placement, world};
 use crate::progress::now_ms;
 use crate::provider::{Eni, EniRequest, EniState, Occupied, ProviderError, VlanId};
+
+/// Field of the task specification that lists the groups.
+const GROUPS: &str = "networkConfiguration.awsvpcConfiguration.securityGroups";
 
 impl Inner {
     /// The subnets to try and the VLAN id, for a request.
@@ -70,8 +74,11 @@ impl Inner {
             };
             match self.ec2.create_network_interface(&new).await {
                 Ok(interface) => return self.branch(&interface, subnet, request, vlan).await,
-                Err(error) if error.class() == Class::Capacity => full.push(error.to_string()),
-                Err(error) => return Err(failed("make an ENI", error)),
+                Err(error) => match wrong_groups(GROUPS, &error) {
+                    Some(wrong) => return Err(wrong),
+                    None if error.class() == Class::Capacity => full.push(error.to_string()),
+                    None => return Err(failed("make an ENI", error)),
+                },
             }
         }
         Err(ProviderError::Exhausted(format!(
@@ -128,7 +135,7 @@ impl Inner {
     }
 
     /// Repeats a call while EC2 does not see yet what it needs, up to the deadline.
-    async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
+    pub(super) async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
     where
         F: Future<Output = Result<T, ec2::Error>>,
     {
@@ -250,6 +257,7 @@ impl Inner {
 
     /// Remembers what was seen of this instance's ENIs.
     pub(super) fn note(&self, sight: &Sight) {
+        self.note_groups(&sight.made);
         let mut memory = self.memory();
         memory.foreign = sight.foreign();
         let on_trunk = sight

@@ -10,6 +10,7 @@
 //! what was known, which is kept for the next start too.
 
 mod branch;
+mod groups;
 mod leaving;
 mod orphans;
 mod owner;
@@ -20,12 +21,13 @@ mod sight;
 mod trunk;
 mod world;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use branchline_ec2::{self as ec2, Ec2, Identity, IdentityError, Observer, Settings};
 
+use self::groups::SetHere;
 use self::leaving::Leaving;
 use self::orphans::Suspects;
 use self::owner::{Owner, Purpose};
@@ -148,6 +150,9 @@ struct Memory {
     /// Branches that the last look found, tasks' and others, with the VLAN ids that they were made for or have.
     seen: BTreeSet<(String, VlanId)>,
     foreign: u64,
+    /// Groups of ENIs that this host made, as the last look found them.
+    groups: BTreeMap<String, Vec<String>>,
+    set_here: SetHere,
     /// Groups that somebody here carries or is about to.
     needed: BTreeSet<String>,
     /// Entries of prefix lists, with the version that they are of.
@@ -366,6 +371,14 @@ impl Provider for Ec2Provider {
         Box::pin(self.inner.release(eni))
     }
 
+    fn set_groups<'a>(&'a self, eni: &'a Eni, _directory: &'a Directory) -> Pending<'a, ()> {
+        Box::pin(self.inner.set_groups(eni))
+    }
+
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>> {
+        self.inner.memory().groups.clone()
+    }
+
     fn collect<'a>(&'a self, live: &'a HashSet<String>) -> Pending<'a, usize> {
         Box::pin(self.inner.collect(live))
     }
@@ -434,6 +447,10 @@ impl Provider for Ec2Provider {
 
     fn vpc(&self) -> Arc<Vpc> {
         Arc::clone(&self.inner.world().vpc)
+    }
+
+    fn route_tables(&self) -> RouteTables {
+        self.inner.route_tables()
     }
 
     fn name(&self) -> &'static str {

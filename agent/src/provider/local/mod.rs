@@ -6,7 +6,7 @@ pub mod addresses;
 pub mod routes;
 pub mod vpc_file;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::future::ready;
 use std::io::Read;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::vpc::{Subnet, Vpc};
 use super::{
     Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, VlanId,
 };
-use crate::api::SubnetDescription;
+use crate::api::{GROUPS_FIELD, SubnetDescription};
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, LocalConfig};
@@ -51,12 +51,6 @@ pub struct LocalProvider {
 }
 
 impl LocalProvider {
-    /// Which way packets leave the VPC's subnets.
-    #[must_use]
-    pub fn route_tables(&self) -> &RouteTables {
-        &self.routes
-    }
-
     /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
     ///
     /// # Errors
@@ -169,6 +163,17 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(())))
     }
 
+    /// The data plane has them from the caller: only whether there are such groups is the VPC's to say.
+    fn set_groups<'a>(&'a self, eni: &'a Eni, directory: &'a Directory) -> Pending<'a, ()> {
+        let known = addresses::known_groups(GROUPS_FIELD, &self.vpc.vpc_id, directory, &eni.groups);
+        Box::pin(ready(known.map(drop).map_err(ProviderError::from)))
+    }
+
+    /// The store has them, and nobody else changes them.
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>> {
+        BTreeMap::new()
+    }
+
     /// Nothing is ever left: an ENI exists as long as the store has it.
     fn collect<'a>(&'a self, _live: &'a HashSet<String>) -> Pending<'a, usize> {
         Box::pin(ready(Ok(0)))
@@ -234,6 +239,10 @@ impl Provider for LocalProvider {
 
     fn vpc(&self) -> Arc<Vpc> {
         Arc::clone(&self.vpc)
+    }
+
+    fn route_tables(&self) -> RouteTables {
+        self.routes.clone()
     }
 
     fn name(&self) -> &'static str {
