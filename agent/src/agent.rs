@@ -32,6 +32,8 @@ mod security_groups;
 
 mod task_groups;
 
+mod warm_pool;
+
 pub use purge::purge;
 
 use std::{
@@ -144,6 +146,7 @@ pub async fn run(config: Config) -> Result<(), HostError> {
     if agent.config.provider == ProviderKind::Ec2 {
         let interval = agent.config.ec2.poll();
         tokio::spawn(Arc::clone(&agent).keep_in_step(interval));
+        tokio::spawn(Arc::clone(&agent).keep_pool());
     }
     if agent.config.mend {
         tokio::spawn(Arc::clone(&agent).look_after());

@@ -18,7 +18,7 @@ mod task_groups;
 
 pub use capacity::{
     Attribute, AttributeList, Capacity, CapacityLimit, EniDescription, EniList, SubnetDescription,
-    SubnetList, TaskCapacity,
+    SubnetList, TaskCapacity, WarmPoolDescription,
 };
 pub use counters::{EniCounters, TaskCounters};
 pub use ecs::{DescribeTasks, Failure, StopTask, StoppedTask, Tasks};

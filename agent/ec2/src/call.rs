@@ -139,6 +139,17 @@ impl Ec2 {
         Ok(())
     }
 
+    /// Whether the buckets of all `actions` are half full at least.
+    pub(crate) fn has_spare_turns(&self, actions: &[Action]) -> bool {
+        let mut has_spare = true;
+        for action in actions {
+            self.restrain(|restraint, now| {
+                has_spare &= restraint.has_spare(action.name, action.kind, now);
+            });
+        }
+        has_spare
+    }
+
     fn restrain(&self, change: impl FnOnce(&mut Restraint, Duration)) {
         let now = self.started.elapsed();
         change(

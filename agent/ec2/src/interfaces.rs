@@ -86,6 +86,12 @@ impl Ec2 {
         reader.interface(interface.ok_or_else(|| reader.wrong("networkInterface"))?)
     }
 
+    /// Whether a branch can be made and put on a trunk without taking a turn from others: what can wait asks first.
+    #[must_use]
+    pub fn has_spare_turns_for_branches(&self) -> bool {
+        self.has_spare_turns(&[CREATE, ASSOCIATE])
+    }
+
     /// Deletes an ENI that is `available`.
     ///
     /// # Errors

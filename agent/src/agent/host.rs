@@ -1,7 +1,7 @@
 //! The agent's start: fabric, data plane, tasks of before; and its stop.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -69,7 +69,7 @@ impl Agent {
             provider,
             trunk_mac,
             known,
-        } = open_provider(&config, &store, &instruments).await?;
+        } = open_provider(&config, &store, &task_store, &instruments).await?;
         let vpc = provider.vpc();
         let ip_ranges = config.flow_records.ip_ranges.as_deref();
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
@@ -183,6 +183,7 @@ impl Agent {
             records,
             events: Events::timing(instruments.steps.clone()),
         };
+        let groups_read = host.provider.groups_read();
         let live = Live::new(
             Arc::clone(&host.datapath),
             host.identities.clone(),
@@ -203,7 +204,7 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
             left: Notify::new(),
             care: Care::default(),
-            freshness: Mutex::new(Freshness::at_start(known.stale)),
+            freshness: Mutex::new(Freshness::at_start(known.stale, groups_read)),
             group_changes: AtomicU64::new(0),
         };
         agent.resume(&tasks).await?;
@@ -296,6 +297,7 @@ struct Opened {
 async fn open_provider(
     config: &Config,
     store: &Arc<Store>,
+    tasks: &TaskStore,
     instruments: &Instruments,
 ) -> Result<Opened, HostError> {
     match config.provider {
@@ -322,6 +324,8 @@ async fn open_provider(
                 router_mac: is_embedded.then_some(addresses::ROUTER_MAC),
                 kept: kept(store),
                 keeper: keeper(store),
+                store_id: tasks.id(),
+                tasks: attachments(tasks),
             };
             let calls = instruments.ec2.clone();
             let observer = move |action, took, answer| calls.ended(action, took, answer);
@@ -335,6 +339,13 @@ async fn open_provider(
             })
         }
     }
+}
+
+/// Of every task that is there, and of those that have gone and are remembered.
+fn attachments(tasks: &TaskStore) -> HashSet<String> {
+    let table = tasks.table();
+    let all = table.live().chain(table.gone());
+    all.map(|task| task.eni.attachment_id.clone()).collect()
 }
 
 /// What an earlier agent kept of EC2; one that wrote it in another way kept nothing of use.

@@ -3,7 +3,7 @@
 //! Whatever cannot be read leaves in force what was; how old that is shows in the status.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -29,11 +29,13 @@ pub(super) struct Freshness {
     turn: u64,
     /// Why they were not read the last time.
     problem: Option<String>,
+    /// Groups whose rules are in force as they were read, whether an ENI has them or not.
+    known: BTreeSet<String>,
 }
 
 impl Freshness {
     /// As a start leaves it: read now, or as `stale` says since when and why not.
-    pub(super) fn at_start(stale: Option<(u64, String)>) -> Self {
+    pub(super) fn at_start(stale: Option<(u64, String)>, known: BTreeSet<String>) -> Self {
         let (read_ms, problem) = match stale {
             Some((read_ms, problem)) => (read_ms, Some(problem)),
             None => (now_ms(), None),
@@ -42,6 +44,7 @@ impl Freshness {
             read_ms,
             turn: 0,
             problem,
+            known,
         }
     }
 }
@@ -100,7 +103,9 @@ impl Agent {
             let plugs = self.host.plugs();
             let sets = plugs.policies().sets();
             let carried: HashSet<&String> = sets.flat_map(|(set, _)| set).collect();
-            groups.iter().all(|group| carried.contains(group))
+            let known = &self.freshness().known;
+            let is_known = |group: &String| carried.contains(group) || known.contains(group);
+            groups.iter().all(is_known)
         };
         if are_known {
             return Ok(());
@@ -154,6 +159,7 @@ impl Agent {
             Ok(()) => {
                 freshness.read_ms = now_ms();
                 freshness.problem = None;
+                freshness.known = self.host.provider.groups_read();
             }
             Err(error) => freshness.problem = Some(causes(error)),
         }

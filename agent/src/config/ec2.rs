@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::WarmPoolConfig;
 use crate::field_error::{FieldError, check_id, within};
 
 /// Seconds that a call to EC2 may take with all its repeats.
@@ -51,6 +52,8 @@ pub struct Ec2Config {
     pub cool_down: u32,
     /// What carries the frames.
     pub wire: WireKind,
+    /// Branches that wait for tasks; left out, none do.
+    pub warm_pool: Option<WarmPoolConfig>,
 }
 
 /// What carries the frames of the trunk.
@@ -80,6 +83,7 @@ impl Default for Ec2Config {
             poll: 30,
             cool_down: 60,
             wire: WireKind::Trunk,
+            warm_pool: None,
         }
     }
 }
@@ -142,7 +146,10 @@ impl Ec2Config {
         )?;
         within("ec2.deadline", self.deadline, &DEADLINE)?;
         within("ec2.poll", self.poll, &POLL)?;
-        within("ec2.cool_down", self.cool_down, &COOL_DOWN)
+        within("ec2.cool_down", self.cool_down, &COOL_DOWN)?;
+        self.warm_pool
+            .as_ref()
+            .map_or(Ok(()), WarmPoolConfig::check)
     }
 }
 

@@ -1,11 +1,13 @@
 //! A provider whose calls are counted and timed. Changes nothing that it passes on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::vpc::Vpc;
-use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables};
+use super::{
+    Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, WarmPool,
+};
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::metrics::ProviderCalls;
@@ -111,6 +113,22 @@ impl Provider for Measured {
 
     fn vpc(&self) -> Arc<Vpc> {
         self.provider.vpc()
+    }
+
+    fn groups_read(&self) -> BTreeSet<String> {
+        self.provider.groups_read()
+    }
+
+    fn warm_pool(&self) -> Option<WarmPool> {
+        self.provider.warm_pool()
+    }
+
+    fn plan_pool(&self, occupied: &Occupied) -> Result<bool, ProviderError> {
+        self.provider.plan_pool(occupied)
+    }
+
+    fn fill_pool<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(self.time("fill-pool", self.provider.fill_pool()))
     }
 
     fn route_tables(&self) -> RouteTables {

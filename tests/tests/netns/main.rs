@@ -12,6 +12,7 @@ mod ec2_faults;
 mod ec2_groups;
 mod ec2_load;
 mod ec2_orphans;
+mod ec2_pool;
 mod edges;
 mod edges_fabric;
 mod faults;

@@ -16,6 +16,8 @@ pub(super) const ATTACHMENT: &str = "branchline-attachment";
 pub(super) const VLAN: &str = "branchline-vlan";
 /// Tag: the trunk it was made for.
 pub(super) const TRUNK: &str = "branchline-trunk";
+/// Tag: the store of tasks for which it waits on the trunk, or waited until a task got it; most have none.
+pub(super) const POOL: &str = "branchline-pool";
 /// Tag: what the console shows.
 const NAME: &str = "Name";
 
@@ -45,6 +47,8 @@ pub(super) enum Purpose {
         vlan: VlanId,
         /// See [`TRUNK`].
         trunk_id: String,
+        /// See [`POOL`].
+        pool: Option<String>,
     },
 }
 
@@ -63,12 +67,16 @@ impl Owner {
                 attachment_id,
                 vlan,
                 trunk_id,
-            } => tags.extend([
-                (NAME, format!("branchline {} {vlan}", self.instance_id)),
-                (ATTACHMENT, attachment_id.clone()),
-                (VLAN, vlan.to_string()),
-                (TRUNK, trunk_id.clone()),
-            ]),
+                pool,
+            } => {
+                tags.extend(pool.iter().map(|pool| (POOL, pool.clone())));
+                tags.extend([
+                    (NAME, format!("branchline {} {vlan}", self.instance_id)),
+                    (ATTACHMENT, attachment_id.clone()),
+                    (VLAN, vlan.to_string()),
+                    (TRUNK, trunk_id.clone()),
+                ]);
+            }
         }
         tags.into_iter()
             .map(|(key, value)| (key.to_owned(), value))
@@ -85,6 +93,7 @@ impl Owner {
                 attachment_id,
                 vlan: VlanId::try_from(vlan.parse::<u16>().ok()?).ok()?,
                 trunk_id,
+                pool: text(POOL),
             },
             _ => return None,
         };
@@ -112,6 +121,7 @@ pub(super) mod tests {
                 attachment_id: attachment_id.to_owned(),
                 vlan: VlanId::try_from(7).unwrap(),
                 trunk_id: "eni-trunk".to_owned(),
+                pool: None,
             },
         }
     }
@@ -122,7 +132,11 @@ pub(super) mod tests {
             purpose: Purpose::Trunk,
             ..branch("a", "1")
         };
-        for owner in [branch("a", "1"), trunk] {
+        let mut waiting = branch("a", "1");
+        if let Purpose::Branch { pool, .. } = &mut waiting.purpose {
+            *pool = Some("3".to_owned());
+        }
+        for owner in [branch("a", "1"), waiting, trunk] {
             assert_eq!(Owner::of(&owner.tags()), Some(owner));
         }
     }

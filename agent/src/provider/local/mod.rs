@@ -6,7 +6,7 @@ pub mod addresses;
 pub mod routes;
 pub mod vpc_file;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::ready;
 use std::io::Read;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use self::vpc_file::{CheckedVpc, VpcFileError};
 use super::vpc::{Subnet, Vpc};
 use super::{
     Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, VlanId,
+    WarmPool,
 };
 use crate::api::{GROUPS_FIELD, SubnetDescription};
 use crate::capacity::Bound;
@@ -239,6 +240,23 @@ impl Provider for LocalProvider {
 
     fn vpc(&self) -> Arc<Vpc> {
         Arc::clone(&self.vpc)
+    }
+
+    fn groups_read(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    /// An ENI costs nothing to make: none has to wait.
+    fn warm_pool(&self) -> Option<WarmPool> {
+        None
+    }
+
+    fn plan_pool(&self, _occupied: &Occupied) -> Result<bool, ProviderError> {
+        Ok(false)
+    }
+
+    fn fill_pool<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(ready(Ok(())))
     }
 
     fn route_tables(&self) -> RouteTables {
