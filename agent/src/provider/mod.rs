@@ -140,7 +140,8 @@ pub trait Provider: Send + Sync {
     /// were set a moment ago and may not be seen yet.
     fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>>;
 
-    /// Groups whose rules the last [`Provider::describe_security_groups`] told.
+    /// Groups whose rules every [`Provider::describe_security_groups`] tells, whether an ENI has them or not, and the
+    /// last one did.
     fn groups_read(&self) -> BTreeSet<String>;
 
     /// ENIs that wait for tasks; `None` where none ever do.

@@ -42,7 +42,7 @@ impl Ground {
         host.start_agent().unwrap();
         let server = account.add(&host, "server", &account.server);
         let mover = account.add(&host, ID, &account.server);
-        account.changes();
+        drop(account.changes());
         Self {
             host,
             account,
@@ -225,7 +225,7 @@ fn groups_that_ec2_refuses_change_nothing() {
     ground.assert_has(server, "unknown");
     ground.account.ec2.clear_faults();
     // EC2 does it, and the rules cannot be read: it is taken back there too.
-    ground.account.changes();
+    drop(ground.account.changes());
     let refused = error("UnauthorizedOperation");
     ground
         .account
@@ -252,7 +252,7 @@ fn whatever_the_call_comes_to_both_have_the_same_groups() {
     ];
     for (fault, group) in faults.into_iter().zip(groups.into_iter().cycle()) {
         let row = format!("{fault:?}");
-        ground.account.ec2.take_calls();
+        drop(ground.account.ec2.take_calls());
         ground.account.ec2.fault(Which::of(MODIFY).nth(1), fault);
         ground.set(&[group]).unwrap();
         let calls = ground.account.ec2.take_calls();
@@ -294,7 +294,7 @@ fn killed_around_each_step_both_have_the_same_groups() {
         Which::of(MODIFY).nth(1),
         Fault::Delay(Duration::from_secs(5)),
     );
-    ground.account.ec2.take_calls();
+    drop(ground.account.ec2.take_calls());
     thread::scope(|scope| {
         let request = scope.spawn(|| ground.set(&[group]));
         let ec2 = &ground.account.ec2;

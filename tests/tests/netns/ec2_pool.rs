@@ -73,7 +73,7 @@ impl Ground {
             self.waiting().len() == branches
         });
         // A look that has read the rules of its groups.
-        self.account.ec2.take_calls();
+        drop(self.account.ec2.take_calls());
         eventually("they are known", FILLED, || {
             self.account.ec2.count("DescribeSecurityGroupRules") > 0
                 && self.account.ec2.count("DescribeTrunkInterfaceAssociations") > 0
@@ -147,7 +147,7 @@ fn a_task_with_the_pools_groups_starts_without_a_call() {
         assert!(metrics.lines().any(|found| found == line), "{line}");
     }
     // Its ENI rests and goes as any: another task never gets it.
-    ground.account.changes();
+    drop(ground.account.changes());
     ground.host.remove_task("first").unwrap();
     assert_eq!(ground.account.changes(), [DISASSOCIATE]);
     eventually("it is deleted", Duration::from_secs(60), || {
@@ -166,7 +166,7 @@ fn other_groups_are_set_by_one_call_and_hold_from_the_first_packet() {
     );
     ground.fill(2);
     let (server, client) = (&ground.account.server, &ground.account.client);
-    ground.account.changes();
+    drop(ground.account.changes());
     let task = ground.add("server", server);
     let changes = ground.account.changes();
     assert_eq!(changes[0], MODIFY, "{changes:?}");
@@ -252,7 +252,7 @@ fn what_waits_survives_restarts_and_kills_and_has_one_owner() {
     ground.fill(3);
     let before = ground.waiting();
     ground.host.kill_agent().unwrap();
-    ground.account.ec2.take_calls();
+    drop(ground.account.ec2.take_calls());
     ground.host.start_agent().unwrap();
     assert_eq!(ground.waiting(), before, "found by three describes");
     thread::sleep(Duration::from_secs(3));

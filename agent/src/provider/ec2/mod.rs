@@ -478,7 +478,7 @@ impl Provider for Ec2Provider {
     }
 
     fn groups_read(&self) -> BTreeSet<String> {
-        self.inner.world().groups.needed.clone()
+        self.inner.pool_groups_read()
     }
 
     fn warm_pool(&self) -> Option<WarmPool> {

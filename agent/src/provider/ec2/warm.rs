@@ -107,6 +107,15 @@ impl Inner {
         default.map(|group| group.id.clone()).into_iter().collect()
     }
 
+    /// Groups of the pool whose rules are read at each look, whether a task has them or not.
+    pub(super) fn pool_groups_read(&self) -> BTreeSet<String> {
+        let Some(warm) = &self.warm else {
+            return BTreeSet::new();
+        };
+        let groups = self.groups_or_default(&warm.security_groups);
+        &groups & &self.world().groups.needed
+    }
+
     /// Takes a branch that waits off the trunk: a task has the room that it takes up.
     pub(super) async fn make_room(self: &Arc<Self>) -> Result<(), ProviderError> {
         // One that is being made waits then.
