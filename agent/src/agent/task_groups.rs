@@ -71,7 +71,6 @@ impl Agent {
         task: TaskRecord,
         groups: Vec<String>,
     ) -> Result<TaskRecord, ControlError> {
-        let _one_at_a_time = self.allocation.lock().await;
         // What a look at EC2 that is under way has seen is from before.
         self.group_changes.fetch_add(1, Ordering::SeqCst);
         let changed = self.change_groups_in_turn(task, groups).await;
@@ -131,6 +130,8 @@ impl Agent {
 
     /// The data plane judges by the groups of the ENI of `task`, whose rules are read if they are not known.
     async fn enforce_groups(&self, task: &TaskRecord) -> Result<(), ControlError> {
+        // Nobody takes one of them away meanwhile.
+        let _one_at_a_time = self.allocation.lock().await;
         self.know_groups(&task.eni.groups).await?;
         let (slot, unsettled) = {
             let mut plugs = self.host.plugs();
@@ -177,7 +178,6 @@ impl Agent {
             let turn = self.turn(&task.spec.task_id);
             // Whoever has the turn may change them or take the task away; the next look tells.
             let Ok(_turn) = turn.try_lock() else { continue };
-            let _one_at_a_time = self.allocation.lock().await;
             let now = self.tasks.task(&task.spec.task_id);
             let is_same = now.is_some_and(|now| now == task);
             if !is_same || self.group_changes.load(Ordering::SeqCst) != changes {

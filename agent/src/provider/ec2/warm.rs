@@ -39,21 +39,17 @@ impl Inner {
             return Ok(None);
         }
         let groups = self.groups_or_default(&request.security_groups);
+        if groups.is_empty() {
+            return Ok(None);
+        }
         while let Some(eni) = self.take(subnets, &groups) {
             if eni.groups.iter().collect::<BTreeSet<_>>() == groups.iter().collect() {
                 self.memory().pool.hits += 1;
                 return Ok(Some(eni));
             }
             let given = Eni {
-                groups: request.security_groups.clone(),
+                groups: groups.iter().cloned().collect(),
                 ..eni.clone()
-            };
-            let given = match given.groups.is_empty() {
-                true => Eni {
-                    groups: groups.iter().cloned().collect(),
-                    ..given
-                },
-                false => given,
             };
             match self.ec2.set_groups(&eni.eni_id, &given.groups).await {
                 Ok(()) => {
@@ -96,7 +92,7 @@ impl Inner {
         chosen.is_some()
     }
 
-    /// The groups that EC2 gives to a request: none are the VPC's default group.
+    /// The groups that EC2 gives to a request: none are the VPC's default group, if that was read.
     fn groups_or_default(&self, groups: &[String]) -> BTreeSet<String> {
         if !groups.is_empty() {
             return groups.iter().cloned().collect();
