@@ -85,9 +85,12 @@ impl<K: Ord + Hash + Clone, V: Clone, E: Clone> Gather<K, V, E> {
     }
 }
 
+/// One question, asked again and again.
+type Question<V, E> = Arc<Gather<(), V, E>>;
+
 /// Questions that differ have calls of their own, side by side; equal ones share.
 #[derive(Debug)]
-pub(crate) struct Same<K, V, E>(Mutex<HashMap<K, Arc<Gather<(), V, E>>>>);
+pub(crate) struct Same<K, V, E>(Mutex<HashMap<K, Question<V, E>>>);
 
 impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Same<K, V, E> {
     pub(crate) fn new() -> Self {

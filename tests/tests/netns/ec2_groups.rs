@@ -172,7 +172,7 @@ fn groups_that_were_changed_in_ec2_are_taken_over() {
         let problems = ground.host.status().unwrap().problems;
         problems.iter().any(|text| text.contains("AuthFailure"))
     });
-    assert_eq!(ground.groups(), [client.clone()]);
+    assert_eq!(ground.groups(), [client.as_str()]);
     ground.assert_obeys(client, "away");
     ground.account.ec2.clear_faults();
     eventually("it tells again", LOOKED, || is_here(&[server]));
@@ -189,7 +189,7 @@ fn an_older_state_that_ec2_shows_takes_nothing_back() {
     ground.set(&[client]).unwrap();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(14) {
-        assert_eq!(ground.groups(), [client.clone()]);
+        assert_eq!(ground.groups(), [client.as_str()]);
         thread::sleep(Duration::from_millis(200));
     }
     ground.assert_has(client, "at the end");

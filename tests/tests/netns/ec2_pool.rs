@@ -173,7 +173,7 @@ fn other_groups_are_set_by_one_call_and_hold_from_the_first_packet() {
     let state = ground.account.ec2.state();
     assert_eq!(
         state.network_interfaces[&task.eni_id].group_ids,
-        [server.clone()]
+        [server.as_str()]
     );
     let at = SocketAddr::new(task.ipv4.into(), OPEN_PORT);
     let friend = ground.add("friend", client);

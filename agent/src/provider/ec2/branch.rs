@@ -79,7 +79,7 @@ impl Inner {
             return Ok(eni.clone());
         }
         let subnets = self.candidates(request)?;
-        if let Some(eni) = self.from_pool(&subnets, request).await? {
+        if let Some(eni) = self.take_waiting(&subnets, request).await? {
             return Ok(eni);
         }
         let vlan = self.place(occupied)?;

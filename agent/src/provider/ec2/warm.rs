@@ -30,7 +30,7 @@ const DEFAULT: &str = "default";
 
 impl Inner {
     /// A branch that waits, for a request that may have it; `None` if none does.
-    pub(super) async fn from_pool(
+    pub(super) async fn take_waiting(
         &self,
         subnets: &[ec2::Subnet],
         request: &EniRequest,
@@ -85,7 +85,7 @@ impl Inner {
         self.memory().pool.take(subnets, groups)
     }
 
-    /// Whether [`Inner::from_pool`] would have one.
+    /// Whether [`Inner::take_waiting`] would have one.
     pub(super) fn is_in_pool(&self, subnets: &[ec2::Subnet]) -> bool {
         let subnets = subnets.iter().map(|subnet| subnet.id.as_str());
         let chosen = self.memory().pool.choose(subnets, &BTreeSet::new());
