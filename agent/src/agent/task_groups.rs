@@ -107,6 +107,7 @@ impl Agent {
             self.take_back(&before);
             return Err(error);
         }
+        let _one_at_a_time = self.allocation.lock().await;
         let enforce = self.enforce_groups(&next);
         if let Err(error) = progress.step(Step::Enforce, enforce).await {
             if let Err(error) = self.modify_eni(&before.eni).await {
@@ -128,10 +129,9 @@ impl Agent {
         set.map_err(refused)
     }
 
-    /// The data plane judges by the groups of the ENI of `task`, whose rules are read if they are not known.
+    /// The data plane judges by the groups of the ENI of `task`, whose rules are read if they are not known; whoever
+    /// calls holds `allocation` until they are stored, so that nobody takes one of them away.
     async fn enforce_groups(&self, task: &TaskRecord) -> Result<(), ControlError> {
-        // Nobody takes one of them away meanwhile.
-        let _one_at_a_time = self.allocation.lock().await;
         self.know_groups(&task.eni.groups).await?;
         let (slot, unsettled) = {
             let mut plugs = self.host.plugs();
@@ -173,8 +173,10 @@ impl Agent {
     /// The last of those that could not be taken over; what was in force stays.
     pub(super) async fn take_over_eni_groups(&self, changes: u64) -> Result<(), ControlError> {
         let mut result = Ok(());
+        // In this order: what was found of an ENI before a task got it is forgotten by then.
+        let tasks = self.tasks.tasks();
         let found = self.host.provider.groups_of_enis();
-        for task in differing(&self.tasks.tasks(), &found) {
+        for task in differing(&tasks, &found) {
             let turn = self.turn(&task.spec.task_id);
             // Whoever has the turn may change them or take the task away; the next look tells.
             let Ok(_turn) = turn.try_lock() else { continue };
@@ -207,6 +209,7 @@ impl Agent {
             eni,
             ..task.clone()
         };
+        let _one_at_a_time = self.allocation.lock().await;
         self.enforce_groups(&next).await?;
         self.tasks.update(&next).map_err(failed)?;
         self.tell_groups(task, &next, Some(IN_EC2));

@@ -57,6 +57,7 @@ impl Inner {
                     memory.pool.hits += 1;
                     memory.needed.extend(given.groups.iter().cloned());
                     memory.set_here.set(&given.eni_id, &given.groups, now_ms());
+                    memory.groups.remove(&given.eni_id);
                     return Ok(Some(given));
                 }
                 Err(error) if error.class() == Class::Unsettled => {
