@@ -30,12 +30,16 @@ mod requests;
 
 mod security_groups;
 
+mod task_groups;
+
+mod warm_pool;
+
 pub use purge::purge;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -105,6 +109,8 @@ pub struct Agent {
     left: Notify,
     care: Care,
     freshness: Mutex<Freshness>,
+    /// Grows with each change of a task's groups that is made here, as it begins and as it ends.
+    group_changes: AtomicU64,
 }
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -137,9 +143,11 @@ pub async fn run(config: Config) -> Result<(), HostError> {
         Ok(())
     });
     tokio::spawn(Arc::clone(&agent).retry_removals());
+    tokio::spawn(Arc::clone(&agent).finish_group_changes());
     if agent.config.provider == ProviderKind::Ec2 {
         let interval = agent.config.ec2.poll();
         tokio::spawn(Arc::clone(&agent).keep_in_step(interval));
+        tokio::spawn(Arc::clone(&agent).keep_pool());
     }
     if agent.config.mend {
         tokio::spawn(Arc::clone(&agent).look_after());

@@ -14,10 +14,11 @@ mod security_groups;
 mod status;
 mod task;
 mod task_files;
+mod task_groups;
 
 pub use capacity::{
     Attribute, AttributeList, Capacity, CapacityLimit, EniDescription, EniList, SubnetDescription,
-    SubnetList, TaskCapacity,
+    SubnetList, TaskCapacity, WarmPoolDescription,
 };
 pub use counters::{EniCounters, TaskCounters};
 pub use ecs::{DescribeTasks, Failure, StopTask, StoppedTask, Tasks};
@@ -39,6 +40,8 @@ pub use task::{
 };
 pub(crate) use task::{rfc3339, task_status};
 pub use task_files::{TaskDnsDescription, TaskFilesDescription};
+pub(crate) use task_groups::FIELD as GROUPS_FIELD;
+pub use task_groups::TaskGroups;
 
 #[cfg(test)]
 pub(crate) use task::tests;

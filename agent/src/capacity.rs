@@ -66,6 +66,7 @@ pub fn of(situation: &Situation) -> Capacity {
         foreign_network_interfaces: situation.foreign_enis,
         subnets: situation.subnets.clone(),
         limits,
+        warm_pool: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod conntrack;
 mod ec2;
 mod metrics;
 mod services;
+mod warm_pool;
 
 pub use api::ApiConfig;
 pub use capacity::CapacityConfig;
@@ -15,6 +16,7 @@ pub use conntrack::{ConntrackConfig, NoPeerPrefix, PeerPrefix};
 pub use ec2::{Ec2Config, Mode, WireKind};
 pub use metrics::MetricsConfig;
 pub use services::{DnsConfig, Forwarder, NoForwarder, TaskMetadataConfig};
+pub use warm_pool::WarmPoolConfig;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};

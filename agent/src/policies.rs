@@ -5,6 +5,8 @@
 //! ENI is switched to it by one store: no packet is judged by a mix. New and old share the parts of
 //! their trees that are equal, so that a change writes little. It decides nothing about packets.
 
+mod regroup;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

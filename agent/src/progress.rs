@@ -64,6 +64,15 @@ impl Events {
         self.tell(task_id, TaskEventDetail::Mended { differences });
     }
 
+    /// Tells that the ENI of `task` obeys the groups of its record from now on, and why if nobody asked for it here.
+    pub fn groups(&self, task: &TaskRecord, reason: Option<&str>) {
+        let detail = TaskEventDetail::SecurityGroupsChanged {
+            security_groups: task.eni.groups.clone(),
+            reason: reason.map(str::to_owned),
+        };
+        self.tell(&task.spec.task_id, detail);
+    }
+
     fn tell(&self, task_id: &TaskId, detail: TaskEventDetail) {
         // Held while it is sent, so that listeners get the numbers in order.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

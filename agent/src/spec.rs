@@ -318,7 +318,16 @@ impl TaskSpec {
     }
 }
 
-fn check_list(field: &str, ids: &[String], most: usize, what: &str) -> Result<(), FieldError> {
+/// Checks a list of ids: not too many, each once.
+///
+/// # Errors
+/// The list, or the entry that is wrong.
+pub(crate) fn check_list(
+    field: &str,
+    ids: &[String],
+    most: usize,
+    what: &str,
+) -> Result<(), FieldError> {
     if ids.len() > most {
         let problem = format!("names {} {what}", ids.len());
         return Err(FieldError::new(

@@ -28,6 +28,9 @@ pub struct TaskRecord {
     pub spec: TaskSpec,
     /// Its ENI.
     pub eni: Eni,
+    /// Groups that its ENI is being given, while that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_groups: Option<Vec<String>>,
     /// Its network namespace.
     pub netns: PathBuf,
     /// Whether the agent made the namespace and removes it with the task.

@@ -19,6 +19,7 @@ pub(crate) fn record(id: &str) -> TaskRecord {
     TaskRecord {
         spec: TaskSpec::parse(spec.as_bytes()).unwrap(),
         eni: serde_json::from_str(eni).unwrap(),
+        wanted_groups: None,
         netns: format!("/run/netns/branchline-{id}").into(),
         owned_netns: true,
         host_link: "bl456789abcdef0".into(),

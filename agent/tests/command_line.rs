@@ -16,7 +16,7 @@ use branchline::api::{
     FlowLogFile, FlowLogList, Health, KeyValuePair, NetworkInterface, NetworkPart,
     SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
     SubnetList, TaskCheck, TaskDescription, TaskDnsDescription, TaskEvent, TaskFilesDescription,
-    TaskStatus,
+    TaskGroups, TaskStatus,
 };
 use branchline::cni_attachment::CniGarbageCollection;
 use branchline::config::ConntrackConfig;
@@ -133,6 +133,17 @@ impl Control for Memory {
     }
 
     /// Something is wrong with every task but `sound`.
+    async fn set_task_groups(
+        &self,
+        id: TaskId,
+        groups: TaskGroups,
+    ) -> Result<TaskDescription, ControlError> {
+        let mut tasks = self.tasks.lock().unwrap();
+        let task = tasks.get_mut(&id).ok_or(ControlError::Unknown(id))?;
+        task.security_groups = groups.security_groups;
+        Ok(task.clone())
+    }
+
     async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
         let mut differences = Vec::new();
         if id.as_str() != "sound" {
@@ -416,6 +427,20 @@ fn a_check_says_what_differs_and_fails_then() {
     let check: TaskCheck = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(check.differences[0].found, "1500");
     let unknown = agent.run(&["task", "check", "none"]);
+    assert!(failure(&unknown).contains("there is no task none"));
+}
+
+#[test]
+fn a_task_gets_the_groups_that_are_named() {
+    let agent = Agent::start("groups");
+    let spec = r#"{"taskId": "web", "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-a"]}}}"#;
+    succeeds(&agent.run_with_input(&["task", "add", "-"], spec));
+    let json = agent.run(&["task", "set-groups", "web", "sg-a", "sg-b", "--json"]);
+    let task: TaskDescription = serde_json::from_str(succeeds(&json)).unwrap();
+    assert_eq!(task.security_groups, ["sg-a", "sg-b"]);
+    let twice = agent.run(&["task", "set-groups", "web", "sg-a", "sg-a"]);
+    assert!(failure(&twice).contains("securityGroups[1]"), "{twice:?}");
+    let unknown = agent.run(&["task", "set-groups", "none", "sg-a"]);
     assert!(failure(&unknown).contains("there is no task none"));
 }
 

@@ -78,6 +78,16 @@ impl Host {
         self.write_files()
     }
 
+    /// Adds lines to the agent's configuration, behind the last table of its settings.
+    ///
+    /// # Errors
+    /// As [`Host::set`].
+    pub fn add_lines(&mut self, lines: &str) -> Result<()> {
+        self.settings.more_flow_logs.push('\n');
+        self.settings.more_flow_logs.push_str(lines);
+        self.write_files()
+    }
+
     /// Runs `work` on a thread of the host's and waits for it; a panic goes on here.
     ///
     /// # Panics

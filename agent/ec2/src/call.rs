@@ -19,6 +19,7 @@ use crate::error::{Class, Error};
 use crate::patience::back_off;
 use crate::restraint::{Kind, Restraint};
 use crate::settings::{ATTEMPT, CONNECT, Settings};
+use crate::shared::Shared;
 
 /// A call of EC2's API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub struct Ec2 {
     started: Instant,
     deadline: Duration,
     observer: Observer,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Debug for Ec2 {
@@ -74,6 +76,7 @@ impl Ec2 {
             started: Instant::now(),
             deadline: settings.deadline,
             observer,
+            shared: Arc::new(Shared::new()),
         }
     }
 
@@ -119,6 +122,32 @@ impl Ec2 {
         unreachable!("the loop ends by the deadline")
     }
 
+    /// Every page of a list: `request` makes the call of the page at a token, `read` and `token` what it answers.
+    pub(crate) async fn pages<T, A, E, F>(
+        &self,
+        action: Action,
+        request: impl Fn(Option<String>) -> F,
+        read: impl Fn(&A) -> Result<Vec<T>, Error>,
+        token: impl for<'a> Fn(&'a A) -> Option<&'a str>,
+    ) -> Result<Vec<T>, Error>
+    where
+        F: Future<Output = Result<A, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+    {
+        let (mut found, mut next) = (Vec::new(), None);
+        loop {
+            let answer = self.call(action, || request(next.clone())).await?;
+            found.extend(read(&answer)?);
+            // EC2 ends a list with no token or an empty one.
+            next = token(&answer)
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// Waits until it is this call's turn.
     async fn turn(&self, action: Action, deadline: Instant) -> Result<(), Error> {
         let mut wait = Duration::ZERO;
@@ -137,6 +166,17 @@ impl Ec2 {
         }
         tokio::time::sleep(wait).await;
         Ok(())
+    }
+
+    /// Whether the buckets of all `actions` are half full at least.
+    pub(crate) fn has_spare_turns(&self, actions: &[Action]) -> bool {
+        let mut has_spare = true;
+        for action in actions {
+            self.restrain(|restraint, now| {
+                has_spare &= restraint.has_spare(action.name, action.kind, now);
+            });
+        }
+        has_spare
     }
 
     fn restrain(&self, change: impl FnOnce(&mut Restraint, Duration)) {

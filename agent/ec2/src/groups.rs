@@ -2,7 +2,7 @@
 
 use crate::call::{Action, Ec2};
 use crate::error::Error;
-use crate::interfaces::{action, filter, next};
+use crate::interfaces::{action, filter};
 use crate::model::{PrefixList, PrefixListEntry, SecurityGroup, SecurityGroupRule};
 use crate::read::Reader;
 use crate::restraint::Kind;
@@ -28,30 +28,33 @@ impl Ec2 {
         &self,
         vpc_id: &str,
     ) -> Result<Vec<SecurityGroup>, Error> {
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .sdk
-                .describe_security_groups()
-                .filters(filter("vpc-id", &[vpc_id]))
-                .max_results(PAGE)
-                .set_next_token(token);
-            let answer = self.call(GROUPS, || request.clone().send()).await?;
-            let reader = Reader(GROUPS.name);
-            for group in answer.security_groups() {
-                found.push(SecurityGroup {
-                    id: reader.text("groupId", group.group_id())?,
-                    name: reader.text("groupName", group.group_name())?,
-                    description: group.description().unwrap_or_default().to_owned(),
-                    vpc_id: reader.text("vpcId", group.vpc_id())?,
-                });
-            }
-            token = next(answer.next_token());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+        let shared = &self.shared.groups;
+        let found = shared
+            .ask(vpc_id.to_owned(), || self.groups(vpc_id))
+            .await?;
+        Ok(found.unwrap_or_default())
+    }
+
+    async fn groups(&self, vpc_id: &str) -> Result<Vec<SecurityGroup>, Error> {
+        let request = self
+            .sdk
+            .describe_security_groups()
+            .filters(filter("vpc-id", &[vpc_id]))
+            .max_results(PAGE);
+        let reader = Reader(GROUPS.name);
+        self.pages(
+            GROUPS,
+            |token| request.clone().set_next_token(token).send(),
+            |answer| {
+                answer
+                    .security_groups()
+                    .iter()
+                    .map(|group| reader.group(group))
+                    .collect()
+            },
+            |answer| answer.next_token(),
+        )
+        .await
     }
 
     /// The rules of groups, of any number; as many calls as pages of values and of rules.
@@ -62,25 +65,29 @@ impl Ec2 {
         &self,
         groups: &[String],
     ) -> Result<Vec<SecurityGroupRule>, Error> {
+        let shared = &self.shared.rules;
+        let found = shared.ask(groups.to_vec(), || self.rules(groups)).await?;
+        Ok(found.unwrap_or_default())
+    }
+
+    async fn rules(&self, groups: &[String]) -> Result<Vec<SecurityGroupRule>, Error> {
         let mut found = Vec::new();
         for groups in groups.chunks(FILTER_VALUES) {
-            let mut token = None;
-            loop {
-                let request = self
-                    .sdk
-                    .describe_security_group_rules()
-                    .filters(filter("group-id", groups))
-                    .max_results(PAGE)
-                    .set_next_token(token);
-                let answer = self.call(RULES, || request.clone().send()).await?;
-                for rule in answer.security_group_rules() {
-                    found.push(Reader(RULES.name).rule(rule)?);
-                }
-                token = next(answer.next_token());
-                if token.is_none() {
-                    break;
-                }
-            }
+            let request = self
+                .sdk
+                .describe_security_group_rules()
+                .filters(filter("group-id", groups))
+                .max_results(PAGE);
+            let rules = self.pages(
+                RULES,
+                |token| request.clone().set_next_token(token).send(),
+                |answer| {
+                    let rules = answer.security_group_rules().iter();
+                    rules.map(|rule| Reader(RULES.name).rule(rule)).collect()
+                },
+                |answer| answer.next_token(),
+            );
+            found.extend(rules.await?);
         }
         Ok(found)
     }
@@ -95,29 +102,25 @@ impl Ec2 {
     ) -> Result<Vec<PrefixList>, Error> {
         let mut found = Vec::new();
         for ids in ids.chunks(FILTER_VALUES) {
-            let mut token = None;
-            loop {
-                let request = self
-                    .sdk
-                    .describe_managed_prefix_lists()
-                    .filters(filter("prefix-list-id", ids))
-                    .max_results(LISTS_PAGE)
-                    .set_next_token(token);
-                let answer = self.call(PREFIX_LISTS, || request.clone().send()).await?;
-                let reader = Reader(PREFIX_LISTS.name);
-                for list in answer.prefix_lists() {
-                    found.push(PrefixList {
-                        id: reader.text("prefixListId", list.prefix_list_id())?,
-                        name: list.prefix_list_name().unwrap_or_default().to_owned(),
-                        max_entries: list.max_entries().and_then(|most| u32::try_from(most).ok()),
-                        version: list.version(),
-                    });
-                }
-                token = next(answer.next_token());
-                if token.is_none() {
-                    break;
-                }
-            }
+            let request = self
+                .sdk
+                .describe_managed_prefix_lists()
+                .filters(filter("prefix-list-id", ids))
+                .max_results(LISTS_PAGE);
+            let reader = Reader(PREFIX_LISTS.name);
+            let lists = self.pages(
+                PREFIX_LISTS,
+                |token| request.clone().set_next_token(token).send(),
+                |answer| {
+                    answer
+                        .prefix_lists()
+                        .iter()
+                        .map(|list| reader.prefix_list(list))
+                        .collect()
+                },
+                |answer| answer.next_token(),
+            );
+            found.extend(lists.await?);
         }
         Ok(found)
     }
@@ -131,29 +134,25 @@ impl Ec2 {
         id: &str,
         version: Option<i64>,
     ) -> Result<Vec<PrefixListEntry>, Error> {
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .sdk
-                .get_managed_prefix_list_entries()
-                .prefix_list_id(id)
-                .set_target_version(version)
-                .max_results(LISTS_PAGE)
-                .set_next_token(token);
-            let answer = self.call(PREFIX_LIST_ENTRIES, || request.clone().send());
-            let answer = answer.await?;
-            let reader = Reader(PREFIX_LIST_ENTRIES.name);
-            for entry in answer.entries() {
-                found.push(PrefixListEntry {
-                    cidr: reader.text("cidr", entry.cidr())?,
-                    description: entry.description().map(str::to_owned),
-                });
-            }
-            token = next(answer.next_token());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+        let request = self
+            .sdk
+            .get_managed_prefix_list_entries()
+            .prefix_list_id(id)
+            .set_target_version(version)
+            .max_results(LISTS_PAGE);
+        let reader = Reader(PREFIX_LIST_ENTRIES.name);
+        self.pages(
+            PREFIX_LIST_ENTRIES,
+            |token| request.clone().set_next_token(token).send(),
+            |answer| {
+                answer
+                    .entries()
+                    .iter()
+                    .map(|entry| reader.entry(entry))
+                    .collect()
+            },
+            |answer| answer.next_token(),
+        )
+        .await
     }
 }

@@ -1,5 +1,7 @@
 //! Calls about ENIs, and about branches on their trunks.
 
+use std::collections::HashMap;
+
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, Filter, NetworkInterfaceAttachmentChanges, NetworkInterfaceCreationType,
     ResourceType, Tag, TagSpecification,
@@ -7,6 +9,7 @@ use aws_sdk_ec2::types::{
 
 use crate::call::{Action, Ec2};
 use crate::error::Error;
+use crate::groups::FILTER_VALUES;
 use crate::model::{NetworkInterface, NewInterface, Tags, TrunkAssociation};
 use crate::read::Reader;
 use crate::restraint::Kind;
@@ -84,6 +87,12 @@ impl Ec2 {
         let reader = Reader(CREATE.name);
         let interface = answer.network_interface();
         reader.interface(interface.ok_or_else(|| reader.wrong("networkInterface"))?)
+    }
+
+    /// Whether a branch can be made and put on a trunk without taking a turn from others: what can wait asks first.
+    #[must_use]
+    pub fn has_spare_turns_for_branches(&self) -> bool {
+        self.has_spare_turns(&[CREATE, ASSOCIATE])
     }
 
     /// Deletes an ENI that is `available`.
@@ -205,31 +214,41 @@ impl Ec2 {
         &self,
         filters: &[(&str, &[String])],
     ) -> Result<Vec<NetworkInterface>, Error> {
-        let filters: Vec<_> = filters
+        let owned = filters
             .iter()
-            .map(|(name, values)| filter(name, values))
-            .collect();
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .sdk
-                .describe_network_interfaces()
-                .set_filters(Some(filters.clone()))
-                .max_results(PAGE)
-                .set_next_token(token);
-            let answer = self.call(DESCRIBE, || request.clone().send()).await?;
-            for interface in answer.network_interfaces() {
-                found.push(Reader(DESCRIBE.name).interface(interface)?);
-            }
-            token = next(answer.next_token());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+            .map(|(name, values)| ((*name).to_owned(), values.to_vec()));
+        let shared = &self.shared.interfaces;
+        let found = shared
+            .ask(owned.collect(), || self.interfaces(filters))
+            .await?;
+        Ok(found.unwrap_or_default())
     }
 
-    /// One ENI; `None` if EC2 does not know it, or not yet.
+    async fn interfaces(
+        &self,
+        filters: &[(&str, &[String])],
+    ) -> Result<Vec<NetworkInterface>, Error> {
+        let filters = filters.iter().map(|(name, values)| filter(name, values));
+        let request = self
+            .sdk
+            .describe_network_interfaces()
+            .set_filters(Some(filters.collect()))
+            .max_results(PAGE);
+        self.pages(
+            DESCRIBE,
+            |token| request.clone().set_next_token(token).send(),
+            |answer| {
+                let interfaces = answer.network_interfaces().iter();
+                interfaces
+                    .map(|interface| Reader(DESCRIBE.name).interface(interface))
+                    .collect()
+            },
+            |answer| answer.next_token(),
+        )
+        .await
+    }
+
+    /// One ENI; `None` if EC2 does not know it, or not yet. Many that are asked for at the same time share a call.
     ///
     /// # Errors
     /// EC2's.
@@ -237,11 +256,18 @@ impl Ec2 {
         &self,
         id: &str,
     ) -> Result<Option<NetworkInterface>, Error> {
-        let ids = [id.to_owned()];
-        // A filter, not an id: what is not there is no error then.
-        let filters: [(&str, &[String]); 1] = [("network-interface-id", &ids)];
-        let found = self.describe_network_interfaces(&filters).await?;
-        Ok(found.into_iter().next())
+        let by_id = |ids: Vec<String>| async move {
+            let mut found = HashMap::new();
+            for ids in ids.chunks(FILTER_VALUES) {
+                // A filter, not an id: what is not there is no error then.
+                let filters: [(&str, &[String]); 1] = [("network-interface-id", ids)];
+                let some = self.interfaces(&filters).await?.into_iter();
+                found.extend(some.map(|interface| (interface.id.clone(), interface)));
+            }
+            Ok(found)
+        };
+        let shared = &self.shared.interfaces_by_id;
+        shared.ask(id.to_owned(), by_id).await
     }
 
     /// Puts a branch that is `available` on a trunk; a repeat with the same token returns the same association.
@@ -293,29 +319,28 @@ impl Ec2 {
     pub async fn describe_trunk_interface_associations(
         &self,
     ) -> Result<Vec<TrunkAssociation>, Error> {
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .sdk
-                .describe_trunk_interface_associations()
-                .filters(filter("interface-protocol", &["VLAN"]))
-                .max_results(ASSOCIATIONS_PAGE)
-                .set_next_token(token);
-            let answer = self.call(DESCRIBE_ASSOCIATIONS, || request.clone().send());
-            let answer = answer.await?;
-            for association in answer.interface_associations() {
-                found.push(Reader(DESCRIBE_ASSOCIATIONS.name).association(association)?);
-            }
-            token = next(answer.next_token());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+        let shared = &self.shared.associations;
+        let found = shared.ask((), || self.associations()).await?;
+        Ok(found.unwrap_or_default())
     }
-}
 
-/// EC2 ends a list with no token or an empty one.
-pub(crate) fn next(token: Option<&str>) -> Option<String> {
-    token.filter(|token| !token.is_empty()).map(str::to_owned)
+    async fn associations(&self) -> Result<Vec<TrunkAssociation>, Error> {
+        let request = self
+            .sdk
+            .describe_trunk_interface_associations()
+            .filters(filter("interface-protocol", &["VLAN"]))
+            .max_results(ASSOCIATIONS_PAGE);
+        self.pages(
+            DESCRIBE_ASSOCIATIONS,
+            |token| request.clone().set_next_token(token).send(),
+            |answer| {
+                let associations = answer.interface_associations().iter();
+                associations
+                    .map(|one| Reader(DESCRIBE_ASSOCIATIONS.name).association(one))
+                    .collect()
+            },
+            |answer| answer.next_token(),
+        )
+        .await
+    }
 }

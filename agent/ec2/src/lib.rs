@@ -1,6 +1,7 @@
 //! EC2 as branchline uses it: plain data in, plain data out, with patience and restraint.
 //!
-//! One method of [`Ec2`] is one call of the API, or one for each page. A call waits for its turn in a token bucket
+//! One method of [`Ec2`] is one call of the API, or one for each page; equal questions of the same moment share one. A
+//! call waits for its turn in a token bucket
 //! like EC2's own, is sent again where a second one does no harm, and is given up at a deadline. What the calls are
 //! for is the business of the agent's provider; nothing here decides about an ENI.
 //!
@@ -9,6 +10,7 @@
 
 mod call;
 mod error;
+mod gather;
 mod groups;
 mod identity;
 mod interfaces;
@@ -18,6 +20,7 @@ mod permissions;
 mod read;
 mod restraint;
 mod settings;
+mod shared;
 mod token;
 mod vpc;
 

@@ -7,7 +7,8 @@ use aws_sdk_ec2::types;
 
 use crate::error::Error;
 use crate::model::{
-    Attachment, NetworkInterface, RulePeer, SecurityGroupRule, Subnet, Tags, TrunkAssociation, Vpc,
+    Attachment, NetworkInterface, PrefixList, PrefixListEntry, RulePeer, SecurityGroup,
+    SecurityGroupRule, Subnet, Tags, TrunkAssociation, Vpc,
 };
 
 /// Reads the answer of one action.
@@ -181,6 +182,32 @@ impl Reader {
                 ipv6.map(types::VpcIpv6CidrBlockAssociation::ipv6_cidr_block),
             )?,
             dhcp_options_id: from.dhcp_options_id().unwrap_or("default").to_owned(),
+        })
+    }
+
+    pub(crate) fn group(self, from: &types::SecurityGroup) -> Result<SecurityGroup, Error> {
+        Ok(SecurityGroup {
+            id: self.text("groupId", from.group_id())?,
+            name: self.text("groupName", from.group_name())?,
+            description: from.description().unwrap_or_default().to_owned(),
+            vpc_id: self.text("vpcId", from.vpc_id())?,
+        })
+    }
+
+    pub(crate) fn prefix_list(self, from: &types::ManagedPrefixList) -> Result<PrefixList, Error> {
+        let most = from.max_entries();
+        Ok(PrefixList {
+            id: self.text("prefixListId", from.prefix_list_id())?,
+            name: from.prefix_list_name().unwrap_or_default().to_owned(),
+            max_entries: most.and_then(|most| u32::try_from(most).ok()),
+            version: from.version(),
+        })
+    }
+
+    pub(crate) fn entry(self, from: &types::PrefixListEntry) -> Result<PrefixListEntry, Error> {
+        Ok(PrefixListEntry {
+            cidr: self.text("cidr", from.cidr())?,
+            description: from.description().map(str::to_owned),
         })
     }
 

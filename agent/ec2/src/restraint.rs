@@ -65,6 +65,13 @@ impl Restraint {
         self.bucket(action, kind, now).take(now)
     }
 
+    /// Whether the bucket of `action` is half full at least at `now`: what can wait leaves the rest to what cannot.
+    pub fn has_spare(&mut self, action: &'static str, kind: Kind, now: Duration) -> bool {
+        let bucket = self.bucket(action, kind, now);
+        bucket.refill(now);
+        bucket.tokens >= bucket.most / 2.0
+    }
+
     /// EC2 complained at `now`: its bucket is emptier than ours.
     pub fn complained(&mut self, action: &'static str, kind: Kind, now: Duration) {
         self.bucket(action, kind, now).complained(now);
@@ -160,6 +167,20 @@ mod tests {
         // However small the share, one call passes.
         let mut tiny = Restraint::new(0.001);
         assert!(tiny.take("Attach", Kind::Change, ms(0)).is_zero());
+    }
+
+    #[test]
+    fn what_can_wait_leaves_half_a_bucket() {
+        let mut restraint = Restraint::new(1.0);
+        let mut passed = 0;
+        while restraint.has_spare("Attach", Kind::Change, ms(0)) {
+            assert!(restraint.take("Attach", Kind::Change, ms(0)).is_zero());
+            passed += 1;
+        }
+        assert_eq!(passed, 26);
+        assert!(!restraint.has_spare("Attach", Kind::Change, ms(100)));
+        assert!(restraint.has_spare("Attach", Kind::Change, ms(200)));
+        assert!(restraint.has_spare("Detach", Kind::Change, ms(0)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use aws_sdk_ec2::types::{InstanceType, VpcAttributeName};
 
 use crate::call::{Action, Ec2};
 use crate::error::Error;
-use crate::interfaces::{action, filter, next};
+use crate::interfaces::{action, filter};
 use crate::model::{DhcpOptions, InstanceTypeLimits, Route, RouteTable, Subnet, Vpc};
 use crate::read::{Reader, unsigned};
 use crate::restraint::Kind;
@@ -88,24 +88,25 @@ impl Ec2 {
     /// # Errors
     /// EC2's.
     pub async fn describe_subnets(&self, vpc_id: &str) -> Result<Vec<Subnet>, Error> {
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .sdk
-                .describe_subnets()
-                .filters(filter("vpc-id", &[vpc_id]))
-                .max_results(SUBNETS_PAGE)
-                .set_next_token(token);
-            let answer = self.call(SUBNETS, || request.clone().send()).await?;
-            for subnet in answer.subnets() {
-                found.push(Reader(SUBNETS.name).subnet(subnet)?);
-            }
-            token = next(answer.next_token());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+        let request = self
+            .sdk
+            .describe_subnets()
+            .filters(filter("vpc-id", &[vpc_id]))
+            .max_results(SUBNETS_PAGE);
+        let reader = Reader(SUBNETS.name);
+        self.pages(
+            SUBNETS,
+            |token| request.clone().set_next_token(token).send(),
+            |answer| {
+                answer
+                    .subnets()
+                    .iter()
+                    .map(|subnet| reader.subnet(subnet))
+                    .collect()
+            },
+            |answer| answer.next_token(),
+        )
+        .await
     }
 
     /// Every route table of a VPC.
@@ -113,24 +114,18 @@ impl Ec2 {
     /// # Errors
     /// EC2's.
     pub async fn describe_route_tables(&self, vpc_id: &str) -> Result<Vec<RouteTable>, Error> {
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .sdk
-                .describe_route_tables()
-                .filters(filter("vpc-id", &[vpc_id]))
-                .max_results(ROUTE_TABLES_PAGE)
-                .set_next_token(token);
-            let answer = self.call(ROUTE_TABLES, || request.clone().send()).await?;
-            for table in answer.route_tables() {
-                found.push(route_table(table)?);
-            }
-            token = next(answer.next_token());
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+        let request = self
+            .sdk
+            .describe_route_tables()
+            .filters(filter("vpc-id", &[vpc_id]))
+            .max_results(ROUTE_TABLES_PAGE);
+        self.pages(
+            ROUTE_TABLES,
+            |token| request.clone().set_next_token(token).send(),
+            |answer| answer.route_tables().iter().map(route_table).collect(),
+            |answer| answer.next_token(),
+        )
+        .await
     }
 
     /// What an instance type takes.

@@ -1,9 +1,9 @@
 //! The agent's start: fabric, data plane, tasks of before; and its stop.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -71,7 +71,7 @@ impl Agent {
             provider,
             carrier,
             known,
-        } = open_provider(&config, &store, &instruments).await?;
+        } = open_provider(&config, &store, &task_store, &instruments).await?;
         let vpc = provider.vpc();
         let ip_ranges = config.flow_records.ip_ranges.as_deref();
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
@@ -192,6 +192,7 @@ impl Agent {
             records,
             events: Events::timing(instruments.steps.clone()),
         };
+        let groups_read = host.provider.groups_read();
         let live = Live::new(
             Arc::clone(&host.datapath),
             host.identities.clone(),
@@ -212,7 +213,8 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
             left: Notify::new(),
             care: Care::default(),
-            freshness: Mutex::new(Freshness::at_start(known.stale)),
+            freshness: Mutex::new(Freshness::at_start(known.stale, groups_read)),
+            group_changes: AtomicU64::new(0),
         };
         agent.resume(&tasks).await?;
         let places: Vec<_> = tasks.iter().map(|task| &task.files).collect();
@@ -331,6 +333,7 @@ fn check_kinds(tasks: &[TaskRecord], has_trunk: bool) -> Result<(), FieldError> 
 async fn open_provider(
     config: &Config,
     store: &Arc<Store>,
+    tasks: &TaskStore,
     instruments: &Instruments,
 ) -> Result<Opened, HostError> {
     match config.provider {
@@ -342,7 +345,7 @@ async fn open_provider(
             let known = Known {
                 directory: provider.describe_security_groups().await?,
                 members: provider.describe_members().await?,
-                routes: provider.route_tables().clone(),
+                routes: Provider::route_tables(&provider),
                 stale: None,
             };
             Ok(Opened {
@@ -358,6 +361,8 @@ async fn open_provider(
                 kept: kept(store),
                 keeper: keeper(store),
                 departure: departure(),
+                store_id: tasks.id(),
+                tasks: attachments(tasks),
             };
             let calls = instruments.ec2.clone();
             let observer = move |action, took, answer| calls.ended(action, took, answer);
@@ -375,6 +380,13 @@ async fn open_provider(
             })
         }
     }
+}
+
+/// Of every task that is there, and of those that have gone and are remembered.
+fn attachments(tasks: &TaskStore) -> HashSet<String> {
+    let table = tasks.table();
+    let all = table.live().chain(table.gone());
+    all.map(|task| task.eni.attachment_id.clone()).collect()
 }
 
 /// What an earlier agent kept of EC2; one that wrote it in another way kept nothing of use.

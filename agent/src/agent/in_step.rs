@@ -3,8 +3,8 @@
 //! Whatever cannot be read leaves in force what was; how old that is shows in the status.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Arc, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -29,11 +29,13 @@ pub(super) struct Freshness {
     turn: u64,
     /// Why they were not read the last time.
     problem: Option<String>,
+    /// Groups whose rules are in force as they were read, whether an ENI has them or not.
+    known: BTreeSet<String>,
 }
 
 impl Freshness {
     /// As a start leaves it: read now, or as `stale` says since when and why not.
-    pub(super) fn at_start(stale: Option<(u64, String)>) -> Self {
+    pub(super) fn at_start(stale: Option<(u64, String)>, known: BTreeSet<String>) -> Self {
         let (read_ms, problem) = match stale {
             Some((read_ms, problem)) => (read_ms, Some(problem)),
             None => (now_ms(), None),
@@ -42,6 +44,7 @@ impl Freshness {
             read_ms,
             turn: 0,
             problem,
+            known,
         }
     }
 }
@@ -66,13 +69,21 @@ impl Agent {
                     "security groups were not read; what was in force stays"
                 );
             }
-            let live: HashSet<_> = self.attachments().collect();
-            if let Err(error) = self.host.provider.collect(&live).await {
-                tracing::warn!(
-                    error = causes(&error),
-                    "ENIs without a task were not looked for"
-                );
-            }
+            self.look_at_enis().await;
+        }
+    }
+
+    /// Looks at this host's ENIs: those without a task go, and what groups the others have is taken over.
+    async fn look_at_enis(&self) {
+        let live: HashSet<_> = self.attachments().collect();
+        let changes = self.group_changes.load(Ordering::SeqCst);
+        let problem = match self.host.provider.collect(&live).await {
+            Ok(_) => self.take_over_eni_groups(changes).await.err(),
+            Err(error) => Some(failed(error)),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(%problem, "this host's ENIs are not as in EC2");
+            self.freshness().problem = Some(problem.to_string());
         }
     }
 
@@ -92,7 +103,9 @@ impl Agent {
             let plugs = self.host.plugs();
             let sets = plugs.policies().sets();
             let carried: HashSet<&String> = sets.flat_map(|(set, _)| set).collect();
-            groups.iter().all(|group| carried.contains(group))
+            let known = &self.freshness().known;
+            let is_known = |group: &String| carried.contains(group) || known.contains(group);
+            groups.iter().all(is_known)
         };
         if are_known {
             return Ok(());
@@ -104,7 +117,11 @@ impl Agent {
     async fn take_over(&self) -> Result<(), InStepError> {
         let turn = self.freshness().turn;
         let read = match self.host.provider.refresh().await {
-            Ok(()) => self.read().await,
+            Ok(()) => {
+                let routes = self.host.provider.route_tables();
+                self.host.exporter.set_routes(routes);
+                self.read().await
+            }
             Err(error) => Err(error),
         };
         // No task is given a group that this takes away.
@@ -142,6 +159,7 @@ impl Agent {
             Ok(()) => {
                 freshness.read_ms = now_ms();
                 freshness.problem = None;
+                freshness.known = self.host.provider.groups_read();
             }
             Err(error) => freshness.problem = Some(causes(error)),
         }

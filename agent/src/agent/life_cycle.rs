@@ -121,6 +121,7 @@ impl Agent {
             owned_netns: is_own,
             host_link: eni.host_link_name(),
             eni,
+            wanted_groups: None,
             life,
             generation: 0,
         };
@@ -233,7 +234,7 @@ fn taken(netns: &Path) -> ControlError {
     ))
 }
 
-fn refused(error: ProviderError) -> ControlError {
+pub(super) fn refused(error: ProviderError) -> ControlError {
     match error {
         ProviderError::Invalid(error) => ControlError::Invalid(error),
         ProviderError::Exhausted(text) => ControlError::Exhausted(text),

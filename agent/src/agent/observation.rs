@@ -9,7 +9,7 @@ use super::{
     Agent, FORWARDING_FACT,
     nat_table::{self, NatTable},
 };
-use crate::api::{FlowLogList, Health, TaskCounts};
+use crate::api::{FlowLogList, Health, TaskCounts, WarmPoolDescription};
 use crate::datapath::{DatapathError, lock};
 use crate::delivery::LogState;
 use crate::eni_settings::EniSettings;
@@ -37,10 +37,12 @@ impl Agent {
         let tasks = self.task_samples().map_err(super::requests::failed)?;
         let started = SystemTime::now() - self.started.elapsed();
         let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let pool = self.host.provider.warm_pool();
         let snapshot = Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             process: Process::read(started.as_secs_f64()),
             tasks,
+            warm_pool: pool.as_ref().map(WarmPoolDescription::of),
             flow_logs: FlowLogList::of(logs.unwrap_or_default(), uploads).flow_logs,
             health,
         };

@@ -16,6 +16,7 @@ use crate::{
         EniDescription, EniList, FlowLogFile, FlowLogList, Health, HostChange, Operation,
         SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff,
         Status, Step, SubnetList, TaskCheck, TaskCounters, TaskCounts, TaskDescription, TaskEvent,
+        TaskGroups, WarmPoolDescription,
     },
     capacity::{self, Bound, Situation},
     cni_attachment::CniGarbageCollection,
@@ -102,6 +103,14 @@ impl Control for Agent {
         })
     }
 
+    async fn set_task_groups(
+        &self,
+        id: TaskId,
+        groups: TaskGroups,
+    ) -> Result<TaskDescription, ControlError> {
+        self.give_groups(id, groups).await
+    }
+
     async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
         self.compare_task(id).await
     }
@@ -119,8 +128,14 @@ impl Control for Agent {
     }
 
     fn network_interfaces(&self) -> EniList {
+        let table = self.tasks.table();
+        let of_tasks = table.live().map(EniDescription::of);
+        let waiting = self.host.provider.warm_pool().into_iter();
+        let waiting = waiting.flat_map(|pool| pool.enis);
         EniList {
-            network_interfaces: self.tasks.table().live().map(EniDescription::of).collect(),
+            network_interfaces: of_tasks
+                .chain(waiting.map(|eni| EniDescription::waiting(&eni)))
+                .collect(),
         }
     }
 
@@ -141,12 +156,17 @@ impl Control for Agent {
             source: "the data plane".to_owned(),
             counts_foreign: false,
         });
-        capacity::of(&Situation {
+        let warm_pool = provider.warm_pool();
+        let capacity = capacity::of(&Situation {
             enis: occupied.len() as u64,
             foreign_enis: provider.foreign_enis(),
             bounds,
             subnets: provider.describe_subnets(&occupied),
-        })
+        });
+        Capacity {
+            warm_pool: warm_pool.as_ref().map(WarmPoolDescription::of),
+            ..capacity
+        }
     }
 
     fn attributes(&self) -> AttributeList {

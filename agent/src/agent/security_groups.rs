@@ -259,13 +259,18 @@ fn put_in_force<E: Enforce>(
 }
 
 fn refused(error: PolicyError) -> ControlError {
+    refused_as("security_groups", error)
+}
+
+/// As the API says what is wrong with `field`, which names groups or what they are.
+pub(super) fn refused_as(field: &str, error: PolicyError) -> ControlError {
     match &error {
         PolicyError::Full | PolicyError::Compile(CompileError::NoRoom { .. }) => {
             ControlError::Exhausted(causes(&error))
         }
         PolicyError::Compile(CompileError::TooManyRules { .. })
         | PolicyError::UnknownGroup { .. } => {
-            ControlError::Invalid(FieldError::new("security_groups", error.to_string(), ""))
+            ControlError::Invalid(FieldError::new(field, error.to_string(), ""))
         }
         PolicyError::Store(_) | PolicyError::Datapath(_) => failed(error),
     }

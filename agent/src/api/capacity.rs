@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::provider::{Device, Eni};
+use crate::life::AttachmentStatus;
+use crate::provider::{Device, Eni, WarmPool};
 use crate::task_record::TaskRecord;
 
 /// The answer to `GET /v1/capacity`: how many more tasks fit, and why not more.
@@ -19,6 +20,35 @@ pub struct Capacity {
     pub limits: Vec<CapacityLimit>,
     /// Every subnet.
     pub subnets: Vec<SubnetDescription>,
+    /// ENIs that wait for tasks, where the configuration asks for any: they take no room from tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool: Option<WarmPoolDescription>,
+}
+
+/// ENIs that wait for tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WarmPoolDescription {
+    /// How many shall wait.
+    pub wanted: u64,
+    /// How many do.
+    pub waiting: u64,
+    /// Tasks that got one since the agent started.
+    pub hits: u64,
+    /// Tasks that got none: none waited in a subnet that they list.
+    pub misses: u64,
+}
+
+impl WarmPoolDescription {
+    /// Shows a provider's pool.
+    #[must_use]
+    pub fn of(pool: &WarmPool) -> Self {
+        Self {
+            wanted: pool.wanted.into(),
+            waiting: pool.enis.len() as u64,
+            hits: pool.hits,
+            misses: pool.misses,
+        }
+    }
 }
 
 /// Tasks now and at most. What cools down after a task has gone counts as free.
@@ -81,7 +111,7 @@ pub struct SubnetDescription {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EniList {
-    /// The ENIs of tasks, by task.
+    /// The ENIs of tasks, by task, then those that wait for one.
     pub network_interfaces: Vec<EniDescription>,
 }
 
@@ -91,12 +121,13 @@ pub struct EniList {
 pub struct EniDescription {
     /// `eni-…`.
     pub network_interface_id: String,
-    /// The task that owns it; only removing the task removes it.
-    pub task_id: String,
+    /// The task that owns it; only removing the task removes it. None of one that waits in the warm pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
     /// Its attachment.
     pub attachment_id: String,
     /// Its attachment's state.
-    pub status: crate::life::AttachmentStatus,
+    pub status: AttachmentStatus,
     /// Its VPC.
     pub vpc_id: String,
     /// Its subnet.
@@ -132,12 +163,21 @@ impl EniDescription {
     /// The ENI of a task.
     #[must_use]
     pub fn of(task: &TaskRecord) -> Self {
-        let eni: &Eni = &task.eni;
+        Self {
+            task_id: Some(task.spec.task_id.to_string()),
+            status: task.status(),
+            ..Self::waiting(&task.eni)
+        }
+    }
+
+    /// An ENI that waits for a task.
+    #[must_use]
+    pub fn waiting(eni: &Eni) -> Self {
         Self {
             network_interface_id: eni.eni_id.clone(),
-            task_id: task.spec.task_id.to_string(),
+            task_id: None,
             attachment_id: eni.attachment_id.clone(),
-            status: task.status(),
+            status: AttachmentStatus::Created,
             vpc_id: eni.vpc_id.clone(),
             subnet_id: eni.subnet_id.clone(),
             availability_zone: eni.availability_zone.clone(),

@@ -38,6 +38,14 @@ pub enum TaskEventDetail {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// The task's ENI obeys other groups from now on.
+    SecurityGroupsChanged {
+        /// Their ids.
+        security_groups: Vec<String>,
+        /// Why, if not because somebody asked the agent for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Somebody had changed the task's network, and it was mended.
     Mended {
         /// What was different.
@@ -84,9 +92,11 @@ pub enum Operation {
     Add,
     /// Takes it away, because it was asked to, or because giving it failed.
     Remove,
+    /// Gives its ENI other groups.
+    SetGroups,
 }
 
-/// The steps of [`Operation::Add`], in order, then those of [`Operation::Remove`].
+/// The steps of [`Operation::Add`], in order, then those of [`Operation::Remove`] and of [`Operation::SetGroups`].
 #[derive(
     Debug,
     Clone,
@@ -142,6 +152,12 @@ pub enum Step {
     Release,
     /// The store says that it has gone.
     Forget,
+    /// The provider gives the ENI other groups.
+    ModifyEni,
+    /// The data plane judges by them.
+    Enforce,
+    /// The store says that it has them.
+    KeepGroups,
 }
 
 impl Operation {
@@ -151,13 +167,14 @@ impl Operation {
         match self {
             Self::Add => "add",
             Self::Remove => "remove",
+            Self::SetGroups => "set-groups",
         }
     }
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Allocate,
         Self::AttachEni,
         Self::Namespace,
@@ -178,6 +195,9 @@ impl Step {
         Self::Unplug,
         Self::Release,
         Self::Forget,
+        Self::ModifyEni,
+        Self::Enforce,
+        Self::KeepGroups,
     ];
 
     /// As JSON has it.
@@ -204,6 +224,9 @@ impl Step {
             Self::Unplug => "unplug",
             Self::Release => "release",
             Self::Forget => "forget",
+            Self::ModifyEni => "modify-eni",
+            Self::Enforce => "enforce",
+            Self::KeepGroups => "keep-groups",
         }
     }
 }
@@ -219,7 +242,7 @@ mod tests {
         for step in Step::ALL {
             assert_eq!(serde_json::to_value(step).unwrap(), step.name());
         }
-        for operation in [Operation::Add, Operation::Remove] {
+        for operation in [Operation::Add, Operation::Remove, Operation::SetGroups] {
             assert_eq!(serde_json::to_value(operation).unwrap(), operation.name());
         }
     }

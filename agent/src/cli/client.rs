@@ -19,7 +19,7 @@ use super::stream::EventStream;
 use crate::api::{
     ApiError, ApplyRequest, AttributeList, Capacity, EniList, ErrorBody, FlowLogFile, FlowLogList,
     SecurityGroupDescription, SecurityGroupList, SecurityGroupsApplied, SecurityGroupsDiff, Status,
-    SubnetList, TaskCheck, TaskDescription, TaskList,
+    SubnetList, TaskCheck, TaskDescription, TaskGroups, TaskList,
 };
 use crate::explain::{ExplainRequest, Explanation};
 use crate::live::Query;
@@ -126,6 +126,21 @@ impl Client {
     /// See [`ClientError`].
     pub async fn check_task(&self, id: &TaskId) -> Result<TaskCheck, ClientError> {
         self.get(&format!("/v1/tasks/{id}/check")).await
+    }
+
+    /// Gives a task's ENI other groups.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_task_groups(
+        &self,
+        id: &TaskId,
+        groups: &TaskGroups,
+    ) -> Result<TaskDescription, ClientError> {
+        let path = format!("/v1/tasks/{id}/security-groups");
+        let body = serde_json::to_vec(groups).expect("requests are JSON");
+        let (_, body) = self.send(Method::PUT, &path, body).await?;
+        parse(&format!("PUT {path}"), &body)
     }
 
     /// Every group and prefix list in force.

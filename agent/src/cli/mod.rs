@@ -35,6 +35,7 @@ use self::flow_logs::FlowLogCommand;
 use self::flows::{FlowsCommand, QueryError};
 use self::security_groups::{FormError, SecurityGroupCommand};
 use self::vpc::ListCommand;
+use crate::api::TaskGroups;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::field_error::FieldError;
@@ -164,6 +165,16 @@ enum TaskCommand {
     Show {
         /// The task's taskId.
         id: TaskId,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a task's ENI other security groups in place of its own; connections stay.
+    SetGroups {
+        /// The task's taskId.
+        id: TaskId,
+        /// 1 to 16 group ids.
+        #[arg(required = true, value_name = "GROUP")]
+        groups: Vec<String>,
         #[command(flatten)]
         output: Output,
     },
@@ -385,6 +396,16 @@ fn task(command: TaskCommand, client: &Client) -> Result<ExitCode, CommandError>
         TaskCommand::Rm { id } => wait(client.remove_task(&id))??,
         TaskCommand::Ls(output) => print(&wait(client.tasks())??, output, text::tasks)?,
         TaskCommand::Show { id, output } => print(&wait(client.task(&id))??, output, text::task)?,
+        TaskCommand::SetGroups { id, groups, output } => {
+            let groups = TaskGroups {
+                security_groups: groups,
+            };
+            print(
+                &wait(client.set_task_groups(&id, &groups))??,
+                output,
+                text::task,
+            )?;
+        }
         TaskCommand::Exec { id, command } => {
             // The runtime has ended by now, so this is the process's only thread.
             let task = wait(client.task(&id))??;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::WarmPoolConfig;
 use crate::field_error::{FieldError, check_id, within};
 
 /// Seconds that a call to EC2 may take with all its repeats.
@@ -57,6 +58,8 @@ pub struct Ec2Config {
     pub cool_down: u32,
     /// What carries the frames.
     pub wire: WireKind,
+    /// Branches that wait for tasks; left out, none do.
+    pub warm_pool: Option<WarmPoolConfig>,
 }
 
 /// What a task's ENI is.
@@ -98,6 +101,7 @@ impl Default for Ec2Config {
             poll: 30,
             cool_down: 60,
             wire: WireKind::Trunk,
+            warm_pool: None,
         }
     }
 }
@@ -168,7 +172,10 @@ impl Ec2Config {
         within("ec2.deadline", self.deadline, &DEADLINE)?;
         within("ec2.link_deadline", self.link_deadline, &LINK_DEADLINE)?;
         within("ec2.poll", self.poll, &POLL)?;
-        within("ec2.cool_down", self.cool_down, &COOL_DOWN)
+        within("ec2.cool_down", self.cool_down, &COOL_DOWN)?;
+        self.warm_pool
+            .as_ref()
+            .map_or(Ok(()), WarmPoolConfig::check)
     }
 
     /// What is of a trunk means nothing without one.
@@ -180,6 +187,7 @@ impl Ec2Config {
             ("ec2.trunk_interface_id", self.trunk_interface_id.is_some()),
             ("ec2.max_branches", self.max_branches.is_some()),
             ("ec2.wire", self.wire == WireKind::Fabric),
+            ("ec2.warm_pool", self.warm_pool.is_some()),
         ];
         match of_trunk.into_iter().find(|(_, is_set)| *is_set) {
             None => Ok(()),
@@ -223,6 +231,10 @@ mod tests {
             (
                 "mode = 'eni'\ntrunk_interface_id = 'eni-0123456789abcdef0'",
                 "ec2.trunk_interface_id",
+            ),
+            (
+                "mode = 'eni'\n[ec2.warm_pool]\nbranches = 1\nsubnets = ['subnet-0123456789abcdef0']",
+                "ec2.warm_pool",
             ),
             ("modus = 'trunk'", "ec2"),
         ];

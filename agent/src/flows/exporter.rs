@@ -121,6 +121,11 @@ impl Exporter {
         })
     }
 
+    /// Packets go by `routes` in what is recorded from now on.
+    pub fn set_routes(&self, routes: RouteTables) {
+        self.work.recorder.set_routes(routes);
+    }
+
     /// Takes the counts of the ENI in `slot` out of the maps, keeps them until their interval's file
     /// is written, and frees the slot. To be called when no packet of the ENI can come any more, and
     /// again if the agent stopped in between: it counts once. Does what `Datapath::forget_eni` does.

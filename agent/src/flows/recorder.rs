@@ -49,7 +49,7 @@ pub(super) struct Recorder<K, S> {
     identities: Identities,
     rules: RuleBook,
     traffic: Traffic,
-    routes: RouteTables,
+    routes: Mutex<RouteTables>,
     /// Held from an interval's end until it is settled.
     turn: Mutex<()>,
     /// Held while the maps are walked for counts or entries removed: what a walk misses is in files.
@@ -84,7 +84,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             identities,
             rules,
             traffic: Traffic::default(),
-            routes,
+            routes: Mutex::new(routes),
             turn: Mutex::new(()),
             walk: Mutex::default(),
             ledger: Mutex::new(resume.ledger),
@@ -95,6 +95,11 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
     /// Adds up in `traffic` what epochs count, each once it is settled.
     pub(super) fn adding_up(self, traffic: Traffic) -> Self {
         Self { traffic, ..self }
+    }
+
+    /// Packets go by `routes` in what is recorded from now on.
+    pub(super) fn set_routes(&self, routes: RouteTables) {
+        *lock(&self.routes) = routes;
     }
 
     /// Spools an interval that has ended before, if there is one.
@@ -361,7 +366,7 @@ impl<K: Kernel, S: Shelf> Recorder<K, S> {
             skipped_packets: before.skipped(eni_id, unlogged.unwrap_or(0)),
             is_whole,
         };
-        report.route(&self.routes);
+        report.route(&lock(&self.routes));
         report
     }
 }

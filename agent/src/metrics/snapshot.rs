@@ -13,7 +13,7 @@ use prometheus_client::registry::Unit;
 use super::process::Process;
 use super::sheet::Sheet;
 use super::traffic::Totals;
-use crate::api::{FlowLogDescription, Health, TaskCounts};
+use crate::api::{FlowLogDescription, Health, TaskCounts, WarmPoolDescription};
 use crate::upload::UploadStatus;
 
 /// The moment.
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub process: Process,
     /// Tasks, and what there is of them.
     pub tasks: TaskSamples,
+    /// ENIs that wait for tasks, where any ever do.
+    pub warm_pool: Option<WarmPoolDescription>,
     /// Each flow log.
     pub flow_logs: Vec<FlowLogSample>,
     /// How the agent's parts are.
@@ -92,6 +94,7 @@ impl Collector for Scrape {
             &[("version", snapshot.version)],
         )?;
         snapshot.tasks.write(&mut sheet)?;
+        snapshot.write_warm_pool(&mut sheet)?;
         self.traffic.write(&mut sheet)?;
         snapshot.write_flow_logs(&mut sheet)?;
         snapshot.write_uploads(&mut sheet)?;
@@ -251,6 +254,31 @@ impl Totals {
 }
 
 impl Snapshot {
+    fn write_warm_pool(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let Some(pool) = &self.warm_pool else {
+            return Ok(());
+        };
+        sheet.gauge(
+            "branchline_warm_pool_wanted",
+            "ENIs that shall wait for tasks.",
+            None,
+            pool.wanted,
+        )?;
+        sheet.gauge(
+            "branchline_warm_pool_waiting",
+            "ENIs that wait for tasks.",
+            None,
+            pool.waiting,
+        )?;
+        let outcomes = [("hit", pool.hits), ("miss", pool.misses)];
+        sheet.counters(
+            "branchline_warm_pool_requests",
+            "Tasks that got an ENI that waited (hit), and those that had to wait for one (miss).",
+            None,
+            outcomes.map(|(outcome, tasks)| ([("outcome", outcome)], tasks)),
+        )
+    }
+
     fn write_flow_logs(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let each = |value: fn(&FlowLogSample) -> u64| self.each_log(value);
         sheet.counters(

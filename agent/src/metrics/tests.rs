@@ -11,6 +11,7 @@ use branchline_common::verdict::{Direction, DropReason};
 use super::*;
 use crate::api::{
     Difference, FlowLogDescription, Health, NetworkPart, Operation, Step, TaskCounts,
+    WarmPoolDescription,
 };
 use crate::delivery::FlowLog;
 use crate::flows::{Action, FlowCounts, FlowTuple, Identity, Report};
@@ -96,6 +97,12 @@ fn everything() -> (Instruments, Snapshot) {
                 share: 128,
             }],
         },
+        warm_pool: Some(WarmPoolDescription {
+            wanted: 4,
+            waiting: 3,
+            hits: 2,
+            misses: 1,
+        }),
         flow_logs: vec![FlowLogDescription {
             log: FlowLog::of_host(),
             files: 4,
@@ -131,6 +138,10 @@ fn a_scrape_says_what_was_counted() {
         r#"branchline_eni_packets_total{task_id="web",interface_id="eni-1",direction="ingress",action="accept"} 7"#,
         r#"branchline_eni_traffic_bytes_total{task_id="web",interface_id="eni-1",direction="ingress",action="reject"} 120"#,
         "branchline_flow_intervals_total 1",
+        "branchline_warm_pool_wanted 4",
+        "branchline_warm_pool_waiting 3",
+        r#"branchline_warm_pool_requests_total{outcome="hit"} 2"#,
+        r#"branchline_warm_pool_requests_total{outcome="miss"} 1"#,
         r#"branchline_flow_log_failing{flow_log_id="fl-00000000000000000"} 1"#,
         r#"branchline_part_healthy{part="trunk"} 1"#,
         r#"branchline_part_healthy{part="store"} 0"#,

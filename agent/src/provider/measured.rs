@@ -1,11 +1,13 @@
 //! A provider whose calls are counted and timed. Changes nothing that it passes on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::vpc::Vpc;
-use super::{Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError};
+use super::{
+    Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, WarmPool,
+};
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::metrics::ProviderCalls;
@@ -70,6 +72,15 @@ impl Provider for Measured {
         Box::pin(self.time("release", self.provider.release(eni)))
     }
 
+    fn set_groups<'a>(&'a self, eni: &'a Eni, directory: &'a Directory) -> Pending<'a, ()> {
+        let call = self.provider.set_groups(eni, directory);
+        Box::pin(self.time("set-groups", call))
+    }
+
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>> {
+        self.provider.groups_of_enis()
+    }
+
     fn collect<'a>(&'a self, live: &'a HashSet<String>) -> Pending<'a, usize> {
         Box::pin(self.time("collect", self.provider.collect(live)))
     }
@@ -102,6 +113,26 @@ impl Provider for Measured {
 
     fn vpc(&self) -> Arc<Vpc> {
         self.provider.vpc()
+    }
+
+    fn groups_read(&self) -> BTreeSet<String> {
+        self.provider.groups_read()
+    }
+
+    fn warm_pool(&self) -> Option<WarmPool> {
+        self.provider.warm_pool()
+    }
+
+    fn plan_pool(&self, occupied: &Occupied) -> Result<bool, ProviderError> {
+        self.provider.plan_pool(occupied)
+    }
+
+    fn fill_pool<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(self.time("fill-pool", self.provider.fill_pool()))
+    }
+
+    fn route_tables(&self) -> RouteTables {
+        self.provider.route_tables()
     }
 
     fn name(&self) -> &'static str {

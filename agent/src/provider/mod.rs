@@ -15,7 +15,7 @@ pub use measured::Measured;
 pub use occupied::{Names, Occupied};
 pub use route_table::{RouteTable, RouteTables, RouteTarget};
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -48,6 +48,19 @@ pub enum EniState {
     Attached,
     /// It is gone or no longer what the store says, and why.
     Gone(String),
+}
+
+/// ENIs that wait for tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmPool {
+    /// How many shall wait.
+    pub wanted: u32,
+    /// Those that do.
+    pub enis: Vec<Eni>,
+    /// Tasks that got one since the agent started.
+    pub hits: u64,
+    /// Tasks that got none.
+    pub misses: u64,
 }
 
 /// Why a provider could not do what was asked.
@@ -117,6 +130,37 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the ENI may still exist.
     fn release<'a>(&'a self, eni: &'a Eni) -> Pending<'a, ()>;
 
+    /// Gives the ENI the groups that `eni` has, 1 to 16 of `directory` or of what the provider knows itself, in place
+    /// of those that it has.
+    ///
+    /// # Errors
+    /// `Invalid` if it cannot have them, and nothing has changed; `Failed` if it may have them or not.
+    fn set_groups<'a>(&'a self, eni: &'a Eni, directory: &'a Directory) -> Pending<'a, ()>;
+
+    /// Groups of this host's ENIs by ENI, as the last look found them; none of whom it does not know, or whose groups
+    /// were set a moment ago and may not be seen yet.
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>>;
+
+    /// Groups whose rules every [`Provider::describe_security_groups`] tells, whether an ENI has them or not, and the
+    /// last one did.
+    fn groups_read(&self) -> BTreeSet<String>;
+
+    /// ENIs that wait for tasks; `None` where none ever do.
+    fn warm_pool(&self) -> Option<WarmPool>;
+
+    /// Whether one more ENI is to be made for the pool now, beside what `occupied` has; its place is nobody else's from
+    /// then on. The caller calls it as it calls `allocate`, and [`Provider::fill_pool`] after it.
+    ///
+    /// # Errors
+    /// `Exhausted`, or `Failed` if there is no place.
+    fn plan_pool(&self, occupied: &Occupied) -> Result<bool, ProviderError>;
+
+    /// Makes what was planned; beside it ENIs may be allocated.
+    ///
+    /// # Errors
+    /// As `allocate` and `attach`; nothing is planned any more.
+    fn fill_pool<'a>(&'a self) -> Pending<'a, ()>;
+
     /// Frees ENIs of this host that none of the attachments in `live` has, once that is beyond doubt; returns how
     /// many it freed. Called now and then.
     ///
@@ -136,7 +180,7 @@ pub trait Provider: Send + Sync {
     /// `Failed` if the provider cannot tell.
     fn describe_members<'a>(&'a self) -> Pending<'a, Members>;
 
-    /// Looks anew at what `vpc` and `describe_subnets` tell.
+    /// Looks anew at what `vpc`, `route_tables` and `describe_subnets` tell.
     ///
     /// # Errors
     /// `Failed` if the provider cannot tell; what was known stays.
@@ -153,6 +197,9 @@ pub trait Provider: Send + Sync {
 
     /// The VPC as it is now; what a task was told of it at its start stays with the task.
     fn vpc(&self) -> Arc<Vpc>;
+
+    /// Which way packets leave the VPC's subnets.
+    fn route_tables(&self) -> RouteTables;
 
     /// Its name in the configuration.
     fn name(&self) -> &'static str;

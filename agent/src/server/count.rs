@@ -29,6 +29,7 @@ impl Counting {
             let methods = [
                 (Method::GET, item.get),
                 (Method::POST, item.post),
+                (Method::PUT, item.put),
                 (Method::DELETE, item.delete),
             ];
             for (method, operation) in methods {

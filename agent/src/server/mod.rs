@@ -40,7 +40,7 @@ use crate::api::{
     ApiError, ApplyRequest, AttributeList, Capacity, CniGarbageCollected, EniList, ErrorBody,
     ErrorCode, FlowLogFile, FlowLogList, Health, SecurityGroupDescription, SecurityGroupList,
     SecurityGroupsApplied, SecurityGroupsDiff, Status, SubnetList, TaskCheck, TaskDescription,
-    TaskEvent,
+    TaskEvent, TaskGroups,
 };
 use crate::cni_attachment::CniGarbageCollection;
 use crate::explain::{ExplainRequest, Explanation};
@@ -69,6 +69,13 @@ pub trait Control: Send + Sync + 'static {
     fn task(
         &self,
         id: TaskId,
+    ) -> impl Future<Output = Result<TaskDescription, ControlError>> + Send;
+
+    /// Gives a task's ENI other groups, and returns when it obeys them.
+    fn set_task_groups(
+        &self,
+        id: TaskId,
+        groups: TaskGroups,
     ) -> impl Future<Output = Result<TaskDescription, ControlError>> + Send;
 
     /// Compares a task's network with what it should be.

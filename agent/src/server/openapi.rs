@@ -23,6 +23,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         tasks::list,
         tasks::show,
         tasks::remove,
+        tasks::set_groups,
         tasks::check,
         tasks::try_out,
         events::follow,
@@ -70,7 +71,7 @@ mod tests {
         let document = document();
         let mut ids = std::collections::BTreeSet::new();
         for (path, item) in &document.paths.paths {
-            let operations = [&item.get, &item.post, &item.delete];
+            let operations = [&item.get, &item.post, &item.put, &item.delete];
             for operation in operations.into_iter().flatten() {
                 let id = operation.operation_id.clone().unwrap_or_default();
                 assert!(!id.is_empty() && ids.insert(id.clone()), "{path}: {id}");
@@ -78,6 +79,6 @@ mod tests {
                 assert!(operation.summary.is_some(), "{path}: {id}");
             }
         }
-        assert_eq!(ids.len(), 29);
+        assert_eq!(ids.len(), 30);
     }
 }

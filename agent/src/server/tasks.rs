@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 
 use super::{Added, Control, ControlError, answer, finish};
-use crate::api::{ErrorBody, TaskCheck, TaskDescription, TaskList};
+use crate::api::{ErrorBody, TaskCheck, TaskDescription, TaskGroups, TaskList};
 use crate::field_error::FieldError;
 use crate::spec::{TaskId, TaskSpec};
 
@@ -19,6 +19,7 @@ pub(super) fn routes<C: Control>() -> Router<Arc<C>> {
         .route("/v1/tasks", get(list::<C>).post(add::<C>))
         .route("/v1/tasks/{id}", get(show::<C>).delete(remove::<C>))
         .route("/v1/tasks/{id}/check", get(check::<C>))
+        .route("/v1/tasks/{id}/security-groups", put(set_groups::<C>))
         .route("/v1/dry-run/tasks", post(try_out::<C>))
 }
 
@@ -72,6 +73,38 @@ pub(super) async fn remove<C: Control>(
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
     }
+}
+
+/// Gives a task's ENI other groups in place of its own, and answers when it obeys them.
+///
+/// The ENI, its addresses and its connections stay. A repeat is safe; an agent that is killed meanwhile ends with the
+/// new groups or the old, in EC2 as here.
+#[utoipa::path(
+    put, path = "/v1/tasks/{id}/security-groups", tag = "tasks", operation_id = "setTaskSecurityGroups",
+    params(("id" = TaskId, Path)), request_body = TaskGroups,
+    responses(
+        (status = 200, description = "The task, which obeys them", body = TaskDescription),
+        (status = 400, description = "A field is wrong; nothing has changed", body = ErrorBody),
+        (status = 404, description = "There is no such task", body = ErrorBody),
+        (status = 409, description = "The task is not there yet or goes, or there is no room for the groups' rules; \
+                                      nothing has changed", body = ErrorBody),
+        (status = 500, description = "A step failed; what was done before it has been undone", body = ErrorBody),
+    )
+)]
+pub(super) async fn set_groups<C: Control>(
+    State(control): State<Arc<C>>,
+    UrlPath(id): UrlPath<String>,
+    body: Bytes,
+) -> Response {
+    let id = match task_id(id) {
+        Ok(id) => id,
+        Err(error) => return error.into_response(),
+    };
+    let groups = match TaskGroups::parse(&body) {
+        Ok(groups) => groups,
+        Err(field) => return ControlError::Invalid(field).into_response(),
+    };
+    answer(finish(async move { control.set_task_groups(id, groups).await }).await)
 }
 
 /// Every task, by id.

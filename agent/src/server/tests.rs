@@ -111,6 +111,16 @@ impl Control for Memory {
             .ok_or(ControlError::Unknown(id))
     }
 
+    async fn set_task_groups(
+        &self,
+        id: TaskId,
+        groups: TaskGroups,
+    ) -> Result<TaskDescription, ControlError> {
+        let mut task = self.task(id).await?;
+        task.security_groups = groups.security_groups;
+        Ok(task)
+    }
+
     async fn check_task(&self, id: TaskId) -> Result<TaskCheck, ControlError> {
         Ok(TaskCheck {
             task: self.task(id).await?,

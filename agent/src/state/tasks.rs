@@ -10,6 +10,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::StateError;
 use super::file::{NUMBERS, StateFile, from_json, json};
+use crate::provider::local::random_bytes;
 use crate::spec::TaskId;
 use crate::task_record::{TaskRecord, TaskTable};
 
@@ -23,6 +24,7 @@ const TASKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tasks");
 pub struct TaskStore {
     file: StateFile,
     table: Mutex<TaskTable>,
+    id: u64,
 }
 
 impl TaskStore {
@@ -35,6 +37,7 @@ impl TaskStore {
             write.open_table(TASKS)?;
             Ok(())
         })?;
+        let id = identify(&file, run_dir)?;
         let records = file.read(
             || "read the tasks from the store".to_owned(),
             |read| {
@@ -51,7 +54,14 @@ impl TaskStore {
             .map(|(generation, bytes)| from_json("tasks", &generation.to_string(), &bytes))
             .collect::<Result<_, _>>()?;
         let table = Mutex::new(TaskTable::of(records));
-        Ok(Self { file, table })
+        Ok(Self { file, table, id })
+    }
+
+    /// A number that only this file has, from its making to its end: what is marked with it belongs to these tasks, and
+    /// is nobody's once they are forgotten.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The table, for one caller.
@@ -141,6 +151,28 @@ impl TaskStore {
     }
 }
 
+/// The file's own number, which is made if it has none.
+fn identify(file: &StateFile, run_dir: &Path) -> Result<u64, StateError> {
+    let random = random_bytes().map_err(|source| StateError::Folder {
+        dir: run_dir.to_owned(),
+        source,
+    })?;
+    let [number, ..] = *random.as_chunks::<8>().0 else {
+        return Ok(0);
+    };
+    let attempt = || "name the store of tasks".to_owned();
+    file.write(attempt, |write| {
+        let mut numbers = write.open_table(NUMBERS)?;
+        let found = numbers.get("id")?.map(|id| id.value());
+        if let Some(id) = found {
+            return Ok(id);
+        }
+        let id = u64::from_be_bytes(number);
+        numbers.insert("id", id)?;
+        Ok(id)
+    })
+}
+
 fn check_generation(table: &TaskTable, record: &TaskRecord) -> Result<(), StateError> {
     let id = &record.spec.task_id;
     match table.get(id) {
@@ -194,6 +226,16 @@ mod tests {
         let store = TaskStore::open(dir.path()).unwrap();
         assert_eq!(store.table().last_gone(&id("web")), None);
         assert_eq!(store.table().gone().len(), 1);
+    }
+
+    #[test]
+    fn a_store_has_a_number_of_its_own_until_it_goes() {
+        let dir = TestDir::new();
+        let id = || TaskStore::open(dir.path()).unwrap().id();
+        let first = id();
+        assert_eq!(id(), first);
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        assert_ne!(id(), first);
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod cni;
 
 mod cpus;
 
+mod ec2;
+
 mod flow_log;
 
 mod interval;
@@ -80,6 +82,11 @@ fn main() -> Result<()> {
     if "cni".contains(&only) {
         cpus.use_all()?;
         amounts.extend(cni::measure()?);
+    }
+    // Minutes of waiting for EC2's buckets: only where it is asked for.
+    if only == "ec2" {
+        cpus.use_all()?;
+        amounts.extend(ec2::measure()?);
     }
     report::print(&machine, &results, &amounts, is_json)
 }

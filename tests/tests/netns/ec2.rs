@@ -40,6 +40,8 @@ pub(crate) struct Account {
     pub(crate) subnet: String,
     pub(crate) server: String,
     pub(crate) client: String,
+    /// A group that a prefix list may reach.
+    pub(crate) listed: String,
 }
 
 /// A host on an EC2 instance, without an agent.
@@ -63,6 +65,9 @@ pub(crate) fn instance_with(name: &str, lines: &str) -> (Host, Account) {
         let ports = Some((OPEN_PORT, OPEN_PORT));
         world.ingress(&server, protocol, ports, &client);
     }
+    let listed = world.group(&vpc, "listed");
+    let list = world.prefix_list("offices", &["192.0.2.0/24"]);
+    world.ingress(&listed, "tcp", Some((OPEN_PORT, OPEN_PORT)), &list);
     let instance = world.instance(&subnet, "c5.large");
 
     let mut host = Host::new(name, Settings::default()).unwrap();
@@ -96,6 +101,7 @@ pub(crate) fn instance_with(name: &str, lines: &str) -> (Host, Account) {
         subnet,
         server,
         client,
+        listed,
     };
     (host, account)
 }

@@ -44,17 +44,25 @@ fn faults() -> [(Fault, bool); 5] {
 struct Ground {
     host: Host,
     account: Account,
+    /// Of its tasks.
+    group: String,
     absent: Traces,
 }
 
 impl Ground {
     fn new(name: &str) -> Self {
+        Self::with(name, |account| &account.server)
+    }
+
+    fn with(name: &str, group: fn(&Account) -> &String) -> Self {
         let (host, account) = instance_with(name, LINES);
+        let group = group(&account).clone();
         host.start_agent().unwrap();
         let absent = Traces::of(&host).unwrap();
         let mut ground = Self {
             host,
             account,
+            group,
             absent,
         };
         // What the first task leaves, as its groups' rules, is no trace of the next.
@@ -66,7 +74,7 @@ impl Ground {
     }
 
     fn add(&self) -> Result<(), String> {
-        let request = spec(ID, &[&self.account.subnet], &[&self.account.server]);
+        let request = spec(ID, &[&self.account.subnet], &[&self.group]);
         let output = self.host.add_spec(&request).unwrap();
         if output.status.success() {
             return Ok(());
@@ -86,8 +94,20 @@ impl Ground {
 
     /// Lets a fault strike the next call of `operation`.
     fn strike(&self, operation: &str, fault: Fault) {
+        self.renew_lists();
         drop(self.account.ec2.take_calls());
         self.account.ec2.fault(Which::of(operation).nth(1), fault);
+    }
+
+    /// Prefix lists have a new version, so that their entries are asked for.
+    fn renew_lists(&self) {
+        self.account.ec2.change(|state| {
+            for list in state.prefix_lists.values_mut() {
+                let (version, entries) = list.versions.pop_last().unwrap();
+                list.versions.insert(version, entries.clone());
+                list.versions.insert(version + 1, entries);
+            }
+        });
     }
 
     #[track_caller]
@@ -182,6 +202,12 @@ fn whatever_a_describe_of_an_add_comes_to_a_task_is_there_or_not() {
         "DescribeNetworkInterfaces",
     ];
     Ground::new("ec2-faults-ask").fail_adds(&describes);
+}
+
+#[test]
+fn whatever_a_call_about_prefix_lists_comes_to_a_task_is_there_or_not() {
+    let calls = ["DescribeManagedPrefixLists", "GetManagedPrefixListEntries"];
+    Ground::with("ec2-faults-lists", |account| &account.listed).fail_adds(&calls);
 }
 
 #[test]

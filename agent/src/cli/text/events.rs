@@ -12,6 +12,13 @@ pub(in crate::cli) fn line(event: &TaskEvent) -> String {
         TaskEventDetail::AttachmentStateChange { status, reason, .. } => {
             format!("{}{}", status.name(), because(reason))
         }
+        TaskEventDetail::SecurityGroupsChanged {
+            security_groups,
+            reason,
+        } => {
+            let groups = security_groups.join(", ");
+            format!("security groups {groups}{}", because(reason))
+        }
         TaskEventDetail::Mended { differences } => {
             let what: Vec<&str> = differences.iter().map(|one| one.what.as_str()).collect();
             format!("mended {}", what.join(", "))
@@ -63,6 +70,13 @@ mod tests {
                     reason: Some("no veth".to_owned()),
                 },
                 "web FAILED: no veth\n",
+            ),
+            (
+                TaskEventDetail::SecurityGroupsChanged {
+                    security_groups: vec!["sg-1".to_owned(), "sg-2".to_owned()],
+                    reason: Some("changed in EC2".to_owned()),
+                },
+                "web security groups sg-1, sg-2: changed in EC2\n",
             ),
             (
                 TaskEventDetail::Mended {

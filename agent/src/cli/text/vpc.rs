@@ -3,6 +3,9 @@
 use super::{NONE, pairs, table};
 use crate::api::{AttributeList, Capacity, EniDescription, EniList, SubnetDescription};
 
+/// Stands for the task of an ENI that waits for one.
+const WAITING: &str = "(warm pool)";
+
 pub(in crate::cli) fn enis(list: &EniList) -> String {
     let header = [
         "ENI",
@@ -18,7 +21,7 @@ pub(in crate::cli) fn enis(list: &EniList) -> String {
     let row = |eni: &EniDescription| {
         vec![
             eni.network_interface_id.clone(),
-            eni.task_id.clone(),
+            eni.task_id.clone().unwrap_or_else(|| WAITING.to_owned()),
             eni.status.name().to_owned(),
             eni.subnet_id.clone(),
             eni.mac_address.clone(),
@@ -47,7 +50,7 @@ pub(in crate::cli) fn subnets(subnets: &[SubnetDescription]) -> String {
 
 pub(in crate::cli) fn capacity(capacity: &Capacity) -> String {
     let tasks = &capacity.tasks;
-    let lines = pairs(vec![
+    let mut lines = vec![
         (
             "tasks".to_owned(),
             format!("{} of {}", tasks.running, count(tasks.most)),
@@ -58,7 +61,15 @@ pub(in crate::cli) fn capacity(capacity: &Capacity) -> String {
             "foreign ENIs".to_owned(),
             capacity.foreign_network_interfaces.to_string(),
         ),
-    ]);
+    ];
+    if let Some(pool) = &capacity.warm_pool {
+        let text = format!(
+            "{} of {} wait; {} tasks got one, {} none",
+            pool.waiting, pool.wanted, pool.hits, pool.misses
+        );
+        lines.push(("warm pool".to_owned(), text));
+    }
+    let lines = pairs(lines);
     let header = ["LIMIT", "MOST", "USED", "FOREIGN", "AVAILABLE", "SET BY"];
     let limits = capacity.limits.iter().map(|limit| {
         vec![
@@ -122,11 +133,15 @@ mod tests {
     #[test]
     fn enis_are_columns() {
         let list = EniList {
-            network_interfaces: vec![EniDescription::of(&attached("web"))],
+            network_interfaces: vec![
+                EniDescription::waiting(&attached("web").eni),
+                EniDescription::of(&attached("web")),
+            ],
         };
         let text = enis(&list);
+        assert!(text.contains("  (warm pool)  CREATED  "), "{text}");
         assert!(text.ends_with(
-            "\neni-0123456789abcdef0  web      ATTACHED  subnet-a  0a:00:00:00:00:01  10.0.1.10  2001:db8::1  7     sg-web\n"
+            "\neni-0123456789abcdef0  web          ATTACHED  subnet-a  0a:00:00:00:00:01  10.0.1.10  2001:db8::1  7     sg-web\n"
         ), "{text}");
     }
 
@@ -143,10 +158,18 @@ mod tests {
             }],
             subnets: vec![subnet("subnet-a", 250), subnet("subnet-six", u64::MAX)],
         };
-        let text = capacity(&of(&situation));
+        let mut said = of(&situation);
+        said.warm_pool = Some(crate::api::WarmPoolDescription {
+            wanted: 4,
+            waiting: 3,
+            hits: 2,
+            misses: 1,
+        });
+        let text = capacity(&said);
         for line in [
             "tasks         1 of 3",
             "more fit      2",
+            "warm pool     3 of 4 wait; 2 tasks got one, 1 none",
             "limited by    network-interfaces: 1 of 3 in use (max_enis)",
             "addresses           any number  1     0        any number  the subnets",
         ] {

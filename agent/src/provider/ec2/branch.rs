@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use branchline_ec2::{self as ec2, Class, NewInterface, back_off, client_token};
+use branchline_ec2::{self as ec2, Class, back_off, client_token};
 
 use super::orphans::sift;
 use super::owner::{Owner, Purpose};
@@ -13,13 +13,20 @@ use super::{AVAILABLE, Inner, failed, is_refusal, placement, world};
 use crate::progress::now_ms;
 use crate::provider::{Eni, EniRequest, EniState, Occupied, ProviderError, VlanId};
 
+/// What the trunk carries.
+pub(super) struct Carried {
+    /// Branches that cannot give way to a task.
+    pub(super) count: usize,
+    /// VLAN ids that no new branch may have.
+    pub(super) vlans: BTreeSet<VlanId>,
+}
+
 impl Inner {
-    /// The subnets to try and the VLAN id, for a request.
-    pub(super) fn place(
+    /// The subnets to try for a request.
+    pub(super) fn candidates(
         &self,
         request: &EniRequest,
-        occupied: &Occupied,
-    ) -> Result<(Vec<ec2::Subnet>, VlanId), ProviderError> {
+    ) -> Result<Vec<ec2::Subnet>, ProviderError> {
         let world = self.world();
         let here = (
             world.vpc.vpc_id.as_str(),
@@ -27,61 +34,64 @@ impl Inner {
         );
         let subnets = &world.surroundings.subnets;
         let candidates = placement::candidates(subnets, &request.subnets, here)?;
+        Ok(candidates.into_iter().cloned().collect())
+    }
+
+    /// What the trunk carries beside what waits for tasks; what rests is off it, and only its VLAN ids are taken.
+    pub(super) fn carried(&self, occupied: &Occupied) -> Carried {
         let memory = self.memory();
         let of_tasks: HashSet<_> = occupied.enis().map(|eni| &eni.eni_id).collect();
-        let of_nobody = memory.seen.iter().filter(|(id, _)| !of_tasks.contains(id));
+        let is_nobodys =
+            |id: &String| !(of_tasks.contains(id) || memory.leaving.has(id) || memory.pool.has(id));
+        let of_nobody = memory.seen.iter().filter(|(id, _)| is_nobodys(id));
         let of_nobody: BTreeSet<_> = of_nobody.map(|(_, vlan)| *vlan).collect();
-        let taken = &of_nobody | &memory.leaving.vlans();
-        let vlan = placement::vlan(occupied, &taken, self.most)?;
-        Ok((candidates.into_iter().cloned().collect(), vlan))
+        Carried {
+            count: occupied.len() + of_nobody.len(),
+            vlans: &(&of_nobody | &memory.leaving.vlans()) | &memory.pool.vlans(),
+        }
+    }
+
+    /// A VLAN id for one more branch.
+    fn place(&self, occupied: &Occupied) -> Result<VlanId, ProviderError> {
+        let carried = self.carried(occupied);
+        placement::vlan(occupied, &carried.vlans, carried.count, self.most)
+    }
+
+    /// See [`Provider::try_allocate`](crate::provider::Provider::try_allocate).
+    pub(super) fn try_allocate(
+        &self,
+        request: &EniRequest,
+        occupied: &Occupied,
+    ) -> Result<(), ProviderError> {
+        let subnets = self.candidates(request)?;
+        if self.is_in_pool(&subnets) {
+            return Ok(());
+        }
+        self.place(occupied).map(drop)
     }
 
     pub(super) async fn allocate(
-        &self,
+        self: &Arc<Self>,
         request: &EniRequest,
         occupied: &Occupied,
     ) -> Result<Eni, ProviderError> {
         if let Some(eni) = occupied.eni(&request.attachment_id) {
             return Ok(eni.clone());
         }
-        let (subnets, vlan) = self.place(request, occupied)?;
-        let owner = Owner {
-            cluster: self.cluster.clone(),
-            instance_id: self.identity.instance_id.clone(),
-            generation: self.generation.clone(),
-            purpose: Purpose::Branch {
-                attachment_id: request.attachment_id.clone(),
-                vlan,
-                trunk_id: self.trunk_id().to_owned(),
-            },
-        };
-        let mut full = Vec::new();
-        for subnet in &subnets {
-            let step = format!("create {}", subnet.id);
-            let new = NewInterface {
-                subnet_id: subnet.id.clone(),
-                groups: request.security_groups.clone(),
-                description: format!("branchline {}", request.attachment_id),
-                tags: owner.tags(),
-                client_token: client_token(&request.attachment_id, &step),
-                is_trunk: false,
-                has_ipv6: subnet.ipv6.is_some(),
-                has_primary_ipv6: subnet.ipv6.is_some() && subnet.ipv4.is_none(),
-            };
-            match self.ec2.create_network_interface(&new).await {
-                Ok(interface) => return self.branch(&interface, subnet, request, vlan).await,
-                Err(error) if error.class() == Class::Capacity => full.push(error.to_string()),
-                Err(error) => return Err(failed("make an ENI", error)),
-            }
+        let subnets = self.candidates(request)?;
+        if let Some(eni) = self.take_waiting(&subnets, request).await? {
+            return Ok(eni);
         }
-        Err(ProviderError::Exhausted(format!(
-            "no ENI in any subnet: {}",
-            full.join("; ")
-        )))
+        let vlan = self.place(occupied)?;
+        let waiting = self.memory().pool.len();
+        if self.carried(occupied).count + waiting >= self.most {
+            self.make_room().await?;
+        }
+        self.create(&subnets, request, vlan, None).await
     }
 
     /// The ENI that was just made, as a task's; one that cannot be is deleted again.
-    async fn branch(
+    pub(super) async fn branch(
         &self,
         interface: &ec2::NetworkInterface,
         subnet: &ec2::Subnet,
@@ -128,7 +138,7 @@ impl Inner {
     }
 
     /// Repeats a call while EC2 does not see yet what it needs, up to the deadline.
-    async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
+    pub(super) async fn settled<T, F>(&self, call: impl Fn() -> F) -> Result<T, ec2::Error>
     where
         F: Future<Output = Result<T, ec2::Error>>,
     {
@@ -250,6 +260,8 @@ impl Inner {
 
     /// Remembers what was seen of this instance's ENIs.
     pub(super) fn note(&self, sight: &Sight) {
+        self.note_groups(&sight.made);
+        self.note_pool(sight);
         let mut memory = self.memory();
         memory.foreign = self.foreign(sight);
         memory.note_devices(sight);
@@ -297,7 +309,9 @@ impl Inner {
                 .into_iter()
                 .filter(|interface| !memory.leaving.has(&interface.id))
                 .collect();
-            let sifted = sift(&memory.suspects, &made, live, me, now_ms());
+            let mut live = live.clone();
+            live.extend(memory.pool.attachments().cloned());
+            let sifted = sift(&memory.suspects, &made, &live, me, now_ms());
             memory.suspects = sifted.suspects;
             sifted.orphans
         };

@@ -11,14 +11,17 @@
 
 mod branch;
 mod device;
+mod groups;
 mod leaving;
 mod orphans;
 mod owner;
 mod placement;
+mod pool;
 mod preflight;
 mod reading;
 mod sight;
 mod trunk;
+mod warm;
 mod whole;
 mod world;
 
@@ -28,9 +31,11 @@ use std::time::Duration;
 
 use branchline_ec2::{self as ec2, Ec2, Identity, IdentityError, Observer, Settings};
 
+use self::groups::SetHere;
 use self::leaving::Leaving;
 use self::orphans::Suspects;
 use self::owner::{Owner, Purpose};
+use self::pool::Pool;
 pub use self::preflight::{Preflight, Verdict, preflight};
 use self::reading::Surroundings;
 pub use self::reading::{Keeper, Kept};
@@ -43,12 +48,12 @@ use super::local::random_bytes;
 use super::vpc::Vpc;
 use super::{
     Device, Eni, EniRequest, EniState, MacAddress, Occupied, Pending, Provider, ProviderError,
-    RouteTables, VlanId,
+    RouteTables, VlanId, WarmPool,
 };
 use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
-use crate::config::{Config, Ec2Config, Mode};
+use crate::config::{Config, Ec2Config, Mode, WarmPoolConfig};
 use crate::security_groups::{Directory, Members};
 
 /// Branches of a trunk where nothing says otherwise: the most that any instance type takes.
@@ -106,6 +111,13 @@ struct Inner {
     memory: Mutex<Memory>,
     keeper: Keeper,
     departure: Departure,
+    warm: Option<WarmPoolConfig>,
+    /// Marks branches that wait for tasks of this host's store.
+    pool_id: String,
+    /// Attachments of all tasks that the store knew at the start, there or gone.
+    tasks_before: HashSet<String>,
+    /// Held while a branch is made for the pool.
+    filling: tokio::sync::Mutex<()>,
 }
 
 /// What was last read.
@@ -129,6 +141,10 @@ pub struct Beginning {
     pub keeper: Keeper,
     /// Tells when a detached ENI's link has gone.
     pub departure: Departure,
+    /// The number of the store of tasks.
+    pub store_id: u64,
+    /// Attachments of all tasks that it knows, there or gone.
+    pub tasks: HashSet<String>,
 }
 
 /// What a start knows of groups and routes.
@@ -159,6 +175,10 @@ struct Memory {
     /// ENIs that are attached or were made to be, tasks' and others, with their devices.
     devices: BTreeMap<String, Device>,
     foreign: u64,
+    /// Groups of ENIs that this host made, as the last look found them.
+    groups: BTreeMap<String, Vec<String>>,
+    set_here: SetHere,
+    pool: Pool,
     /// Groups that somebody here carries or is about to.
     needed: BTreeSet<String>,
     /// Entries of prefix lists, with the version that they are of.
@@ -244,7 +264,13 @@ impl Ec2Provider {
             memory: Mutex::default(),
             keeper: beginning.keeper,
             departure: beginning.departure,
+            warm: wanted.warm_pool.clone(),
+            pool_id: format!("{:016x}", beginning.store_id),
+            tasks_before: beginning.tasks,
+            filling: tokio::sync::Mutex::new(()),
         };
+        let of_pool = inner.warm.iter().flat_map(|warm| &warm.security_groups);
+        inner.memory().needed.extend(of_pool.cloned());
         if let Some(sight) = &sight {
             inner.note(sight);
         }
@@ -374,7 +400,7 @@ impl Provider for Ec2Provider {
     ) -> Pending<'a, ()> {
         Box::pin(async {
             match self.inner.trunk {
-                Some(_) => self.inner.place(request, occupied).map(drop),
+                Some(_) => self.inner.try_allocate(request, occupied),
                 None => self.inner.place_whole(request, occupied).map(drop),
             }
         })
@@ -403,6 +429,14 @@ impl Provider for Ec2Provider {
                 None => self.inner.release(eni).await,
             }
         })
+    }
+
+    fn set_groups<'a>(&'a self, eni: &'a Eni, _directory: &'a Directory) -> Pending<'a, ()> {
+        Box::pin(self.inner.set_groups(eni))
+    }
+
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>> {
+        self.inner.memory().groups.clone()
     }
 
     fn collect<'a>(&'a self, live: &'a HashSet<String>) -> Pending<'a, usize> {
@@ -436,6 +470,13 @@ impl Provider for Ec2Provider {
         let here = |subnet: &&ec2::Subnet| {
             subnet.availability_zone == self.inner.identity.availability_zone
         };
+        // What waits for tasks takes nothing from them.
+        let waiting: Vec<String> = {
+            let memory = self.inner.memory();
+            let enis = memory.pool.enis();
+            enis.map(|eni| eni.subnet_id.clone()).collect()
+        };
+        let waiting = |id: &String| waiting.iter().filter(|one| *one == id).count() as u64;
         let describe = |subnet: &ec2::Subnet| SubnetDescription {
             subnet_id: subnet.id.clone(),
             vpc_id: subnet.vpc_id.clone(),
@@ -443,7 +484,7 @@ impl Provider for Ec2Provider {
             ipv6_cidr_block: subnet.ipv6.map(|net| net.to_string()),
             availability_zone: Some(subnet.availability_zone.clone()),
             available_ip_address_count: match subnet.ipv4 {
-                Some(_) => subnet.available.into(),
+                Some(_) => u64::from(subnet.available) + waiting(&subnet.id),
                 // Of IPv6 alone there is no end.
                 None => u64::MAX,
             },
@@ -476,6 +517,26 @@ impl Provider for Ec2Provider {
 
     fn vpc(&self) -> Arc<Vpc> {
         Arc::clone(&self.inner.world().vpc)
+    }
+
+    fn groups_read(&self) -> BTreeSet<String> {
+        self.inner.pool_groups_read()
+    }
+
+    fn warm_pool(&self) -> Option<WarmPool> {
+        self.inner.warm_pool()
+    }
+
+    fn plan_pool(&self, occupied: &Occupied) -> Result<bool, ProviderError> {
+        self.inner.plan_pool(occupied)
+    }
+
+    fn fill_pool<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(self.inner.fill_pool())
+    }
+
+    fn route_tables(&self) -> RouteTables {
+        self.inner.route_tables()
     }
 
     fn name(&self) -> &'static str {

@@ -18,6 +18,8 @@ pub(super) const VLAN: &str = "branchline-vlan";
 pub(super) const TRUNK: &str = "branchline-trunk";
 /// Tag: the device it was made for, as `0/1` for network card 0 and device index 1.
 pub(super) const DEVICE: &str = "branchline-device";
+/// Tag: the store of tasks for which it waits on the trunk, or waited until a task got it; most have none.
+pub(super) const POOL: &str = "branchline-pool";
 /// Tag: what the console shows.
 const NAME: &str = "Name";
 
@@ -47,6 +49,8 @@ pub(super) enum Purpose {
         vlan: VlanId,
         /// See [`TRUNK`].
         trunk_id: String,
+        /// See [`POOL`].
+        pool: Option<String>,
     },
     /// To be a task's, with a link of its own.
     Whole {
@@ -85,12 +89,16 @@ impl Owner {
                 attachment_id,
                 vlan,
                 trunk_id,
-            } => tags.extend([
-                (NAME, format!("branchline {} {vlan}", self.instance_id)),
-                (ATTACHMENT, attachment_id.clone()),
-                (VLAN, vlan.to_string()),
-                (TRUNK, trunk_id.clone()),
-            ]),
+                pool,
+            } => {
+                tags.extend(pool.iter().map(|pool| (POOL, pool.clone())));
+                tags.extend([
+                    (NAME, format!("branchline {} {vlan}", self.instance_id)),
+                    (ATTACHMENT, attachment_id.clone()),
+                    (VLAN, vlan.to_string()),
+                    (TRUNK, trunk_id.clone()),
+                ]);
+            }
             Purpose::Whole {
                 attachment_id,
                 device,
@@ -115,6 +123,7 @@ impl Owner {
                 attachment_id,
                 vlan: VlanId::try_from(vlan.parse::<u16>().ok()?).ok()?,
                 trunk_id,
+                pool: text(POOL),
             },
             (Some(attachment_id), None, None, Some(device)) => Purpose::Whole {
                 attachment_id,
@@ -146,6 +155,7 @@ pub(super) mod tests {
                 attachment_id: attachment_id.to_owned(),
                 vlan: VlanId::try_from(7).unwrap(),
                 trunk_id: "eni-trunk".to_owned(),
+                pool: None,
             },
         }
     }
@@ -166,7 +176,11 @@ pub(super) mod tests {
             purpose: Purpose::Trunk,
             ..branch("a", "1")
         };
-        for owner in [branch("a", "1"), whole("a", "0/1"), trunk] {
+        let mut waiting = branch("a", "1");
+        if let Purpose::Branch { pool, .. } = &mut waiting.purpose {
+            *pool = Some("3".to_owned());
+        }
+        for owner in [branch("a", "1"), waiting, whole("a", "0/1"), trunk] {
             assert_eq!(Owner::of(&owner.tags()), Some(owner));
         }
     }

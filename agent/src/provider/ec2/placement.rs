@@ -53,24 +53,24 @@ pub(super) fn candidates<'a>(
     Ok(here)
 }
 
-/// The lowest VLAN id that is free, or the one that has cooled longest; never one that a branch without a task still
-/// has.
+/// The lowest VLAN id that is free, or the one that has cooled longest; never one of `others`, which branches without a
+/// task have or had a moment ago. The trunk carries `carried` branches that cannot give way.
 ///
 /// # Errors
-/// `Exhausted` if the trunk carries `most` branches, or has no id left.
+/// `Exhausted` if that is `most`, or no id is left.
 pub(super) fn vlan(
     occupied: &Occupied,
-    of_orphans: &BTreeSet<VlanId>,
+    others: &BTreeSet<VlanId>,
+    carried: usize,
     most: usize,
 ) -> Result<VlanId, ProviderError> {
-    let taken = occupied.len() + of_orphans.len();
-    let is_usable = |vlan: &VlanId| !of_orphans.contains(vlan);
+    let is_usable = |vlan: &VlanId| !others.contains(vlan);
     let free = VlanId::all().find(|vlan| occupied.vlans.is_free(vlan) && is_usable(vlan));
     let vlan = free.or_else(|| occupied.vlans.coolest(is_usable));
     match vlan {
-        Some(vlan) if taken < most => Ok(vlan),
+        Some(vlan) if carried < most => Ok(vlan),
         Some(_) | None => Err(ProviderError::Exhausted(format!(
-            "the trunk carries {taken} branches, its most is {most}; remove tasks, or use a larger instance type"
+            "the trunk carries {carried} branches, its most is {most}; remove tasks, or use a larger instance type"
         ))),
     }
 }
@@ -135,13 +135,16 @@ mod tests {
         };
         let mut occupied = Occupied::of([&eni(1), &eni(3)]);
         let orphans = BTreeSet::from([number(2), number(4)]);
-        assert_eq!(vlan(&occupied, &orphans, 120).unwrap(), number(5));
+        assert_eq!(vlan(&occupied, &orphans, 4, 120).unwrap(), number(5));
         assert!(matches!(
-            vlan(&occupied, &orphans, 4),
+            vlan(&occupied, &orphans, 4, 4),
             Err(ProviderError::Exhausted(_))
         ));
         // What cools down is free last.
         occupied.release("a1", 0);
-        assert_eq!(vlan(&occupied, &BTreeSet::new(), 120).unwrap(), number(2));
+        assert_eq!(
+            vlan(&occupied, &BTreeSet::new(), 1, 120).unwrap(),
+            number(2)
+        );
     }
 }

@@ -81,11 +81,22 @@ impl Kept {
 
     /// Whether `self` is worth writing where `before` is.
     pub(super) fn replaces(&self, before: &Self) -> bool {
-        let as_old = Self {
-            read_ms: before.read_ms,
-            ..self.clone()
-        };
-        as_old != *before || self.read_ms.saturating_sub(before.read_ms) >= KEEP_AGAIN_MS
+        self.content() != before.content()
+            || self.read_ms.saturating_sub(before.read_ms) >= KEEP_AGAIN_MS
+    }
+
+    /// All but when it was read.
+    fn content(&self) -> impl PartialEq {
+        let Self {
+            read_ms: _,
+            identity,
+            trunk,
+            limits,
+            surroundings,
+            groups,
+            members,
+        } = self;
+        (identity, trunk, limits, surroundings, groups, members)
     }
 }
 

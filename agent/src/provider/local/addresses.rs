@@ -137,10 +137,23 @@ fn group_ids(
         })?;
         return Ok(vec![default.group_id.clone()]);
     }
+    known_groups(GROUPS, vpc_id, directory, ids)
+}
+
+/// `ids`, which `field` lists, if there are such groups.
+///
+/// # Errors
+/// The first that there is not.
+pub(super) fn known_groups(
+    field: &str,
+    vpc_id: &str,
+    directory: &Directory,
+    ids: &[String],
+) -> Result<Vec<String>, AllocateError> {
     let find = |(index, id): (usize, &String)| {
         let group = directory.groups.get(id).ok_or_else(|| {
             let known = directory.groups.keys().map(String::as_str);
-            AllocateError::Invalid(unknown(GROUPS, index, id, "security group", vpc_id, known))
+            AllocateError::Invalid(unknown(field, index, id, "security group", vpc_id, known))
         })?;
         Ok(group.group_id.clone())
     };

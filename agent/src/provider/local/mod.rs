@@ -6,7 +6,7 @@ pub mod addresses;
 pub mod routes;
 pub mod vpc_file;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::ready;
 use std::io::Read;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use self::vpc_file::{CheckedVpc, VpcFileError};
 use super::vpc::{Subnet, Vpc};
 use super::{
     Eni, EniRequest, EniState, Occupied, Pending, Provider, ProviderError, RouteTables, VlanId,
+    WarmPool,
 };
-use crate::api::SubnetDescription;
+use crate::api::{GROUPS_FIELD, SubnetDescription};
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, LocalConfig};
@@ -51,12 +52,6 @@ pub struct LocalProvider {
 }
 
 impl LocalProvider {
-    /// Which way packets leave the VPC's subnets.
-    #[must_use]
-    pub fn route_tables(&self) -> &RouteTables {
-        &self.routes
-    }
-
     /// Reads the VPC file that `config` names, and returns the provider with the file's warnings.
     ///
     /// # Errors
@@ -169,6 +164,17 @@ impl Provider for LocalProvider {
         Box::pin(ready(Ok(())))
     }
 
+    /// The data plane has them from the caller: only whether there are such groups is the VPC's to say.
+    fn set_groups<'a>(&'a self, eni: &'a Eni, directory: &'a Directory) -> Pending<'a, ()> {
+        let known = addresses::known_groups(GROUPS_FIELD, &self.vpc.vpc_id, directory, &eni.groups);
+        Box::pin(ready(known.map(drop).map_err(ProviderError::from)))
+    }
+
+    /// The store has them, and nobody else changes them.
+    fn groups_of_enis(&self) -> BTreeMap<String, Vec<String>> {
+        BTreeMap::new()
+    }
+
     /// Nothing is ever left: an ENI exists as long as the store has it.
     fn collect<'a>(&'a self, _live: &'a HashSet<String>) -> Pending<'a, usize> {
         Box::pin(ready(Ok(0)))
@@ -234,6 +240,27 @@ impl Provider for LocalProvider {
 
     fn vpc(&self) -> Arc<Vpc> {
         Arc::clone(&self.vpc)
+    }
+
+    fn groups_read(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    /// An ENI costs nothing to make: none has to wait.
+    fn warm_pool(&self) -> Option<WarmPool> {
+        None
+    }
+
+    fn plan_pool(&self, _occupied: &Occupied) -> Result<bool, ProviderError> {
+        Ok(false)
+    }
+
+    fn fill_pool<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn route_tables(&self) -> RouteTables {
+        self.routes.clone()
     }
 
     fn name(&self) -> &'static str {
