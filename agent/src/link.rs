@@ -240,10 +240,7 @@ impl Netlink {
         let netns = self.netns().name();
         let what = || format!("wait until link {index} sends in network namespace {netns}");
         for _ in 0..SENDING_CHECKS {
-            let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-            let request = RouteNetlinkMessage::GetLink(message);
-            let found = self.request(what, request, 0).await?;
-            if found.iter().any(is_operational) {
+            if self.is_sending(index).await? {
                 return Ok(());
             }
             tokio::time::sleep(SENDING_PAUSE).await;
@@ -252,6 +249,18 @@ impl Netlink {
             what: what(),
             reason: "it has no carrier",
         })
+    }
+
+    /// Whether a link really sends; see [`Netlink::wait_until_sending`].
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub async fn is_sending(&self, index: u32) -> Result<bool, NetlinkError> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
+        let what = || format!("look at link {index} in {}", self.netns().name());
+        let request = RouteNetlinkMessage::GetLink(message);
+        let found = self.request(what, request, 0).await?;
+        Ok(found.iter().any(is_operational))
     }
 
     /// Deletes a link by index, and with it the other end of a pair; tells
@@ -415,6 +424,11 @@ impl Link {
     /// The link that a message of the kernel is about; `None` if it is about none, or one that goes.
     pub(crate) fn of_message(message: &RouteNetlinkMessage) -> Option<Self> {
         link(message)
+    }
+
+    /// Whether a message of the kernel says that its link really sends.
+    pub(crate) fn is_sending(message: &RouteNetlinkMessage) -> bool {
+        is_operational(message)
     }
 }
 
