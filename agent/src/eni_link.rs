@@ -36,6 +36,14 @@ pub enum EniLinkError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// It is there and does not send.
+    #[error("link {link} has no carrier within {seconds} s (ec2.link_deadline)")]
+    NoCarrier {
+        /// Its name.
+        link: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// It was there, and has gone.
     #[error("no link with the MAC address {mac} any more; was the ENI detached?")]
     Gone {
@@ -116,8 +124,11 @@ pub async fn wait_for(host: &Host, eni: &Eni) -> Result<(), EniLinkError> {
     let mut link = found.ok_or(EniLinkError::NoLink { mac, seconds })?;
     for _ in 0..RENAMES {
         let Err(error) = take(host, eni, &link) else {
-            host.netlink.wait_until_sending(link.index)?;
-            return Ok(());
+            let sends = link_news::wait_until_sending(&host.netlink, link.index, deadline).await?;
+            let link = link.name;
+            return sends
+                .then_some(())
+                .ok_or(EniLinkError::NoCarrier { link, seconds });
         };
         // udev gives a new link its name while it is being taken.
         match link_news::find(&host.netlink, mac)? {

@@ -234,10 +234,20 @@ impl Netlink {
             format!("wait until link {index} sends in network namespace {netns}")
         };
         self.wait_until(Notices::Links, (what, "it has no carrier"), || {
-            let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-            let found = self.request(what, RouteNetlinkMessage::GetLink(message), 0)?;
-            Ok(found.iter().any(is_operational))
+            self.is_sending(index)
         })
+    }
+
+    /// Whether a link really sends; see [`Netlink::wait_until_sending`].
+    ///
+    /// # Errors
+    /// Those of the request.
+    pub fn is_sending(&self, index: u32) -> Result<bool, NetlinkError> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
+        let what = || format!("look at link {index} in {}", self.netns().name());
+        let request = RouteNetlinkMessage::GetLink(message);
+        let found = self.request(what, request, 0)?;
+        Ok(found.iter().any(is_operational))
     }
 
     /// Deletes a link by index, and with it the other end of a pair; tells
@@ -393,6 +403,11 @@ impl Link {
     /// The link that a message of the kernel is about; `None` if it is about none, or one that goes.
     pub(crate) fn of_message(message: &RouteNetlinkMessage) -> Option<Self> {
         link(message)
+    }
+
+    /// Whether a message of the kernel says that its link really sends.
+    pub(crate) fn is_sending(message: &RouteNetlinkMessage) -> bool {
+        is_operational(message)
     }
 }
 

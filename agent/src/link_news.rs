@@ -53,8 +53,33 @@ pub async fn wait_for(
                 Err(_passed) => return Ok(None),
                 // News were lost: look again.
                 Ok(None) => break,
-                Ok(Some(Change::Link(link))) if is_enis(&link, mac) => return Ok(Some(link)),
-                Ok(Some(Change::Link(_) | Change::Gone)) => {}
+                Ok(Some(Change::Link(link, _))) if is_enis(&link, mac) => return Ok(Some(link)),
+                Ok(Some(Change::Link(..) | Change::Gone)) => {}
+            }
+        }
+    }
+}
+
+/// Whether the link of this index, which is up, sends by `deadline`: hardware takes a while to find its carrier.
+///
+/// # Errors
+/// Those of the subscription and the look.
+pub async fn wait_until_sending(
+    host: &Netlink,
+    index: u32,
+    deadline: Instant,
+) -> Result<bool, NetlinkError> {
+    loop {
+        let mut news = News::open(host.netns())?;
+        if host.is_sending(index)? {
+            return Ok(true);
+        }
+        loop {
+            match timeout_at(deadline, news.next()).await {
+                Err(_passed) => return Ok(false),
+                Ok(None) => break,
+                Ok(Some(Change::Link(link, true))) if link.index == index => return Ok(true),
+                Ok(Some(Change::Link(..) | Change::Gone)) => {}
             }
         }
     }
@@ -77,8 +102,8 @@ pub async fn wait_until_gone(host: &Netlink, mac: Mac) -> Result<(), NetlinkErro
 
 /// What has changed.
 enum Change {
-    /// A link is there, as it is now.
-    Link(Link),
+    /// A link is there, as it is now, and whether it sends.
+    Link(Link, bool),
     /// One has gone.
     Gone,
 }
@@ -127,7 +152,7 @@ impl News {
                 }
                 NetlinkPayload::InnerMessage(message) => {
                     if let Some(link) = Link::of_message(&message) {
-                        return Some(Change::Link(link));
+                        return Some(Change::Link(link, Link::is_sending(&message)));
                     }
                 }
                 NetlinkPayload::Overrun(_) => return None,

@@ -29,7 +29,7 @@ pub use error::{Class, Error};
 pub use groups::FILTER_VALUES;
 pub use identity::{Identity, IdentityError, Known};
 pub use model::*;
-pub use patience::back_off;
+pub use patience::{back_off, pause};
 pub use permissions::{Permission, Subjects};
 pub use restraint::{Kind, Restraint};
 pub use settings::Settings;

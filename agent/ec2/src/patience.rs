@@ -35,6 +35,13 @@ pub fn back_off(class: Class, attempt: u32, chance: f64) -> Duration {
     }
 }
 
+/// The wait before a call is repeated with `left` until its deadline: the last attempt is at the deadline. `None` if
+/// that has passed.
+#[must_use]
+pub fn pause(class: Class, attempt: u32, chance: f64, left: Duration) -> Option<Duration> {
+    (!left.is_zero()).then(|| back_off(class, attempt, chance).min(left))
+}
+
 fn doubled(base: Duration, longest: Duration, attempt: u32) -> Duration {
     let factor = 2_u32.checked_pow(attempt).unwrap_or(u32::MAX);
     base.saturating_mul(factor).min(longest)
@@ -52,6 +59,14 @@ mod tests {
         assert_eq!(throttled(8), LONGEST);
         assert_eq!(throttled(40), LONGEST);
         assert!(back_off(Class::Lost, 5, 0.0).is_zero());
+    }
+
+    #[test]
+    fn the_last_attempt_is_at_the_deadline() {
+        let left = |seconds| pause(Class::Unsettled, 3, 1.0, Duration::from_secs(seconds));
+        assert_eq!(left(20), Some(Duration::from_secs(16)));
+        assert_eq!(left(6), Some(Duration::from_secs(6)));
+        assert_eq!(left(0), None);
     }
 
     #[test]

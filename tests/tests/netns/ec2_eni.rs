@@ -260,6 +260,30 @@ fn a_full_instance_says_so_before_anything_is_made() {
 }
 
 #[test]
+fn each_network_card_has_its_share() {
+    let (host, account, links) = instance("ec2-eni-cards", "poll = 3600");
+    account.ec2.change(|state| {
+        let types = &mut state.instance_types;
+        types.get_mut("c5.large").unwrap().network_cards = vec![2, 2];
+    });
+    host.start_agent().unwrap();
+    let places = ["a", "b", "c"].map(|id| {
+        let task = account.add(&host, id, &account.client);
+        let at = eni(&account, &task).attachment.unwrap();
+        (at.network_card_index, at.device_index)
+    });
+    assert_eq!(places, [(1, 1), (0, 1), (1, 2)]);
+    let request = spec("d", &[&account.subnet], &[&account.client]);
+    let said = host.add_spec(&request).unwrap().stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.contains("4 of the instance's 4 network interfaces"),
+        "{said}"
+    );
+    assert_eq!(links.problem(), None);
+}
+
+#[test]
 fn what_ec2_takes_no_more_of_is_told_and_what_others_took_is_learned() {
     let (host, account, links) = instance("ec2-eni-limit", "poll = 3600");
     enlarge(&account, 4);

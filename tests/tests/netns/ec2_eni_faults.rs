@@ -218,6 +218,19 @@ fn ec2_that_has_not_settled_is_waited_for() {
     ground.assert_there("not settled");
     assert!(ground.remove());
     ground.freed("not settled");
+    // What is attaching still cannot be detached yet.
+    ground.account.ec2.settings(|settings| {
+        settings.consistency_delay = Duration::ZERO;
+    });
+    let refused = Fault::Error(Ec2Error::new("OperationNotPermitted", "as told"));
+    ground.strike(MODIFY, refused);
+    let said = ground.add().unwrap_err();
+    assert!(said.contains(MODIFY), "{said}");
+    let calls = ground.account.ec2.calls().into_iter();
+    let detached = calls.filter(|call| call.operation == DETACH);
+    let outcomes: Vec<_> = detached.map(|call| call.outcome == Outcome::Done).collect();
+    assert_eq!(outcomes.first(), Some(&false), "it was attaching");
+    ground.freed("attaching");
 }
 
 #[test]

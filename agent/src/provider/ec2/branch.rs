@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use branchline_ec2::{self as ec2, Class, back_off, client_token};
+use branchline_ec2::{self as ec2, Class, client_token};
 
 use super::orphans::sift;
 use super::owner::{Owner, Purpose};
@@ -148,12 +148,7 @@ impl Inner {
                 Err(error) if error.class() == Class::Unsettled => error,
                 answer => return answer,
             };
-            let wait = back_off(Class::Unsettled, attempt, fastrand::f64());
-            if Instant::now() + wait >= deadline {
-                return Err(error);
-            }
-            tracing::debug!(%error, wait_ms = wait.as_millis(), "EC2 has not settled");
-            tokio::time::sleep(wait).await;
+            pause(attempt, deadline, error).await?;
         }
         unreachable!("the loop ends by the deadline")
     }
@@ -358,6 +353,24 @@ impl Inner {
             },
         )
     }
+}
+
+/// Waits before EC2 is asked again for what it does not see yet.
+///
+/// # Errors
+/// `error`, if it is too late for that.
+pub(super) async fn pause(
+    attempt: u32,
+    deadline: Instant,
+    error: ec2::Error,
+) -> Result<(), ec2::Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let Some(wait) = ec2::pause(Class::Unsettled, attempt, fastrand::f64(), left) else {
+        return Err(error);
+    };
+    tracing::debug!(%error, wait_ms = wait.as_millis(), "EC2 has not settled");
+    tokio::time::sleep(wait).await;
+    Ok(())
 }
 
 /// Whether what was to go is not there.

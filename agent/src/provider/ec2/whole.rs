@@ -18,10 +18,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use branchline_ec2::{self as ec2, Class, NewInterface, back_off, client_token};
+use branchline_ec2::{self as ec2, Class, NewInterface, client_token};
 use tokio::time::timeout;
 
-use super::branch::is_gone;
+use super::branch::{is_gone, pause};
 use super::device::{self, Room};
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
@@ -385,16 +385,69 @@ impl Inner {
     }
 }
 
-/// Waits before EC2 is asked again.
-///
-/// # Errors
-/// `error`, if it is too late for that.
-async fn pause(attempt: u32, deadline: Instant, error: ec2::Error) -> Result<(), ec2::Error> {
-    let wait = back_off(Class::Unsettled, attempt, fastrand::f64());
-    if Instant::now() + wait >= deadline {
-        return Err(error);
+#[cfg(test)]
+mod tests {
+    use branchline_ec2::{Attachment, NetworkInterface};
+
+    use super::super::owner::tests::{branch, whole};
+    use super::*;
+
+    fn interface(id: &str, owner: Option<&Owner>, at: Option<(u32, &str)>) -> NetworkInterface {
+        NetworkInterface {
+            id: id.to_owned(),
+            tags: owner.map(Owner::tags).unwrap_or_default(),
+            attachment: at.map(|(device_index, status)| Attachment {
+                id: format!("attach-{id}"),
+                status: status.to_owned(),
+                device_index,
+                ..Attachment::default()
+            }),
+            ..NetworkInterface::default()
+        }
     }
-    tracing::debug!(%error, wait_ms = wait.as_millis(), "EC2 has not settled");
-    tokio::time::sleep(wait).await;
-    Ok(())
+
+    #[test]
+    fn a_device_is_taken_by_what_is_there_was_made_for_it_or_leaves_it() {
+        let mut memory = Memory::default();
+        let device = |text: &str| text.parse::<Device>().expect("a device");
+        for (id, at) in [("eni-leaving", "0/7"), ("eni-forgotten", "0/8")] {
+            memory.devices.insert(id.to_owned(), device(at));
+        }
+        memory.leaving.insert("eni-leaving", None);
+        memory.note_devices(&Sight {
+            made: vec![
+                interface("eni-orphan", Some(&whole("a", "0/3")), None),
+                interface("eni-branch", Some(&branch("b", "1")), None),
+                interface(
+                    "eni-elsewhere",
+                    Some(&whole("c", "0/4")),
+                    Some((5, "attached")),
+                ),
+            ],
+            attached: vec![
+                interface("eni-primary", None, Some((0, "attached"))),
+                interface(
+                    "eni-elsewhere",
+                    Some(&whole("c", "0/4")),
+                    Some((5, "attached")),
+                ),
+                interface("eni-ending", Some(&whole("d", "0/6")), Some((6, DETACHING))),
+            ],
+            associations: None,
+        });
+        let devices = memory.devices.iter();
+        let devices: Vec<_> = devices.map(|(id, at)| format!("{id} {at}")).collect();
+        assert_eq!(
+            devices,
+            [
+                "eni-elsewhere 0/5",
+                "eni-ending 0/6",
+                "eni-leaving 0/7",
+                "eni-orphan 0/3",
+                "eni-primary 0/0"
+            ]
+        );
+        let known = &memory.attachments;
+        assert!(known.contains_key("eni-elsewhere") && !known.contains_key("eni-ending"));
+    }
 }
