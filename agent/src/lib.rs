@@ -108,6 +108,8 @@ pub mod delivery;
 
 pub mod flow_log;
 
+pub mod travellers;
+
 pub mod upload;
 
 pub mod wire;

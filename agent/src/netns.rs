@@ -1,7 +1,7 @@
 //! Network namespaces: made, opened, entered and removed.
 //!
-//! Work inside a namespace runs on a thread made for it, which then ends: only a [`Traveller`], which is given
-//! to nobody else, changes the namespace that it is in. Knows nothing of links, addresses or what a namespace
+//! Work inside a namespace runs on a thread made for it, which then ends, or on one of `travellers`: only a
+//! [`Traveller`], which is given to nobody else, changes the namespace that it is in. Knows nothing of links, addresses or what a namespace
 //! is for.
 
 use std::fs::{self, File, OpenOptions};
@@ -17,8 +17,6 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs, statfs};
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 /// The namespace of the thread that opens it; right under any mounted procfs,
 /// also one of another PID namespace.
@@ -288,11 +286,16 @@ impl NetnsError {
     }
 }
 
-/// The calling thread may change its namespace: it was made for one piece of work, and ends with it.
+/// The calling thread may change its namespace: it ends with its work, or goes home before the next.
 #[derive(Debug)]
 pub struct Traveller(PhantomData<*const ()>);
 
 impl Traveller {
+    /// Runs `work` on the calling thread, which was made for that and ends with it.
+    pub(crate) fn begin<T>(work: impl FnOnce(&Self) -> T) -> T {
+        work(&Self(PhantomData))
+    }
+
     /// As [`Netns::create`]; the calling thread is inside afterwards.
     ///
     /// # Errors
@@ -356,34 +359,10 @@ impl Traveller {
     }
 }
 
-/// Runs `work` on a thread of its own, which begins in the caller's namespace and has its runtime. A panic of `work`
-/// goes on in the caller.
-///
-/// # Errors
-/// The thread cannot be made; `work` has not run then.
-pub async fn travel<T: Send + 'static>(
-    work: impl FnOnce(&Traveller) -> T + Send + 'static,
-) -> io::Result<T> {
-    let (sender, receiver) = oneshot::channel();
-    let runtime = Handle::current();
-    let thread = thread::Builder::new().name(THREAD.to_owned());
-    let thread = thread.spawn(move || {
-        let _entered = runtime.enter();
-        drop(sender.send(work(&Traveller(PhantomData))));
-    })?;
-    match receiver.await {
-        Ok(done) => Ok(done),
-        Err(_) => match thread.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => Err(io::Error::other("the thread's work got lost")),
-        },
-    }
-}
-
 fn on_own_thread<T: Send>(work: impl FnOnce(&Traveller) -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(THREAD.to_owned());
-        let thread = thread.spawn_scoped(scope, || work(&Traveller(PhantomData)))?;
+        let thread = thread.spawn_scoped(scope, || Traveller::begin(work))?;
         match thread.join() {
             Ok(done) => Ok(done),
             Err(panic) => std::panic::resume_unwind(panic),

@@ -22,7 +22,7 @@ use crate::{
     flows::{Exporter, FlowLogError, Identities, Identity},
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
-    netns::{self, Netns, NetnsError, Origin, Traveller},
+    netns::{Netns, NetnsError, Origin, Traveller},
     plug::{PlugError, Plugs, Wanted},
     policies::{PolicyError, Unsettled},
     progress::{Events, Progress},
@@ -34,6 +34,7 @@ use crate::{
     task_files::{Folders, TaskFileError, TaskFiles},
     task_network::{self, TaskNetwork, TaskNetworkError},
     task_record::TaskRecord,
+    travellers::Travellers,
 };
 
 /// What the name of a namespace begins with that the agent makes, before a dash and the task's id.
@@ -43,6 +44,8 @@ pub(crate) const NETNS_PREFIX: &str = "branchline";
 pub struct Host {
     /// A socket in the host's namespace.
     pub netlink: Netlink,
+    /// Who goes into namespaces.
+    pub travellers: Travellers,
     /// Who hands out ENIs.
     pub provider: Box<dyn Provider>,
     /// The data plane.
@@ -176,9 +179,12 @@ pub async fn set_up(host: &Arc<Host>, task: &TaskRecord) -> Result<Link, SetUpEr
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     let attach = attach(host, &task.eni);
     progress.long_step(Step::AttachEni, attach).await?;
-    let (host, task) = (Arc::clone(host), task.clone());
-    let work = move |traveller: &Traveller| set_up_here(&host, &task, traveller);
-    netns::travel(work).await.map_err(SetUpError::Thread)?
+    let (own, task) = (Arc::clone(host), task.clone());
+    let work = move |traveller: &Traveller| set_up_here(&own, &task, traveller);
+    host.travellers
+        .travel(work)
+        .await
+        .map_err(SetUpError::Thread)?
 }
 
 /// All that the kernel does; none of it waits for anybody else, so one thread does it in one go: first in the task's

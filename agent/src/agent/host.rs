@@ -53,6 +53,7 @@ use crate::{
     state::{RuleStore, StateError, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
+    travellers::Travellers,
     upload::Environment,
     wire::Wire,
 };
@@ -175,6 +176,7 @@ impl Agent {
             nat_gateway(nat, &netlink, &store)?;
         }
         let host = Host {
+            travellers: Travellers::new(netlink.netns().try_clone()?),
             netlink,
             provider: Box::new(Measured::new(provider, instruments.provider.clone())),
             datapath,
