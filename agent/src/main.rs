@@ -8,6 +8,11 @@ use branchline::cli::{self, Arguments, Host, HostError, Purged};
 use branchline::config::Config;
 use clap::Parser;
 
+/// glibc's allocator keeps what each thread freed in an arena of that thread, for many threads as the agent has: it grew
+/// with every task that came and went.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// This machine, or the network namespace the process runs in.
 struct ThisHost;
 

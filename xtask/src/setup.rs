@@ -54,8 +54,9 @@ pub(crate) enum Group {
 /// A program that must be there, the Debian package that brings it, and who needs it.
 type Program = (&'static str, &'static str, &'static [Group]);
 
-const PROGRAMS: [Program; 28] = [
+const PROGRAMS: [Program; 29] = [
     ("cc", "gcc", &[Group::Build, Group::Readers]),
+    ("make", "make", &[Group::Build]),
     ("ip", "iproute2", &[Group::Run, Group::Vm, Group::Trial]),
     ("tc", "iproute2", &[Group::Run, Group::Vm]),
     ("nft", "nftables", &[Group::Run, Group::Vm, Group::Trial]),
