@@ -12,7 +12,7 @@ use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
 /// Bytes of pages that redb keeps for itself, 1 GiB where nothing is said: its files would be in memory twice, and the
 /// agent would grow with what it remembers. The kernel has them at hand.
-const CACHE_SIZE: usize = 1 << 20;
+const CACHE_SIZE: usize = 4 << 20;
 
 /// An open database.
 #[derive(Debug)]
