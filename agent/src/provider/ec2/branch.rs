@@ -9,7 +9,7 @@ use branchline_ec2::{self as ec2, Class, client_token};
 use super::orphans::sift;
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
-use super::{AVAILABLE, Inner, failed, is_refusal, placement, world};
+use super::{AVAILABLE, Inner, failed, is_refusal, placement};
 use crate::progress::now_ms;
 use crate::provider::{Eni, EniRequest, EniState, Occupied, ProviderError, VlanId};
 
@@ -22,21 +22,6 @@ pub(super) struct Carried {
 }
 
 impl Inner {
-    /// The subnets to try for a request.
-    pub(super) fn candidates(
-        &self,
-        request: &EniRequest,
-    ) -> Result<Vec<ec2::Subnet>, ProviderError> {
-        let world = self.world();
-        let here = (
-            world.vpc.vpc_id.as_str(),
-            self.identity.availability_zone.as_str(),
-        );
-        let subnets = &world.surroundings.subnets;
-        let candidates = placement::candidates(subnets, &request.subnets, here)?;
-        Ok(candidates.into_iter().cloned().collect())
-    }
-
     /// What the trunk carries beside what waits for tasks; what rests is off it, and only its VLAN ids are taken.
     pub(super) fn carried(&self, occupied: &Occupied) -> Carried {
         let memory = self.memory();
@@ -87,30 +72,8 @@ impl Inner {
         if self.carried(occupied).count + waiting >= self.most {
             self.make_room().await?;
         }
-        self.create(&subnets, request, vlan, None).await
-    }
-
-    /// The ENI that was just made, as a task's; one that cannot be is deleted again.
-    pub(super) async fn branch(
-        &self,
-        interface: &ec2::NetworkInterface,
-        subnet: &ec2::Subnet,
-        request: &EniRequest,
-        vlan: VlanId,
-    ) -> Result<Eni, ProviderError> {
-        let (id, attachment) = (&interface.id, &request.attachment_id);
-        match world::branch(interface, subnet, attachment, Some(vlan), self.router_mac) {
-            Ok(eni) => {
-                self.memory().needed.extend(eni.groups.iter().cloned());
-                Ok(eni)
-            }
-            Err(error) => {
-                if let Err(error) = self.ec2.delete_network_interface(id).await {
-                    tracing::warn!(eni = id, %error, "an ENI of no use stays; it is collected later");
-                }
-                Err(failed("make an ENI", error))
-            }
-        }
+        let purpose = self.purpose_of_branch(request, vlan, None);
+        self.create(&subnets, request, purpose).await
     }
 
     /// Puts a branch on the trunk. EC2 may not see it for a while after it was made.

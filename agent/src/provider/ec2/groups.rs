@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use branchline_ec2 as ec2;
 
-use super::{Inner, failed};
+use super::{Inner, Memory, failed};
 use crate::field_error::FieldError;
 use crate::progress::now_ms;
 use crate::provider::{Eni, ProviderError};
@@ -46,6 +46,15 @@ impl SetHere {
     }
 }
 
+impl Memory {
+    /// EC2 took the groups that `eni` has.
+    pub(super) fn gave_groups(&mut self, eni: &Eni) {
+        self.needed.extend(eni.groups.iter().cloned());
+        self.set_here.set(&eni.eni_id, &eni.groups, now_ms());
+        self.groups.remove(&eni.eni_id);
+    }
+}
+
 impl Inner {
     /// See [`Provider::set_groups`](crate::provider::Provider::set_groups).
     pub(super) async fn set_groups(&self, eni: &Eni) -> Result<(), ProviderError> {
@@ -56,10 +65,7 @@ impl Inner {
             let attempt = format!("give {} its groups", eni.eni_id);
             wrong_groups(crate::api::GROUPS_FIELD, &error).unwrap_or_else(|| failed(attempt, error))
         })?;
-        let mut memory = self.memory();
-        memory.needed.extend(eni.groups.iter().cloned());
-        memory.set_here.set(&eni.eni_id, &eni.groups, now_ms());
-        memory.groups.remove(&eni.eni_id);
+        self.memory().gave_groups(eni);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod branch;
 mod device;
 mod groups;
 mod leaving;
+mod making;
 mod orphans;
 mod owner;
 mod placement;

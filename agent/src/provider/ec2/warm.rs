@@ -11,9 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use branchline_ec2::{self as ec2, Class, NewInterface, client_token};
+use branchline_ec2::{self as ec2, Class};
 
 use super::groups::wrong_groups;
+use super::making::GROUPS;
 use super::owner::{Owner, Purpose};
 use super::pool::Place;
 use super::sight::Sight;
@@ -23,8 +24,6 @@ use crate::progress::now_ms;
 use crate::provider::local::new_attachment_id;
 use crate::provider::{Eni, EniRequest, Occupied, ProviderError, VlanId, WarmPool};
 
-/// Field of the task specification that lists the groups.
-pub(super) const GROUPS: &str = "networkConfiguration.awsvpcConfiguration.securityGroups";
 /// EC2's name of a VPC's default group.
 const DEFAULT: &str = "default";
 
@@ -55,9 +54,7 @@ impl Inner {
                 Ok(()) => {
                     let mut memory = self.memory();
                     memory.pool.hits += 1;
-                    memory.needed.extend(given.groups.iter().cloned());
-                    memory.set_here.set(&given.eni_id, &given.groups, now_ms());
-                    memory.groups.remove(&given.eni_id);
+                    memory.gave_groups(&given);
                     return Ok(Some(given));
                 }
                 Err(error) if error.class() == Class::Unsettled => {
@@ -174,7 +171,8 @@ impl Inner {
         };
         let subnets = self.candidates(&request)?;
         let pool = Some(self.pool_id.clone());
-        let eni = self.create(&subnets, &request, place.vlan, pool).await?;
+        let purpose = self.purpose_of_branch(&request, place.vlan, pool);
+        let eni = self.create(&subnets, &request, purpose).await?;
         if let Err(error) = self.attach(&eni).await {
             // It may be on the trunk all the same.
             if let Err(error) = self.release(&eni).await {
@@ -269,52 +267,5 @@ impl Inner {
             hits: memory.pool.hits,
             misses: memory.pool.misses,
         })
-    }
-
-    /// Makes an ENI in the first of `subnets` that has addresses, for the pool `pool` or for a task.
-    pub(super) async fn create(
-        &self,
-        subnets: &[ec2::Subnet],
-        request: &EniRequest,
-        vlan: VlanId,
-        pool: Option<String>,
-    ) -> Result<Eni, ProviderError> {
-        let owner = Owner {
-            cluster: self.cluster.clone(),
-            instance_id: self.identity.instance_id.clone(),
-            generation: self.generation.clone(),
-            purpose: Purpose::Branch {
-                attachment_id: request.attachment_id.clone(),
-                vlan,
-                trunk_id: self.trunk_id().to_owned(),
-                pool,
-            },
-        };
-        let mut full = Vec::new();
-        for subnet in subnets {
-            let step = format!("create {}", subnet.id);
-            let new = NewInterface {
-                subnet_id: subnet.id.clone(),
-                groups: request.security_groups.clone(),
-                description: format!("branchline {}", request.attachment_id),
-                tags: owner.tags(),
-                client_token: client_token(&request.attachment_id, &step),
-                is_trunk: false,
-                has_ipv6: subnet.ipv6.is_some(),
-                has_primary_ipv6: subnet.ipv6.is_some() && subnet.ipv4.is_none(),
-            };
-            match self.ec2.create_network_interface(&new).await {
-                Ok(interface) => return self.branch(&interface, subnet, request, vlan).await,
-                Err(error) => match wrong_groups(GROUPS, &error) {
-                    Some(wrong) => return Err(wrong),
-                    None if error.class() == Class::Capacity => full.push(error.to_string()),
-                    None => return Err(failed("make an ENI", error)),
-                },
-            }
-        }
-        Err(ProviderError::Exhausted(format!(
-            "no ENI in any subnet: {}",
-            full.join("; ")
-        )))
     }
 }

@@ -18,14 +18,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use branchline_ec2::{self as ec2, Class, NewInterface, client_token};
+use branchline_ec2::{self as ec2, Class};
 use tokio::time::timeout;
 
 use super::branch::{is_gone, pause};
 use super::device::{self, Room};
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
-use super::{Inner, Memory, failed, placement, world};
+use super::{Inner, Memory, failed};
 use crate::capacity::Bound;
 use crate::netlink::NetlinkError;
 use crate::provider::{Device, Eni, EniRequest, MacAddress, Occupied, ProviderError};
@@ -114,20 +114,14 @@ impl Inner {
         request: &EniRequest,
         occupied: &Occupied,
     ) -> Result<(Vec<ec2::Subnet>, Device), ProviderError> {
-        let world = self.world();
-        let here = (
-            world.vpc.vpc_id.as_str(),
-            self.identity.availability_zone.as_str(),
-        );
-        let subnets = &world.surroundings.subnets;
-        let candidates = placement::candidates(subnets, &request.subnets, here)?;
+        let subnets = self.candidates(request)?;
         let memory = self.memory();
         let of_tasks = occupied.enis().filter_map(|eni| eni.device);
         let of_others = memory.devices.values().copied();
         let taken: BTreeSet<_> = of_tasks.chain(of_others).chain([Device::PRIMARY]).collect();
         let leaving = memory.devices.keys().filter(|id| memory.leaving.has(id));
         let device = device::choose(&self.room(), &taken, leaving.count())?;
-        Ok((candidates.into_iter().cloned().collect(), device))
+        Ok((subnets, device))
     }
 
     pub(super) async fn allocate_whole(
@@ -139,64 +133,11 @@ impl Inner {
             return Ok(eni.clone());
         }
         let (subnets, device) = self.place_whole(request, occupied)?;
-        let owner = Owner {
-            cluster: self.cluster.clone(),
-            instance_id: self.identity.instance_id.clone(),
-            generation: self.generation.clone(),
-            purpose: Purpose::Whole {
-                attachment_id: request.attachment_id.clone(),
-                device,
-            },
+        let purpose = Purpose::Whole {
+            attachment_id: request.attachment_id.clone(),
+            device,
         };
-        let mut full = Vec::new();
-        for subnet in &subnets {
-            let step = format!("create {}", subnet.id);
-            let new = NewInterface {
-                subnet_id: subnet.id.clone(),
-                groups: request.security_groups.clone(),
-                description: format!("branchline {}", request.attachment_id),
-                tags: owner.tags(),
-                client_token: client_token(&request.attachment_id, &step),
-                is_trunk: false,
-                has_ipv6: subnet.ipv6.is_some(),
-                has_primary_ipv6: subnet.ipv6.is_some() && subnet.ipv4.is_none(),
-            };
-            match self.ec2.create_network_interface(&new).await {
-                Ok(interface) => return self.whole(&interface, subnet, request, device).await,
-                Err(error) if error.class() == Class::Capacity => full.push(error.to_string()),
-                Err(error) => return Err(failed("make an ENI", error)),
-            }
-        }
-        Err(ProviderError::Exhausted(format!(
-            "no ENI in any subnet: {}",
-            full.join("; ")
-        )))
-    }
-
-    /// The ENI that was just made, as a task's; one that cannot be is deleted again.
-    async fn whole(
-        &self,
-        interface: &ec2::NetworkInterface,
-        subnet: &ec2::Subnet,
-        request: &EniRequest,
-        device: Device,
-    ) -> Result<Eni, ProviderError> {
-        let attachment = &request.attachment_id;
-        match world::branch(interface, subnet, attachment, None, self.router_mac) {
-            Ok(eni) => {
-                self.memory().needed.extend(eni.groups.iter().cloned());
-                Ok(Eni {
-                    device: Some(device),
-                    ..eni
-                })
-            }
-            Err(error) => {
-                if let Err(error) = self.ec2.delete_network_interface(&interface.id).await {
-                    tracing::warn!(eni = interface.id, %error, "an ENI of no use stays; it is collected later");
-                }
-                Err(failed("make an ENI", error))
-            }
-        }
+        self.create(&subnets, request, purpose).await
     }
 
     /// Attaches the ENI at its device, and lets it go with the instance.
