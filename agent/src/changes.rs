@@ -30,12 +30,14 @@ const GROUPS: [u32; 7] = [1, 3, 4, 5, 7, 9, 11];
 const LINK: [u16; 2] = [16, 17];
 const ADDRESS: [u16; 2] = [20, 21];
 const ROUTE: [u16; 2] = [24, 25];
-const NEIGHBOUR: [u16; 2] = [28, 29];
+const NEW_NEIGHBOUR: u16 = 28;
+const DELETED_NEIGHBOUR: u16 = 29;
 /// Not 36, a qdisc that is there: so is answered whoever asks for one, by the agent itself with each look at a task. One
 /// that takes another's place is told of as the other's end.
 const FILTERS: [u16; 3] = [37, 44, 45];
-/// `NUD_PERMANENT` of linux/neighbour.h.
+/// `NUD_` states of linux/neighbour.h.
 const PERMANENT: u16 = 0x80;
+const FAILED: u16 = 0x20;
 /// The index of a message about a block (`TCM_IFINDEX_MAGIC_BLOCK`).
 const OF_A_BLOCK: u32 = u32::MAX;
 const HEADER_LEN: usize = 16;
@@ -157,12 +159,16 @@ fn change(namespace: Option<i32>, notice: &[u8]) -> Option<Change> {
     let state = notice
         .get(HEADER_LEN + 8..)
         .and_then(|bytes| bytes.first_chunk());
-    let is_permanent = state.is_some_and(|bytes| u16::from_ne_bytes(*bytes) & PERMANENT != 0);
-    let matters = LINK.contains(&kind)
-        || ADDRESS.contains(&kind)
-        || ROUTE.contains(&kind)
-        // Others come and go with traffic. One that goes is no longer permanent when that is told.
-        || (NEIGHBOUR.contains(&kind) && (is_permanent || kind == NEIGHBOUR[1]));
+    let state = state.map_or(0, |bytes| u16::from_ne_bytes(*bytes));
+    // One that somebody deletes has failed when that is told (`neigh_delete` of net/core/neighbour.c). Others come and go
+    // with traffic, and those of multicast a minute after a task has come.
+    let is_of_somebody = match kind {
+        NEW_NEIGHBOUR => state & PERMANENT != 0,
+        DELETED_NEIGHBOUR => state & FAILED != 0,
+        _ => false,
+    };
+    let matters =
+        LINK.contains(&kind) || ADDRESS.contains(&kind) || ROUTE.contains(&kind) || is_of_somebody;
     matters.then_some(Change::Namespace(namespace))
 }
 
@@ -205,6 +211,9 @@ mod tests {
                 Some(Change::Namespace(3)),
             ),
             (Some(3), notice(28, 2, 0x20), None),
+            // The kernel has no use for it any more: of multicast, and stale.
+            (Some(3), notice(neighbour, 2, 0x40), None),
+            (Some(3), notice(neighbour, 2, 0x04), None),
             (Some(3), notice(filter, 2, 0), Some(Change::Programs(3))),
             (Some(3), vec![0; 4], None),
             (None, notice(link, 7, 0)[..HEADER_LEN].to_vec(), None),

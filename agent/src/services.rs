@@ -56,6 +56,8 @@ pub struct Services {
     pub host_link: u32,
     link: u32,
     addresses: Vec<IpNet>,
+    /// By what whoever asks is answered.
+    routes: Vec<Route>,
 }
 
 impl Services {
@@ -92,11 +94,15 @@ impl Services {
             };
             netlink.ensure_address(&address)?;
         }
+        let ipv4 = on_link(link, Ipv4Net::default().into());
+        let ipv6 = on_link(link, Ipv6Net::default().into());
+        let routes = [ipv4].into_iter().chain(has_ipv6.then_some(ipv6));
         Ok(Self {
             netlink,
             host_link: host_link.index,
             link,
             addresses,
+            routes: routes.collect(),
         })
     }
 
@@ -108,15 +114,7 @@ impl Services {
         self.netlink.set_up(self.link, true)?;
         host.set_up(self.host_link, true)?;
         self.netlink.wait_until_sending(self.link)?;
-        settle(&self.netlink, self.link, &self.addresses, &self.routes()?)
-    }
-
-    /// By what whoever asks is answered.
-    fn routes(&self) -> Result<Vec<Route>, SysctlError> {
-        let has_ipv6 = sysctl::within(self.netlink.netns(), |sysctls| Ok(sysctls.has_ipv6()))?;
-        let ipv4 = on_link(self.link, Ipv4Net::default().into());
-        let ipv6 = on_link(self.link, Ipv6Net::default().into());
-        Ok([ipv4].into_iter().chain(has_ipv6.then_some(ipv6)).collect())
+        settle(&self.netlink, self.link, &self.addresses, &self.routes)
     }
 
     /// What lacks for answers to reach the task with `eni`, in words; empty if nothing does.
@@ -126,8 +124,8 @@ impl Services {
     pub fn lacks(&self, eni: &Eni) -> Result<Vec<String>, FabricError> {
         let mut lacks = Vec::new();
         let found = self.netlink.routes()?;
-        for route in self.routes()? {
-            if !found.contains(&route) {
+        for route in &self.routes {
+            if !found.contains(route) {
                 lacks.push(format!("route {} over {LINK}", route.destination));
             }
         }

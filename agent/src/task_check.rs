@@ -17,7 +17,7 @@ use crate::{
     route::{Address, Route},
     task::{self, Host},
     task_files::TaskFiles,
-    task_network::{TaskNetwork, default_route},
+    task_network::TaskNetwork,
     task_record::TaskRecord,
     tc::FilterAt,
 };
@@ -69,7 +69,7 @@ pub struct Inside {
     pub addresses: Vec<Address>,
     /// All unicast routes of the main table.
     pub routes: Vec<Route>,
-    /// All permanent neighbours.
+    /// Those of the wanted permanent neighbours' addresses that are permanent.
     pub neighbours: Vec<Neighbour>,
 }
 
@@ -94,15 +94,13 @@ pub fn check_files(task: &TaskRecord) -> Vec<Difference> {
 /// # Errors
 /// It could not be looked at. What is missing is no error.
 pub fn check(host: &Host, task: &TaskRecord) -> Result<Vec<Difference>, TaskCheckError> {
-    let found = read(host, task)?;
-    Ok(differences(task, &task::network(host, task), &found))
+    let wanted = task::network(host, task);
+    let found = read(host, task, &wanted)?;
+    Ok(differences(task, &wanted, &found))
 }
 
 /// Reads what there is of a task's network.
-///
-/// # Errors
-/// As [`check`].
-pub fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
+fn read(host: &Host, task: &TaskRecord, wanted: &TaskNetwork) -> Result<Found, TaskCheckError> {
     let host_link = host.netlink.link_named(&task.host_link)?;
     let index = host_link.as_ref().map(|link| link.index);
     let block = match index {
@@ -129,7 +127,7 @@ pub fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
         None => None,
     };
     let inside = match Netlink::open_at(&task.netns) {
-        Ok(inside) => Some(look_inside(&inside, task.spec.link_name.as_str())?),
+        Ok(inside) => Some(look_inside(&inside, wanted)?),
         Err(NetlinkError::Netns(_)) => None,
         Err(error) => return Err(error.into()),
     };
@@ -144,13 +142,21 @@ pub fn read(host: &Host, task: &TaskRecord) -> Result<Found, TaskCheckError> {
     })
 }
 
-fn look_inside(netlink: &Netlink, link: &str) -> Result<Inside, NetlinkError> {
+fn look_inside(netlink: &Netlink, wanted: &TaskNetwork) -> Result<Inside, NetlinkError> {
+    let link = netlink.link_named(&wanted.link)?;
+    let mut neighbours = Vec::new();
+    if let Some(link) = &link {
+        // One by one: for a list the kernel walks those of all namespaces (`neigh_dump_table` of net/core/neighbour.c).
+        for Neighbour { link, address, .. } in wanted.on_link(link.index).neighbours {
+            neighbours.extend(netlink.permanent_neighbour(link, address)?);
+        }
+    }
     Ok(Inside {
         is_loopback_up: netlink.link_at(LOOPBACK)?.is_some_and(|lo| lo.up),
-        link: netlink.link_named(link)?,
+        link,
         addresses: netlink.addresses()?,
         routes: netlink.routes()?,
-        neighbours: netlink.permanent_neighbours()?,
+        neighbours,
     })
 }
 
@@ -279,38 +285,30 @@ fn compare_inside(list: &mut List, wanted: &TaskNetwork, inside: &Inside, host: 
         &wanted.mtu.to_string(),
         &link.mtu.to_string(),
     );
-    for (address, router) in wanted.addresses() {
-        let has_address = |found: &Address| found.link == link.index && found.address == address;
-        if !inside.addresses.iter().any(has_address) {
+    let there = wanted.on_link(link.index);
+    for Address { link, address, .. } in there.addresses {
+        let is_it = |found: &Address| (found.link, found.address) == (link, address);
+        if !inside.addresses.iter().any(is_it) {
             list.missing(NetworkPart::Address, format!("address {address} of {name}"));
         }
-        let route = default_route(link.index, &address, router);
-        let is_it = |found: &Route| {
-            (found.destination, found.gateway, found.link)
-                == (route.destination, route.gateway, route.link)
-        };
-        if !inside.routes.iter().any(is_it) {
-            list.missing(
-                NetworkPart::Route,
-                format!("route {} via {router} over {name}", route.destination),
-            );
+    }
+    for route in there.routes {
+        let ends = |route: &Route| (route.destination, route.gateway, route.link);
+        if !inside
+            .routes
+            .iter()
+            .any(|found| ends(found) == ends(&route))
+        {
+            let gateway = route.gateway.map(|router| format!(" via {router}"));
+            let (to, via) = (route.destination, gateway.unwrap_or_default());
+            list.missing(NetworkPart::Route, format!("route {to}{via} over {name}"));
         }
-        let Some(mac) = wanted.router_mac else {
-            continue;
-        };
-        let neighbour = Neighbour {
-            link: link.index,
-            address: router,
-            mac,
-        };
+    }
+    for neighbour in there.neighbours {
         if !inside.neighbours.contains(&neighbour) {
-            list.missing(
-                NetworkPart::Neighbour,
-                format!(
-                    "permanent neighbour {router} at {} on {name}",
-                    neighbour.mac
-                ),
-            );
+            let Neighbour { address, mac, .. } = neighbour;
+            let what = format!("permanent neighbour {address} at {mac} on {name}");
+            list.missing(NetworkPart::Neighbour, what);
         }
     }
 }

@@ -30,24 +30,14 @@ fn link(name: &str, index: u32, peer: u32, mac: Mac) -> Link {
 /// All that a sound task has, and an address and a route of its own.
 fn sound(task: &TaskRecord) -> Found {
     let wanted = wanted(task);
+    let there = wanted.on_link(INDEX);
     let mut inside = Inside {
         is_loopback_up: true,
         link: Some(link("eth0", INDEX, HOST_INDEX, wanted.mac)),
-        ..Inside::default()
+        addresses: there.addresses,
+        routes: there.routes,
+        neighbours: there.neighbours,
     };
-    for (address, router) in wanted.addresses() {
-        inside.addresses.push(Address {
-            link: INDEX,
-            address,
-            prefix_route: true,
-        });
-        inside.routes.push(default_route(INDEX, &address, router));
-        inside.neighbours.push(Neighbour {
-            link: INDEX,
-            address: router,
-            mac: wanted.router_mac.expect("the local VPC has one"),
-        });
-    }
     if let (Some(address), Some(route)) = (
         inside.addresses.first().copied(),
         inside.routes.first().copied(),
@@ -194,6 +184,31 @@ fn what_is_wrong_inside_is_named() {
     for (said, expected) in rows {
         assert_eq!(said, [expected]);
     }
+}
+
+#[test]
+fn a_task_without_ipv4_has_its_way_to_the_metadata() {
+    let mut task = record("web");
+    task.eni.ipv4 = None;
+    task.eni.router_ipv4 = None;
+    let wanted = wanted(&task);
+    let mut found = sound(&task);
+    assert_eq!(differences(&task, &wanted, &found), []);
+    let there = found.inside.as_mut().expect("the namespace is there");
+    there.addresses.retain(|each| each.address.addr().is_ipv6());
+    there.routes.retain(|each| each.gateway.is_some());
+    there.neighbours.retain(|each| each.address.is_ipv6());
+    let said = differences(&task, &wanted, &found);
+    let said = said.iter().map(|each| each.what.as_str());
+    let source = task.eni.metadata_source().expect("it has a VLAN id");
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            format!("address {source}/32 of eth0"),
+            "route 169.254.170.2/32 over eth0".to_owned(),
+            "permanent neighbour 169.254.170.2 at 0e:62:6c:00:00:01 on eth0".to_owned(),
+        ]
+    );
 }
 
 #[test]

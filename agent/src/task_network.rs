@@ -39,6 +39,14 @@ pub struct TaskNetwork {
     pub metadata_source: Option<Ipv4Addr>,
 }
 
+/// What a task has on its link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OnLink {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) neighbours: Vec<Neighbour>,
+    pub(crate) routes: Vec<Route>,
+}
+
 /// Why a task's network could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskNetworkError {
@@ -79,19 +87,16 @@ pub fn configure(
     };
     set_sysctls(inside, task)?;
     inside.set_up(LOOPBACK, true)?;
-    for (net, _) in task.addresses() {
-        inside.ensure_address(&address_of(link, net))?;
+    let there = task.on_link(link);
+    for address in &there.addresses {
+        inside.ensure_address(address)?;
     }
     inside.set_up(link, true)?;
-    for way in task.addresses() {
-        let (neighbour, route) = way_out(link, task, way);
-        if let Some(neighbour) = neighbour {
-            inside.set_neighbour(&neighbour)?;
-        }
-        inside.ensure_route(&route)?;
+    for neighbour in &there.neighbours {
+        inside.set_neighbour(neighbour)?;
     }
-    if let Some(source) = task.metadata_source {
-        lead_to_metadata(inside, link, task, source)?;
+    for route in &there.routes {
+        inside.ensure_route(route)?;
     }
     Ok(link)
 }
@@ -108,59 +113,6 @@ fn mended_link(inside: &Netlink, task: &TaskNetwork) -> Result<u32, NetlinkError
         inside.change_link(link.index, change)?;
     }
     Ok(link.index)
-}
-
-fn address_of(link: u32, address: IpNet) -> Address {
-    Address {
-        link,
-        address,
-        prefix_route: true,
-    }
-}
-
-/// The router of an address as a neighbour, where its MAC address is known, and the default route over it.
-fn way_out(
-    link: u32,
-    task: &TaskNetwork,
-    (address, router): (IpNet, IpAddr),
-) -> (Option<Neighbour>, Route) {
-    let neighbour = task.router_mac.map(|mac| Neighbour {
-        link,
-        address: router,
-        mac,
-    });
-    (neighbour, default_route(link, &address, router))
-}
-
-/// A task without IPv4 has an address and a route for the one service that it reaches by it.
-fn lead_to_metadata(
-    inside: &Netlink,
-    link: u32,
-    task: &TaskNetwork,
-    source: Ipv4Addr,
-) -> Result<(), NetlinkError> {
-    let source = IpAddr::V4(source);
-    let address = Address {
-        link,
-        address: source.into(),
-        prefix_route: true,
-    };
-    inside.ensure_address(&address)?;
-    let neighbour = Neighbour {
-        link,
-        address: TASK_METADATA.into(),
-        // Such packets leave the VPC's way before anybody reads it.
-        mac: task.router_mac.unwrap_or(Mac(ROUTER_MAC.0)),
-    };
-    inside.set_neighbour(&neighbour)?;
-    let route = Route {
-        destination: IpAddr::V4(TASK_METADATA).into(),
-        gateway: None,
-        link,
-        source: Some(source),
-    };
-    inside.ensure_route(&route)?;
-    Ok(())
 }
 
 impl TaskNetwork {
@@ -183,6 +135,42 @@ impl TaskNetwork {
         let ipv4 = self.ipv4.map(|(net, router)| (net.into(), router.into()));
         let ipv6 = self.ipv6.map(|(net, router)| (net.into(), router.into()));
         ipv4.into_iter().chain(ipv6)
+    }
+
+    /// What there is on its link, whose index is `link`: its addresses, a default route for each over the VPC's router,
+    /// and the router as a neighbour where its MAC address is known. A task without IPv4 has an address and a route
+    /// besides, for the one service that it reaches by it.
+    pub(crate) fn on_link(&self, link: u32) -> OnLink {
+        let mut there = OnLink::default();
+        let mut add = |address: IpNet, far_end: IpAddr, mac: Option<Mac>, route: Route| {
+            there.addresses.push(Address {
+                link,
+                address,
+                prefix_route: true,
+            });
+            there.neighbours.extend(mac.map(|mac| Neighbour {
+                link,
+                address: far_end,
+                mac,
+            }));
+            there.routes.push(route);
+        };
+        for (address, router) in self.addresses() {
+            let route = default_route(link, &address, router);
+            add(address, router, self.router_mac, route);
+        }
+        if let Some(source) = self.metadata_source.map(IpAddr::V4) {
+            let route = Route {
+                destination: IpAddr::V4(TASK_METADATA).into(),
+                gateway: None,
+                link,
+                source: Some(source),
+            };
+            // Such packets leave the VPC's way before anybody reads the MAC address.
+            let mac = self.router_mac.unwrap_or(Mac(ROUTER_MAC.0));
+            add(source.into(), TASK_METADATA.into(), Some(mac), route);
+        }
+        there
     }
 }
 
