@@ -2,7 +2,10 @@
 //!
 //! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
 
+use std::env;
+use std::num::NonZero;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +19,12 @@ use crate::sandbox;
 use crate::setup::{self, Group};
 use crate::vrl;
 use crate::workspace;
+
+/// Tests of tier netns that run at once, for each processor: they wait more than they work.
+const NETNS_TESTS: usize = 2;
+
+/// By what libtest is told how many tests it runs at once.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
@@ -187,6 +196,10 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
             .env(build::AGENT_VARIABLE, &agent)
             .env("BRANCHLINE_VENV", python::venv())
             .current_dir(workspace::root().join("tests"));
+        if tier == Tier::Netns && env::var_os(TEST_THREADS).is_none() {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            command.env(TEST_THREADS, (NETNS_TESTS * processors).to_string());
+        }
         run_tier(tier, with_options(&mut command, args))?;
     }
     Ok(())
