@@ -203,14 +203,15 @@ fn set_up_here(host: &Host, task: &TaskRecord, traveller: &Traveller) -> Result<
     progress.step(Step::Plug, || {
         Ok::<_, SetUpError>(plug(host, task, link.index)?)
     })?;
-    progress.step(Step::Services, || {
-        Ok::<_, SetUpError>(join_services(host, task)?)
-    })?;
-    progress.step(Step::Files, || Ok::<_, SetUpError>(write_files(task)?))?;
     progress.step(Step::Program, || program(host, link.index))?;
     progress.step(Step::LinkUp, || {
         Ok::<_, SetUpError>(host.netlink.set_up(link.index, true)?)
     })?;
+    // The kernel needs a moment until the link sends; the task does not run yet.
+    progress.step(Step::Services, || {
+        Ok::<_, SetUpError>(join_services(host, task)?)
+    })?;
+    progress.step(Step::Files, || Ok::<_, SetUpError>(write_files(task)?))?;
     progress.step(Step::Carrier, || carrier(task, &inside, far))?;
     Ok(link)
 }
@@ -255,7 +256,7 @@ pub fn disconnect(host: &Netlink, task: &TaskRecord) -> Vec<TearDownError> {
 }
 
 /// The host's end of a task that is wanted and there: its namespace, and the link into it, which is
-/// up if every step before was done.
+/// up if every step before was done. The steps after it every start does again.
 pub fn link_in_use(host: &Host, task: &TaskRecord) -> Option<Link> {
     let link = host.netlink.link_named(&task.host_link).ok()??;
     let is_done = task.is_attached() || (task.is_on_its_way() && link.up);

@@ -175,7 +175,10 @@ impl Agent {
             if now >= round {
                 round = now + ROUND;
                 last = self.next_round(last, rounds, &mut paces);
-                block_in_place(|| self.look_after_trunk());
+                block_in_place(|| {
+                    self.look_after_trunk();
+                    self.save_tasks();
+                });
                 fabric.changed(now);
             }
             if fabric.due().is_some_and(|due| due <= now) {
@@ -295,6 +298,13 @@ impl Agent {
         self.care.places().failed += 1;
         self.instruments.repairs.gave_up();
         self.undo(task).await;
+    }
+
+    /// What tasks have come to in the last round is on disk from then on.
+    fn save_tasks(&self) {
+        if let Err(error) = self.tasks.save() {
+            tracing::error!(error = %causes(&error), "not stored yet, tried again");
+        }
     }
 
     /// The trunk's program, and the trunk up: every task's packets go through it.

@@ -26,13 +26,14 @@ use crate::{
 };
 
 impl Agent {
-    /// Makes the network of a task that is stored, and stores that it is there.
+    /// Makes the network of a task that is stored, and notes that it is there: an agent that is killed before that is
+    /// stored finds it out by the host's end, which is up.
     pub(super) async fn make(&self, record: TaskRecord) -> Result<TaskRecord, ControlError> {
         let set_up = task::set_up(&self.host, &record).await;
         let link = set_up.map_err(|error| not_set_up(&record, error))?;
         let mut attached = record;
         attached.life.enter(AttachmentStatus::Attached, now_ms());
-        self.tasks.update(&attached).map_err(failed)?;
+        self.tasks.update_later(&attached).map_err(failed)?;
         self.begin_care(&attached, &link);
         self.host.events.state(&attached);
         tracing::info!(task = %attached.spec.task_id, eni = %attached.eni.eni_id, "added");

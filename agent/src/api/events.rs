@@ -126,14 +126,14 @@ pub enum Step {
     HostEnd,
     /// The ENI and its policy into the maps.
     Plug,
-    /// The host's services know the task.
-    Services,
-    /// Its `hostname`, `hosts` and `resolv.conf`.
-    Files,
     /// The program on the host's end.
     Program,
     /// The host's end goes up.
     LinkUp,
+    /// The host's services know the task.
+    Services,
+    /// Its `hostname`, `hosts` and `resolv.conf`.
+    Files,
     /// The link sends.
     Carrier,
     /// Nobody trusts the ENI's addresses for its groups' sake any more.
@@ -182,10 +182,10 @@ impl Step {
         Self::Inside,
         Self::HostEnd,
         Self::Plug,
-        Self::Services,
-        Self::Files,
         Self::Program,
         Self::LinkUp,
+        Self::Services,
+        Self::Files,
         Self::Carrier,
         Self::Distrust,
         Self::Disconnect,
@@ -211,10 +211,10 @@ impl Step {
             Self::HostEnd => "host-end",
             Self::Inside => "inside",
             Self::Plug => "plug",
-            Self::Services => "services",
-            Self::Files => "files",
             Self::Program => "program",
             Self::LinkUp => "link-up",
+            Self::Services => "services",
+            Self::Files => "files",
             Self::Carrier => "carrier",
             Self::Distrust => "distrust",
             Self::Disconnect => "disconnect",

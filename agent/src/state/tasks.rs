@@ -3,10 +3,11 @@
 //! The file belongs where a reboot empties it (`run_dir`), as a reboot leaves nothing of what it
 //! tells of: namespaces, links and maps.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::StateError;
 use super::file::{NUMBERS, StateFile, from_json, json};
@@ -24,6 +25,8 @@ const TASKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tasks");
 pub struct TaskStore {
     file: StateFile,
     table: Mutex<TaskTable>,
+    /// Tasks whose record in the file is older than that in the table.
+    unsaved: Mutex<BTreeSet<TaskId>>,
     id: u64,
 }
 
@@ -54,7 +57,12 @@ impl TaskStore {
             .map(|(generation, bytes)| from_json("tasks", &generation.to_string(), &bytes))
             .collect::<Result<_, _>>()?;
         let table = Mutex::new(TaskTable::of(records));
-        Ok(Self { file, table, id })
+        Ok(Self {
+            file,
+            table,
+            unsaved: Mutex::default(),
+            id,
+        })
     }
 
     /// A number that only this file has, from its making to its end: what is marked with it belongs to these tasks, and
@@ -80,7 +88,7 @@ impl TaskStore {
             return Err(StateError::Exists(id.clone()));
         }
         let attempt = || format!("store task {id}");
-        let generation = self.file.write(attempt, |write| {
+        let generation = self.write(&table, attempt, |write| {
             let mut numbers = write.open_table(NUMBERS)?;
             let generation = numbers.get("generation")?.map_or(0, |last| last.value()) + 1;
             numbers.insert("generation", generation)?;
@@ -105,9 +113,34 @@ impl TaskStore {
     pub fn update(&self, record: &TaskRecord) -> Result<(), StateError> {
         let mut table = self.table();
         check_generation(&table, record)?;
-        self.store(record, &[])?;
+        self.store(&table, record, &[])?;
         table.put(record.clone());
         Ok(())
+    }
+
+    /// As [`TaskStore::update`], for what the next start finds out by itself: it is stored with the next change of any
+    /// task, or by [`TaskStore::save`].
+    ///
+    /// # Errors
+    /// `Unknown` as there.
+    pub fn update_later(&self, record: &TaskRecord) -> Result<(), StateError> {
+        let mut table = self.table();
+        check_generation(&table, record)?;
+        table.put(record.clone());
+        self.unsaved().insert(record.spec.task_id.clone());
+        Ok(())
+    }
+
+    /// Stores what [`TaskStore::update_later`] has put off; whoever is told of an error may try again.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub fn save(&self) -> Result<(), StateError> {
+        let table = self.table();
+        if self.unsaved().is_empty() {
+            return Ok(());
+        }
+        self.write(&table, || "store tasks".to_owned(), |_| Ok(()))
     }
 
     /// A task has gone, as `record` says: it is there no more, and is remembered for a while. Those
@@ -119,7 +152,7 @@ impl TaskStore {
         let mut table = self.table();
         check_generation(&table, record)?;
         let forgotten = table.forget(now_ms);
-        self.store(record, &forgotten)?;
+        self.store(&table, record, &forgotten)?;
         table.end(record.clone());
         Ok(())
     }
@@ -136,18 +169,46 @@ impl TaskStore {
         self.table().live().cloned().collect()
     }
 
-    fn store(&self, record: &TaskRecord, forgotten: &[u64]) -> Result<(), StateError> {
-        self.file.write(
-            || format!("store task {}", record.spec.task_id),
-            |write| {
-                let mut tasks = write.open_table(TASKS)?;
+    fn store(
+        &self,
+        table: &TaskTable,
+        record: &TaskRecord,
+        forgotten: &[u64],
+    ) -> Result<(), StateError> {
+        let attempt = || format!("store task {}", record.spec.task_id);
+        self.write(table, attempt, |write| {
+            let mut tasks = write.open_table(TASKS)?;
+            tasks.insert(record.generation, json(record).as_slice())?;
+            for generation in forgotten {
+                tasks.remove(generation)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// One transaction, with what was put off.
+    fn write<T>(
+        &self,
+        table: &TaskTable,
+        attempt: impl Fn() -> String,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StateError> {
+        let mut unsaved = self.unsaved();
+        let written = self.file.write(attempt, |write| {
+            let mut tasks = write.open_table(TASKS)?;
+            for record in unsaved.iter().filter_map(|id| table.get(id)) {
                 tasks.insert(record.generation, json(record).as_slice())?;
-                for generation in forgotten {
-                    tasks.remove(generation)?;
-                }
-                Ok(())
-            },
-        )
+            }
+            drop(tasks);
+            change(write)
+        })?;
+        unsaved.clear();
+        Ok(written)
+    }
+
+    /// Locked after the table.
+    fn unsaved(&self) -> MutexGuard<'_, BTreeSet<TaskId>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,6 +287,48 @@ mod tests {
         let store = TaskStore::open(dir.path()).unwrap();
         assert_eq!(store.table().last_gone(&id("web")), None);
         assert_eq!(store.table().gone().len(), 1);
+    }
+
+    #[test]
+    fn what_was_put_off_is_stored_with_the_next_change_or_when_it_is_said() {
+        let dir = TestDir::new();
+        let stored = || {
+            let store = TaskStore::open(dir.path()).unwrap();
+            store
+                .tasks()
+                .iter()
+                .map(TaskRecord::status)
+                .collect::<Vec<_>>()
+        };
+        let attached = |record| entered(record, AttachmentStatus::Attached, u64::MAX);
+        let before = record("web").status();
+        {
+            let store = TaskStore::open(dir.path()).unwrap();
+            let web = attached(store.insert(record("web")).unwrap());
+            store.update_later(&web).unwrap();
+            assert_eq!(store.task(&id("web")), Some(web));
+        }
+        assert_eq!(stored(), [before]);
+        {
+            let store = TaskStore::open(dir.path()).unwrap();
+            let web = attached(store.task(&id("web")).unwrap());
+            store.update_later(&web).unwrap();
+            let db = store.insert(record("db")).unwrap();
+            let stale = TaskRecord {
+                generation: 7,
+                ..db.clone()
+            };
+            assert!(matches!(
+                store.update_later(&stale),
+                Err(StateError::Unknown(_))
+            ));
+            drop(store);
+            assert_eq!(stored(), [before, AttachmentStatus::Attached]);
+            let store = TaskStore::open(dir.path()).unwrap();
+            store.update_later(&attached(db)).unwrap();
+            store.save().unwrap();
+        }
+        assert_eq!(stored(), [AttachmentStatus::Attached; 2]);
     }
 
     #[test]
