@@ -164,7 +164,7 @@ fn change(namespace: Option<i32>, notice: &[u8]) -> Option<Change> {
     // with traffic, and those of multicast a minute after a task has come.
     let is_of_somebody = match kind {
         NEW_NEIGHBOUR => state & PERMANENT != 0,
-        DELETED_NEIGHBOUR => state & FAILED != 0,
+        DELETED_NEIGHBOUR => state & (FAILED | PERMANENT) != 0,
         _ => false,
     };
     let matters =
