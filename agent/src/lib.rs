@@ -108,8 +108,6 @@ pub mod delivery;
 
 pub mod flow_log;
 
-pub mod travellers;
-
 pub mod upload;
 
 pub mod wire;

@@ -22,7 +22,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use crate::netns::{Netns, NetnsError};
+use crate::netns::{Netns, NetnsError, Traveller};
 
 /// How long an answer may take to come, once the request is sent.
 const ANSWER_TIMEOUT: TimeVal = TimeVal::new(60, 0);
@@ -158,14 +158,13 @@ impl Netlink {
         Self::with(socket, netns.try_clone()?)
     }
 
-    /// Opens the namespace at `path`, as [`Netns::open`] does, and a socket inside as
-    /// [`Netlink::open`] does.
+    /// Opens the namespace at `path`, as [`Netns::open`] does, and a socket inside as [`Netlink::open`] does, by the
+    /// calling thread, which is in `home`.
     ///
     /// # Errors
     /// As both.
-    pub fn open_at(path: &Path) -> Result<Self, NetlinkError> {
-        let (netns, socket) = Netns::open_then(path, Numbered::open)?;
-        Self::with(socket, netns)
+    pub fn open_at(path: &Path, home: &Netns) -> Result<Self, NetlinkError> {
+        Traveller::and_back(home, |traveller| Self::inside(traveller.open(path)?))
     }
 
     /// As [`Netlink::open`], of the namespace that the calling thread is in.

@@ -1,9 +1,9 @@
 //! Network namespaces: made, opened, entered and removed.
 //!
-//! Work inside a namespace runs on a thread made for it, which then ends, or on one of `travellers`: only a
-//! [`Traveller`], which is given to nobody else, changes the namespace that it is in. Knows nothing of links, addresses or what a namespace
-//! is for.
+//! Only a [`Traveller`] changes the namespace of its thread: of one made for that, which then ends, or of one that is
+//! brought back before it goes on with anything else. Knows nothing of links, addresses or what a namespace is for.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::marker::PhantomData;
@@ -107,18 +107,7 @@ impl Netns {
     /// # Errors
     /// `NotANetns` if it is a file of another kind; `Failed` if it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, NetnsError> {
-        Ok(Self::open_then(path, || ())?.0)
-    }
-
-    /// As [`Netns::open`], and runs `work` inside, on the thread that enters it to see what it is.
-    ///
-    /// # Errors
-    /// As there; `work` has not run then.
-    pub fn open_then<T: Send>(
-        path: &Path,
-        work: impl FnOnce() -> T + Send,
-    ) -> Result<(Self, T), NetnsError> {
-        on_own_thread(|traveller| Ok((traveller.open(path)?, work())))
+        on_own_thread(|traveller| traveller.open(path))
             .map_err(|source| NetnsError::failed("open", path, source))?
     }
 
@@ -286,14 +275,33 @@ impl NetnsError {
     }
 }
 
-/// The calling thread may change its namespace: it ends with its work, or goes home before the next.
-#[derive(Debug)]
-pub struct Traveller(PhantomData<*const ()>);
+/// The calling thread may change its namespace.
+#[derive(Debug, Default)]
+pub struct Traveller {
+    has_left: Cell<bool>,
+    /// It stays on its thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Brings a thread home when it is dropped, also by a panic.
+struct WayHome<'a> {
+    home: &'a Netns,
+    traveller: &'a Traveller,
+}
 
 impl Traveller {
-    /// Runs `work` on the calling thread, which was made for that and ends with it.
-    pub(crate) fn begin<T>(work: impl FnOnce(&Self) -> T) -> T {
-        work(&Self(PhantomData))
+    /// Runs `work` on the calling thread, which is in `home` before, and is again afterwards.
+    ///
+    /// # Aborts
+    /// The process, if the way back is barred: it needs the rights that led away (setns(2)), and a thread that went on
+    /// elsewhere would do the host's work in a task's namespace.
+    pub fn and_back<T>(home: &Netns, work: impl FnOnce(&Self) -> T) -> T {
+        let traveller = Self::default();
+        let _way = WayHome {
+            home,
+            traveller: &traveller,
+        };
+        work(&traveller)
     }
 
     /// As [`Netns::create`]; the calling thread is inside afterwards.
@@ -319,6 +327,7 @@ impl Traveller {
             .mode(0o444)
             .open(path)
             .map_err(failed)?;
+        self.has_left.set(true);
         let file = new_bound_to(path).map_err(|source| {
             // Without the namespace the file means nothing; its removal is best effort.
             drop(fs::remove_file(path));
@@ -343,7 +352,10 @@ impl Traveller {
         }
         // A PID or mount namespace is an nsfs file too: only entering tells.
         match setns(&file, CloneFlags::CLONE_NEWNET) {
-            Ok(()) => Ok(Netns::named(file, path)),
+            Ok(()) => {
+                self.has_left.set(true);
+                Ok(Netns::named(file, path))
+            }
             Err(Errno::EINVAL) => Err(not_a_netns()),
             Err(errno) => Err(failed(errno.into())),
         }
@@ -355,14 +367,26 @@ impl Traveller {
     /// `Failed`: "enter".
     pub fn enter(&self, netns: &Netns) -> Result<(), NetnsError> {
         setns(&netns.file, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| netns.not_entered(errno.into()))
+            .map_err(|errno| netns.not_entered(errno.into()))?;
+        self.has_left.set(true);
+        Ok(())
+    }
+}
+
+impl Drop for WayHome<'_> {
+    fn drop(&mut self) {
+        let has_left = self.traveller.has_left.get();
+        if has_left && let Err(error) = self.traveller.enter(self.home) {
+            tracing::error!(%error, "a thread cannot leave a task's network namespace");
+            std::process::abort();
+        }
     }
 }
 
 fn on_own_thread<T: Send>(work: impl FnOnce(&Traveller) -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(THREAD.to_owned());
-        let thread = thread.spawn_scoped(scope, || Traveller::begin(work))?;
+        let thread = thread.spawn_scoped(scope, || work(&Traveller::default()))?;
         match thread.join() {
             Ok(done) => Ok(done),
             Err(panic) => std::panic::resume_unwind(panic),

@@ -4,13 +4,12 @@
 //! down again. What the steps do is in the modules that they call.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::task::block_in_place;
+use tokio::{sync::Semaphore, task::block_in_place};
 
 use crate::{
     api::{Operation, Step},
@@ -34,18 +33,20 @@ use crate::{
     task_files::{Folders, TaskFileError, TaskFiles},
     task_network::{self, TaskNetwork, TaskNetworkError},
     task_record::TaskRecord,
-    travellers::Travellers,
 };
 
 /// What the name of a namespace begins with that the agent makes, before a dash and the task's id.
 pub(crate) const NETNS_PREFIX: &str = "branchline";
 
+/// How many tasks are set up at once: most of the time they wait for one lock of the kernel's.
+pub(crate) const SET_UPS: usize = 4;
+
 /// What the steps work on.
 pub struct Host {
     /// A socket in the host's namespace.
     pub netlink: Netlink,
-    /// Who goes into namespaces.
-    pub travellers: Travellers,
+    /// Turns for set-ups, [`SET_UPS`] at first.
+    pub set_ups: Semaphore,
     /// Who hands out ENIs.
     pub provider: Box<dyn Provider>,
     /// The data plane.
@@ -118,9 +119,6 @@ pub enum SetUpError {
     /// The veth or the filter on it.
     #[error("connect the task")]
     Netlink(#[from] NetlinkError),
-    /// There is no thread for it.
-    #[error("start a thread that goes into the task's namespace")]
-    Thread(#[source] io::Error),
     /// The host's end.
     #[error("prepare the host's end of the veth")]
     HostEnd(#[source] SysctlError),
@@ -175,16 +173,17 @@ pub enum TearDownError {
 ///
 /// # Errors
 /// Names the step that failed. What was done stays for [`tear_down`].
-pub async fn set_up(host: &Arc<Host>, task: &TaskRecord) -> Result<Link, SetUpError> {
+pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     let attach = attach(host, &task.eni);
     progress.long_step(Step::AttachEni, attach).await?;
-    let (own, task) = (Arc::clone(host), task.clone());
-    let work = move |traveller: &Traveller| set_up_here(&own, &task, traveller);
-    host.travellers
-        .travel(work)
-        .await
-        .map_err(SetUpError::Thread)?
+    // It is never closed.
+    let _turn = host.set_ups.acquire().await.ok();
+    block_in_place(|| {
+        Traveller::and_back(host.netlink.netns(), |traveller| {
+            set_up_here(host, task, traveller)
+        })
+    })
 }
 
 /// All that the kernel does; none of it waits for anybody else, so one thread does it in one go: first in the task's

@@ -126,7 +126,7 @@ fn read(host: &Host, task: &TaskRecord, wanted: &TaskNetwork) -> Result<Found, T
         Some(_) => eni_link::look(host, &task.eni)?,
         None => None,
     };
-    let inside = match Netlink::open_at(&task.netns) {
+    let inside = match Netlink::open_at(&task.netns, host.netlink.netns()) {
         Ok(inside) => Some(look_inside(&inside, wanted)?),
         Err(NetlinkError::Netns(_)) => None,
         Err(error) => return Err(error.into()),

@@ -3,7 +3,8 @@
 //! Two places: below `run_dir`, for the bind mounts of an OCI runtime, and below `/etc/netns`, where `ip netns exec`
 //! finds them. Each file is replaced whole. Reads one only to compare it, and never changes one of somebody else.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -127,21 +128,21 @@ impl FilePlaces {
         self.run.join(HOST_NAME)
     }
 
-    /// Writes the files, each in one step. Idempotent.
+    /// Writes the files, each in one step where there may be one. Idempotent.
     ///
     /// # Errors
     /// Names the file; [`FilePlaces::remove`] removes what was written.
     pub fn write(&self, files: &TaskFiles) -> Result<(), TaskFileError> {
         for folder in self.folders() {
-            std::fs::create_dir_all(folder)
-                .and_then(|()| readable(folder, FOLDER_MODE))
-                .map_err(failed("make the folder", folder))?;
+            let is_new = make_folder(folder).map_err(failed("make the folder", folder))?;
             for (name, text) in files.each() {
                 let path = folder.join(name);
+                if is_new {
+                    write(&path, text).map_err(failed("write", &path))?;
+                    continue;
+                }
                 let draft = draft(folder, name);
-                std::fs::write(&draft, text)
-                    .and_then(|()| readable(&draft, FILE_MODE))
-                    .map_err(failed("write", &draft))?;
+                write(&draft, text).map_err(failed("write", &draft))?;
                 std::fs::rename(&draft, &path).map_err(failed("put into place", &path))?;
             }
         }
@@ -241,9 +242,30 @@ fn folders_in(folder: &Path) -> Result<Vec<PathBuf>, TaskFileError> {
     Ok(paths)
 }
 
+/// Makes the folder and those above it; false if it was there.
+fn make_folder(folder: &Path) -> io::Result<bool> {
+    let is_new = match std::fs::create_dir(folder) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(folder)?;
+            true
+        }
+        Err(_) if folder.is_dir() => false,
+        Err(error) => return Err(error),
+    };
+    std::fs::set_permissions(folder, readable(FOLDER_MODE))?;
+    Ok(is_new)
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.set_permissions(readable(FILE_MODE))?;
+    file.write_all(text.as_bytes())
+}
+
 /// Whatever the agent's umask says: containers read them as any user.
-fn readable(path: &Path, mode: u32) -> io::Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+fn readable(mode: u32) -> std::fs::Permissions {
+    std::fs::Permissions::from_mode(mode)
 }
 
 /// Beside the folder, not in it: `ip netns exec` mounts whatever is there.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::link::{LOOPBACK, LinkChange, Mac};
+use crate::link::{Ipv4Conf, LOOPBACK, LinkChange, Mac};
 use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
@@ -91,7 +91,17 @@ pub fn configure(
     for address in &there.addresses {
         inside.ensure_address(address)?;
     }
-    inside.set_up(link, true)?;
+    // What is inherited of the host; only one router exists here.
+    let quiet = Ipv4Conf {
+        accept_redirects: false,
+        arp_notify: false,
+    };
+    let up = LinkChange {
+        up: Some(true),
+        ipv4: Some(quiet),
+        ..LinkChange::default()
+    };
+    inside.change_link(link, up)?;
     for neighbour in &there.neighbours {
         inside.set_neighbour(neighbour)?;
     }
@@ -206,9 +216,6 @@ pub(crate) fn default_route(link: u32, address: &IpNet, gateway: IpAddr) -> Rout
 fn set_sysctls(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskNetworkError> {
     let link = &task.link;
     let has_ipv6 = sysctl::within(inside.netns(), |sysctls| {
-        // IPv4 settings are inherited from the host; only one router exists here.
-        sysctls.set(&format!("net/ipv4/conf/{link}/accept_redirects"), "0")?;
-        sysctls.set(&format!("net/ipv4/conf/{link}/arp_notify"), "0")?;
         if sysctls.has_ipv6() {
             fix_ipv6(sysctls, link)?;
             if task.ipv6.is_some() {

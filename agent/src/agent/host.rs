@@ -12,7 +12,7 @@ use branchline_common::{
     maps,
 };
 use ipnet::IpNet;
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 use super::{
     Agent, EC2_FACT, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
@@ -53,7 +53,6 @@ use crate::{
     state::{RuleStore, StateError, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
-    travellers::Travellers,
     upload::Environment,
     wire::Wire,
 };
@@ -176,8 +175,8 @@ impl Agent {
             nat_gateway(nat, &netlink, &store)?;
         }
         let host = Host {
-            travellers: Travellers::new(netlink.netns().try_clone()?),
             netlink,
+            set_ups: Semaphore::new(task::SET_UPS),
             provider: Box::new(Measured::new(provider, instruments.provider.clone())),
             datapath,
             plugs: Arc::new(Mutex::new(plugs)),

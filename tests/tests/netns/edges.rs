@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,11 +11,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
-use branchline::link::{LinkChange, Mac};
+use branchline::link::{Ipv4Conf, LinkChange, Mac};
 use branchline::neighbour::Neighbour;
 use branchline::netlink::{Netlink, NetlinkError};
-use branchline::netns::{Netns, NetnsError, Origin};
+use branchline::netns::{Netns, NetnsError, Origin, Traveller};
 use branchline::route::Address;
+use branchline::sysctl;
 use branchline::task_network::{self, TaskNetwork};
 use branchline::tc::{Filter, FilterAt};
 
@@ -90,6 +92,54 @@ fn edges_netns_takes_over_a_stale_file_and_nothing_else() {
 
     let mount_namespace = Netns::open(Path::new("/proc/self/ns/mnt"));
     assert!(matches!(mount_namespace, Err(NetnsError::NotANetns { .. })));
+}
+
+#[test]
+fn edges_a_thread_is_home_again_also_after_a_panic() {
+    let mut ground = Ground::new("home");
+    let path = ground.path("a");
+    let home = Netns::host().unwrap();
+    let elsewhere = Traveller::and_back(&home, |traveller| {
+        let (elsewhere, _) = traveller.create(&path).unwrap();
+        assert!(elsewhere.is_current());
+        elsewhere
+    });
+    assert!(home.is_current());
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        Traveller::and_back(&home, |traveller| {
+            traveller.enter(&elsewhere).unwrap();
+            panic!("as told");
+        })
+    }));
+    assert!(panicked.is_err());
+    assert!(home.is_current());
+}
+
+#[test]
+fn edges_ipv4_settings_are_a_part_of_a_links_change() {
+    let mut ground = Ground::new("ipv4");
+    let (host, inside) = (ground.netlink("host"), ground.netlink("task"));
+    host.ensure_veth(&pair("blone", "eth0", None, 1500), &inside)
+        .unwrap();
+    let link = inside.existing_link("eth0").unwrap().index;
+    for (accept_redirects, arp_notify) in [(true, true), (false, true), (false, false)] {
+        let change = LinkChange {
+            up: Some(true),
+            ipv4: Some(Ipv4Conf {
+                accept_redirects,
+                arp_notify,
+            }),
+            ..LinkChange::default()
+        };
+        inside.change_link(link, change).unwrap();
+        let found = sysctl::within(inside.netns(), |sysctls| {
+            let get = |key| sysctls.get(&format!("net/ipv4/conf/eth0/{key}"));
+            Ok([get("accept_redirects")?, get("arp_notify")?])
+        });
+        let wanted = [accept_redirects, arp_notify].map(|on| Some(u8::from(on).to_string()));
+        assert_eq!(found.unwrap(), wanted, "{change}");
+        assert!(inside.existing_link("eth0").unwrap().up);
+    }
 }
 
 #[test]

@@ -284,6 +284,7 @@ fn edges_fabric_is_found_again_and_mended() {
         mtu: Some(1400),
         noarp: Some(false),
         up: Some(false),
+        ipv4: None,
     };
     inside.change_link(fabric.trunk, spoilt).unwrap();
     output(
