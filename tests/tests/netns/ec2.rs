@@ -474,6 +474,11 @@ fn subnets_and_names_are_read_again_while_the_agent_runs() {
 
 /// What the doctor says, and whether it is content. With the agent's credentials.
 pub(crate) fn doctor(host: &Host, more: &str) -> (String, bool) {
+    doctor_with(host, more, &[])
+}
+
+/// As [`doctor`], with more variables.
+pub(crate) fn doctor_with(host: &Host, more: &str, variables: &[(&str, &str)]) -> (String, bool) {
     let output = host.run(|| {
         std::fs::write("/run/doctor.toml", {
             let agent = std::fs::read_to_string("/run/agent.toml").unwrap();
@@ -482,7 +487,8 @@ pub(crate) fn doctor(host: &Host, more: &str) -> (String, bool) {
         .unwrap();
         let mut command = Command::new(Host::program().unwrap());
         command.args(["doctor", "--config", "/run/doctor.toml"]);
-        command.envs(CREDENTIALS).stdin(Stdio::null());
+        command.envs(CREDENTIALS).envs(variables.iter().copied());
+        command.stdin(Stdio::null());
         command.output().unwrap()
     });
     let text = String::from_utf8(output.stdout).unwrap();

@@ -8,6 +8,7 @@ mod care;
 mod churn;
 mod cni;
 mod ec2;
+mod ec2_certificates;
 mod ec2_eni;
 mod ec2_eni_faults;
 mod ec2_faults;
