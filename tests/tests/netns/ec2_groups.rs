@@ -13,7 +13,7 @@ use branchline_tests::{
     host::Host,
     settings::OPEN_PORT,
     talk::{self, PATIENCE, SHORT, is_silence},
-    task::Task,
+    task::{Task, spec},
 };
 use serde_json::json;
 
@@ -307,6 +307,43 @@ fn killed_around_each_step_both_have_the_same_groups() {
         ground.groups() == [group.clone()]
     });
     ground.assert_has(group, "killed inside");
+}
+
+#[test]
+fn tasks_that_start_together_read_their_new_group_once() {
+    let (host, account) = instance_with(
+        "ec2-groups-together",
+        "poll = 3600\ndeadline = 20\nrequest_share_percent = 100",
+    );
+    host.start_agent().unwrap();
+    let slow = Fault::Delay(Duration::from_secs(2));
+    account
+        .ec2
+        .fault(Which::of("AssociateTrunkInterface"), slow);
+    drop(account.ec2.take_calls());
+    let ids = [0, 1, 2, 3].map(|number| format!("task-{number}"));
+    thread::scope(|scope| {
+        for id in &ids {
+            scope.spawn(|| {
+                let body = spec(id, &[&account.subnet], &[&account.server]);
+                let mut api = host.api().unwrap();
+                api.json("POST", "/v1/tasks", &body.to_string()).unwrap();
+            });
+        }
+    });
+    let reads = || {
+        let reads = ["DescribeSecurityGroups", "DescribeSecurityGroupRules"];
+        reads.map(|operation| account.ec2.count(operation))
+    };
+    assert_eq!(reads(), [1, 1], "of four tasks");
+    // The group's rules are in force for each of them.
+    let client = account.add(&host, "client", &account.client);
+    assert_eq!(reads(), [2, 2], "another group");
+    for id in &ids {
+        let task = host.task(id).unwrap();
+        let at = SocketAddr::new(task.ipv4.into(), OPEN_PORT);
+        talk::tcp(&client.netns, &task.netns, at, PATIENCE).unwrap();
+    }
 }
 
 #[test]
