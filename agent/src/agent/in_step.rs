@@ -132,6 +132,7 @@ impl Agent {
             Ok(()) => {
                 let routes = self.host.provider.route_tables();
                 self.host.exporter.set_routes(routes);
+                self.follow_networks();
                 self.read().await
             }
             Err(error) => Err(error),

@@ -14,6 +14,7 @@ mod ec2_eni_faults;
 mod ec2_faults;
 mod ec2_groups;
 mod ec2_load;
+mod ec2_networks;
 mod ec2_orphans;
 mod ec2_pool;
 mod edges;
