@@ -2,13 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
     thread,
     time::{Duration, Instant},
 };
 
-use branchline::fault;
-use branchline_ec2_stand_in::{Ec2Error, Fault, Outcome, Route, RouteTarget, Which};
+use branchline_ec2_stand_in::{Fault, Outcome, Route, RouteTarget, Which};
 use branchline_tests::{
     host::Host,
     settings::OPEN_PORT,
@@ -18,13 +16,12 @@ use branchline_tests::{
 use serde_json::json;
 
 use super::{
-    ec2::{Account, eventually, instance_with},
+    ec2::{Account, eventually, instance_with, told},
     flow_logs::lines as flow_lines,
 };
 
 const MODIFY: &str = "ModifyNetworkInterfaceAttribute";
 const ID: &str = "mover";
-const SIGKILL: i32 = 9;
 /// As long as a look and what follows may take.
 const LOOKED: Duration = Duration::from_secs(20);
 
@@ -165,7 +162,7 @@ fn groups_that_were_changed_in_ec2_are_taken_over() {
     assert!(problems.is_empty(), "{problems:?}");
 
     // While EC2 does not tell, what was in force stays, and is said to be old.
-    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let away = Fault::Error(told("AuthFailure"));
     ground.account.ec2.fault(Which::any(), away);
     ground.change_in_ec2(&[server]);
     eventually("the status says so", LOOKED, || {
@@ -199,7 +196,7 @@ fn an_older_state_that_ec2_shows_takes_nothing_back() {
 fn groups_that_ec2_refuses_change_nothing() {
     let ground = Ground::new("ec2-groups-refused", "poll = 3600\ndeadline = 20");
     let server = &ground.account.server;
-    let error = |code| Fault::Error(Ec2Error::new(code, "as told"));
+    let error = |code| Fault::Error(told(code));
     for code in [
         "InvalidGroup.NotFound",
         "SecurityGroupsPerInterfaceLimitExceeded",
@@ -243,10 +240,9 @@ fn groups_that_ec2_refuses_change_nothing() {
 fn whatever_the_call_comes_to_both_have_the_same_groups() {
     let ground = Ground::new("ec2-groups-faults", "poll = 3600\ndeadline = 20");
     let groups = [&ground.account.client, &ground.account.server];
-    let error = |code| Ec2Error::new(code, "as told");
     let faults = [
-        Fault::Error(error("RequestLimitExceeded")),
-        Fault::ErrorAfterEffect(error("InternalError")),
+        Fault::Error(told("RequestLimitExceeded")),
+        Fault::ErrorAfterEffect(told("InternalError")),
         Fault::LoseAnswer,
         Fault::Refuse,
     ];
@@ -266,21 +262,16 @@ fn whatever_the_call_comes_to_both_have_the_same_groups() {
 fn killed_around_each_step_both_have_the_same_groups() {
     let ground = Ground::new("ec2-groups-kills", "poll = 3600\ndeadline = 20");
     ground.host.stop_agent().unwrap();
-    let start = |point: &str| {
-        let variable = (fault::VARIABLE, point);
-        ground.host.start_agent_with(&[variable]).unwrap();
-    };
     let groups = [&ground.account.client, &ground.account.server];
     let mut groups = groups.into_iter().cycle();
     for step in ["modify-eni", "enforce", "keep-groups"] {
         for when in ["before", "after"] {
             let point = format!("set-groups/{step}/{when}");
-            start(&point);
+            ground.host.start_agent_until(&point).unwrap();
             let group = groups.next().unwrap();
             ground.set(&[group]).unwrap_err();
-            let end = ground.host.agent_end().unwrap();
-            assert_eq!(end.signal(), Some(SIGKILL), "{point}");
-            start("");
+            assert!(ground.host.agent_was_killed().unwrap(), "{point}");
+            ground.host.start_agent().unwrap();
             let is_done = || json!(ground.groups()) == json!([group]);
             eventually(&point, LOOKED, is_done);
             ground.assert_has(group, &point);
@@ -288,7 +279,7 @@ fn killed_around_each_step_both_have_the_same_groups() {
         }
     }
     // Killed while EC2 works: it does it, and nobody hears of it.
-    start("");
+    ground.host.start_agent().unwrap();
     let group = groups.next().unwrap();
     ground.account.ec2.fault(
         Which::of(MODIFY).nth(1),

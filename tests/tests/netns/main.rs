@@ -12,6 +12,7 @@ mod ec2_certificates;
 mod ec2_eni;
 mod ec2_eni_faults;
 mod ec2_faults;
+mod ec2_ground;
 mod ec2_groups;
 mod ec2_load;
 mod ec2_networks;
