@@ -22,6 +22,8 @@ mod life_cycle;
 
 mod nat_table;
 
+mod networks;
+
 mod observation;
 
 mod purge;
@@ -43,6 +45,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use answers::Resolvers;
 use care::Care;
 use in_step::Freshness;
 use nat_table::NatTable;
@@ -108,6 +111,7 @@ pub struct Agent {
     /// Told when something of a task could not be removed.
     left: Notify,
     care: Care,
+    resolvers: Resolvers,
     freshness: Mutex<Freshness>,
     /// Grows with each change of a task's groups that is made here, as it begins and as it ends.
     group_changes: AtomicU64,

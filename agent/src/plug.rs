@@ -232,6 +232,36 @@ impl Plugs {
         Ok((slot, unsettled))
     }
 
+    /// The VPC has these networks from now on: each ENI that is plugged in knows its resolvers by them. Returns how
+    /// many ENIs did not yet.
+    ///
+    /// # Errors
+    /// `Map`; the networks are those of before then, and a repeat writes what is left.
+    pub fn set_vpc_cidrs(
+        &mut self,
+        datapath: &Mutex<Datapath>,
+        vpc_cidrs: Vec<IpNet>,
+    ) -> Result<usize, DatapathError> {
+        let resolvers = resolvers(&vpc_cidrs);
+        let mut written = 0;
+        if resolvers != self.resolvers() {
+            let mut datapath = lock(datapath);
+            for slot in self.slots.all().keys() {
+                let held = datapath.eni(*slot)?;
+                if held.branch_ifindex != 0 && held.resolvers != resolvers {
+                    datapath.set_eni(*slot, &maps::Eni { resolvers, ..held })?;
+                    written += 1;
+                }
+            }
+        }
+        self.vpc_cidrs = vpc_cidrs;
+        Ok(written)
+    }
+
+    fn resolvers(&self) -> [Address; 4] {
+        resolvers(&self.vpc_cidrs)
+    }
+
     /// Whether all that [`Plugs::plug`] puts into the maps for an ENI is there.
     ///
     /// # Errors
@@ -324,7 +354,7 @@ impl Plugs {
             link_local: link_local(eni.mac.0),
             router_ipv4: or_none(eni.router_ipv4.map(IpAddr::V4)),
             router_ipv6: or_none(eni.router_ipv6.map(IpAddr::V6)),
-            resolvers: resolvers(&self.vpc_cidrs),
+            resolvers: self.resolvers(),
             timeouts: eni_settings::timeouts(settings, ticks_per_second),
             max_connections: settings.max_connections,
             services_ifindex: self.trunk.services,

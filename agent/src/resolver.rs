@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use axum::serve::Listener;
 use hickory_proto::op::{Message, ResponseCode};
+use ipnet::IpNet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
@@ -63,6 +64,11 @@ impl Resolver {
             forwarders,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
         }
+    }
+
+    /// The VPC has these networks from now on.
+    pub fn set_networks(&self, networks: Vec<IpNet>) {
+        self.zone.set_networks(networks);
     }
 
     /// Who asks, if it may ask now.

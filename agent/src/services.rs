@@ -14,6 +14,7 @@ pub use tenants::{Tenant, Tenants};
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use branchline_common::maps::SERVICES_MAC;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -55,7 +56,7 @@ pub struct Services {
     /// The index of `bl-services` on the host.
     pub host_link: u32,
     link: u32,
-    addresses: Vec<IpNet>,
+    addresses: Mutex<Vec<IpNet>>,
     /// By what whoever asks is answered.
     routes: Vec<Route>,
 }
@@ -87,12 +88,7 @@ impl Services {
         let addresses = addresses.filter(|address| address.is_ipv4() || has_ipv6);
         let addresses: Vec<IpNet> = addresses.map(IpNet::from).collect();
         for address in &addresses {
-            let address = Address {
-                link,
-                address: *address,
-                prefix_route: true,
-            };
-            netlink.ensure_address(&address)?;
+            netlink.ensure_address(&own(link, *address))?;
         }
         let ipv4 = on_link(link, Ipv4Net::default().into());
         let ipv6 = on_link(link, Ipv6Net::default().into());
@@ -101,7 +97,7 @@ impl Services {
             netlink,
             host_link: host_link.index,
             link,
-            addresses,
+            addresses: Mutex::new(addresses),
             routes: routes.collect(),
         })
     }
@@ -114,7 +110,28 @@ impl Services {
         self.netlink.set_up(self.link, true)?;
         host.set_up(self.host_link, true)?;
         self.netlink.wait_until_sending(self.link)?;
-        settle(&self.netlink, self.link, &self.addresses, &self.routes)
+        let addresses = self.addresses().clone();
+        settle(&self.netlink, self.link, &addresses, &self.routes)
+    }
+
+    /// One more of the services' addresses. Idempotent.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn add_resolver(&self, address: Ipv4Addr) -> Result<(), NetlinkError> {
+        let address = IpNet::from(IpAddr::V4(address));
+        self.netlink.ensure_address(&own(self.link, address))?;
+        let mut addresses = self.addresses();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+        Ok(())
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Vec<IpNet>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What lacks for answers to reach the task with `eni`, in words; empty if nothing does.
@@ -183,9 +200,11 @@ impl Services {
     }
 
     /// The addresses at which there are resolvers.
-    pub fn resolvers(&self) -> impl Iterator<Item = IpAddr> {
-        let all = self.addresses.iter().map(IpNet::addr);
+    pub fn resolvers(&self) -> Vec<IpAddr> {
+        let addresses = self.addresses();
+        let all = addresses.iter().map(IpNet::addr);
         all.filter(|address| *address != IpAddr::V4(TASK_METADATA))
+            .collect()
     }
 
     /// Listens for TCP at `port` of one of the services' addresses.
@@ -219,6 +238,14 @@ impl Services {
         let link = delete_veth(host, HOST_LINK).err();
         let netns = Netns::remove(netns_path).err().map(FabricError::from);
         link.into_iter().chain(netns).collect()
+    }
+}
+
+fn own(link: u32, address: IpNet) -> Address {
+    Address {
+        link,
+        address,
+        prefix_route: true,
     }
 }
 

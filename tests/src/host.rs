@@ -6,7 +6,7 @@
 use std::{
     fmt::Debug,
     fs::{self, File, OpenOptions},
-    os::unix::net::UnixStream,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Mutex, PoisonError},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use branchline::{netlink::Netlink, netns::Netns};
+use branchline::{fault, netlink::Netlink, netns::Netns};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -148,6 +148,22 @@ impl Host {
                 Err(error.context(self.log()))
             }
         }
+    }
+
+    /// Starts an agent that is killed at the fault point `point`; at none if that is empty.
+    ///
+    /// # Errors
+    /// As [`Host::start_agent`].
+    pub fn start_agent_until(&self, point: &str) -> Result<()> {
+        self.start_agent_with(&[(fault::VARIABLE, point)])
+    }
+
+    /// Waits until the agent has ended; whether by SIGKILL, as at a fault point.
+    ///
+    /// # Errors
+    /// As [`Host::agent_end`].
+    pub fn agent_was_killed(&self) -> Result<bool> {
+        Ok(self.agent_end()?.signal() == Some(Signal::SIGKILL as i32))
     }
 
     /// Starts an agent and kills it with SIGKILL `after` a while, ready or not.

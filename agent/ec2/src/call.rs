@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::error::{Class, Error};
 use crate::patience::back_off;
 use crate::restraint::{Kind, Restraint};
+use crate::roots::{nobody, root_certificates};
 use crate::settings::{ATTEMPT, CONNECT, Settings};
 use crate::shared::Shared;
 
@@ -191,13 +192,14 @@ impl Ec2 {
     }
 }
 
-/// HTTP with the TLS that the rest of branchline has.
+/// HTTP with the TLS that the rest of branchline has; on a host without root certificates http alone is of use.
 pub(crate) fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::Ring,
-        ))
-        .build_https()
+    let ring = tls::rustls_provider::CryptoMode::Ring;
+    let builder = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(ring));
+    match root_certificates() {
+        Ok(()) => builder.build_https(),
+        Err(_) => builder.tls_context(nobody()).build_https(),
+    }
 }
 
 /// What the SDK says, as ours.

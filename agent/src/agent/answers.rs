@@ -1,11 +1,14 @@
 //! The sockets of this host's services: opened early, so that questions wait, and answered once the tasks are known.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Agent;
 use crate::config::{Config, Forwarder};
+use crate::netlink::NetlinkError;
+use crate::provider::vpc::Vpc;
 use crate::resolver::{self, Forwarders, Resolver, Zone, host_forwarders, serve_tcp, serve_udp};
 use crate::server::causes;
 use crate::services::{Connections, Services, TASK_METADATA};
@@ -18,7 +21,28 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub(super) struct Answers {
     metadata: TcpListener,
     resolver: Arc<Resolver>,
-    dns: Vec<(UdpSocket, TcpListener)>,
+    dns: Vec<(IpAddr, Sockets)>,
+}
+
+/// Of one resolver's address.
+type Sockets = (UdpSocket, TcpListener);
+
+/// The VPC's resolvers.
+pub(super) struct Resolvers {
+    resolver: Arc<Resolver>,
+    /// Where they answer.
+    addresses: Mutex<BTreeSet<IpAddr>>,
+}
+
+/// Why there are not all of the VPC's resolvers.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FollowError {
+    /// There is no such address.
+    #[error(transparent)]
+    Address(#[from] NetlinkError),
+    /// Nobody listens at it.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// Why the services do not listen.
@@ -37,29 +61,24 @@ impl Answers {
         config: &Config,
         zone: Zone,
     ) -> Result<Self, ListenError> {
-        let listen = |address, port| {
-            let failed = |source| ListenError {
-                address,
-                port,
-                source,
-            };
-            services.listen(address, port).map_err(failed)
-        };
-        let dns = services.resolvers().map(|address| {
-            let port = resolver::PORT;
-            let failed = |source| ListenError {
-                address,
-                port,
-                source,
-            };
-            let socket = services.socket(address, port).map_err(failed)?;
-            Ok((socket, listen(address, port)?))
+        let dns = services.resolvers().into_iter().map(|address| {
+            let sockets = open(services, address)?;
+            Ok((address, sockets))
         });
         Ok(Self {
-            metadata: listen(TASK_METADATA.into(), task_metadata::PORT)?,
+            metadata: listen(services, TASK_METADATA.into(), task_metadata::PORT)?,
             dns: dns.collect::<Result<_, _>>()?,
             resolver: Arc::new(Resolver::new(zone, forwarders(config))),
         })
+    }
+
+    /// The resolvers, to be told of later networks of the VPC.
+    pub(super) fn resolvers(&self) -> Resolvers {
+        let addresses = self.dns.iter().map(|(address, _)| *address);
+        Resolvers {
+            resolver: Arc::clone(&self.resolver),
+            addresses: Mutex::new(addresses.collect()),
+        }
     }
 
     /// Answers on all of them until the agent ends.
@@ -73,18 +92,57 @@ impl Answers {
         };
         let metadata = task_metadata::serve(endpoint, Connections::new(listener, tenants));
         run("task metadata", metadata);
-        for (socket, listener) in self.dns {
-            run(
-                "DNS over UDP",
-                serve_udp(Arc::clone(&self.resolver), socket),
-            );
-            run(
-                "DNS over TCP",
-                serve_tcp(Arc::clone(&self.resolver), listener),
-            );
+        for (_, sockets) in self.dns {
+            answer(&self.resolver, sockets);
         }
         Ok(())
     }
+}
+
+impl Resolvers {
+    /// Answers for the networks that `vpc` has now, also at the resolvers' addresses that are new with them. One that
+    /// is the VPC's no more goes on listening: nothing leads to it.
+    ///
+    /// # Errors
+    /// The first address at which nobody answers; a repeat goes on there.
+    pub(super) fn follow(&self, vpc: &Vpc, services: &Services) -> Result<(), FollowError> {
+        self.resolver.set_networks(vpc.cidrs());
+        let addresses = self.addresses.lock();
+        let mut addresses = addresses.unwrap_or_else(PoisonError::into_inner);
+        for address in vpc.resolvers() {
+            if !addresses.contains(&IpAddr::V4(address)) {
+                services.add_resolver(address)?;
+                answer(&self.resolver, open(services, address.into())?);
+                addresses.insert(address.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(services: &Services, address: IpAddr) -> Result<Sockets, ListenError> {
+    let port = resolver::PORT;
+    let failed = |source| ListenError {
+        address,
+        port,
+        source,
+    };
+    let socket = services.socket(address, port).map_err(failed)?;
+    Ok((socket, listen(services, address, port)?))
+}
+
+fn listen(services: &Services, address: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
+    let failed = |source| ListenError {
+        address,
+        port,
+        source,
+    };
+    services.listen(address, port).map_err(failed)
+}
+
+fn answer(resolver: &Arc<Resolver>, (socket, listener): Sockets) {
+    run("DNS over UDP", serve_udp(Arc::clone(resolver), socket));
+    run("DNS over TCP", serve_tcp(Arc::clone(resolver), listener));
 }
 
 fn run(what: &'static str, work: impl Future<Output = io::Result<()>> + Send + 'static) {

@@ -214,6 +214,7 @@ impl Agent {
             busy: Mutex::new(HashMap::new()),
             left: Notify::new(),
             care: Care::default(),
+            resolvers: answers.resolvers(),
             freshness: Mutex::new(Freshness::at_start(known.stale, groups_read)),
             group_changes: AtomicU64::new(0),
         };

@@ -99,18 +99,30 @@ impl Agent {
         if self.config.provider == ProviderKind::Local {
             return Ok(());
         }
+        let coming = self.groups_on_their_way();
         let are_known = {
             let plugs = self.host.plugs();
             let sets = plugs.policies().sets();
             let carried: HashSet<&String> = sets.flat_map(|(set, _)| set).collect();
             let known = &self.freshness().known;
-            let is_known = |group: &String| carried.contains(group) || known.contains(group);
+            let is_known = |group: &String| {
+                carried.contains(group) || coming.contains(group) || known.contains(group)
+            };
             groups.iter().all(is_known)
         };
         if are_known {
             return Ok(());
         }
         self.read_and_enforce().await.map_err(failed)
+    }
+
+    /// Groups of tasks that no packet reaches yet: each was made known before its task was stored, and every look from
+    /// then on reads it.
+    fn groups_on_their_way(&self) -> HashSet<String> {
+        let table = self.tasks.table();
+        let coming = table.live().filter(|task| task.is_on_its_way());
+        let groups = coming.flat_map(|task| task.eni.groups.iter().cloned());
+        groups.collect()
     }
 
     /// Reads groups and members, and puts what changed in force.
@@ -120,6 +132,7 @@ impl Agent {
             Ok(()) => {
                 let routes = self.host.provider.route_tables();
                 self.host.exporter.set_routes(routes);
+                self.follow_networks();
                 self.read().await
             }
             Err(error) => Err(error),

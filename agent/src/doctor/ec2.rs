@@ -12,8 +12,18 @@ const OPTIONAL: [&str; 2] = [
     "DescribeInstanceTypes",
 ];
 
-/// One check for the instance, one for EC2's answer, one for the trunk or the network interfaces, and one for each call.
+/// One check for the root certificates where they are needed, one for the instance, one for EC2's answer, one for the trunk or the network interfaces, and one for each call.
 pub(super) fn checks(found: &Preflight) -> Vec<Check> {
+    let certificates = found.certificates.iter();
+    let certificates = certificates.map(|certificates| match certificates {
+        Ok(()) => ok("root certificates", "found"),
+        Err(error) => not_ok(
+            "root certificates",
+            Outcome::Missing,
+            format!("{}: {}", error.field, error.problem),
+            &error.fix,
+        ),
+    });
     let identity = found.identity.iter().map(|identity| match identity {
         Ok(identity) => ok(
             "EC2 instance",
@@ -61,7 +71,8 @@ pub(super) fn checks(found: &Preflight) -> Vec<Check> {
         ),
     });
     let permissions = found.permissions.iter().map(permission);
-    identity
+    certificates
+        .chain(identity)
         .chain(answer)
         .chain(trunk)
         .chain(interfaces)
@@ -146,5 +157,7 @@ mod tests {
         found.identity = Some(Ok(Identity::default()));
         found.answer = Some(Err("no route".to_owned()));
         assert_eq!(names(&found), ["EC2 instance", "EC2 API"]);
+        found.certificates = Some(Ok(()));
+        assert_eq!(names(&found)[0], "root certificates");
     }
 }

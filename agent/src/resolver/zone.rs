@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hickory_proto::rr::Name;
 use ipnet::IpNet;
@@ -14,7 +15,7 @@ pub struct Zone {
     /// Domains of its private DNS names, as `eu-west-1.compute.internal.`.
     domains: Vec<Name>,
     /// Its networks, whose reverse names are its own.
-    networks: Vec<IpNet>,
+    networks: Arc<RwLock<Vec<IpNet>>>,
     tenants: Tenants,
     /// ENIs elsewhere in the VPC, by name in lower case without its last dot.
     others: HashMap<String, Vec<IpAddr>>,
@@ -47,12 +48,25 @@ impl Zone {
         let others = others.into_iter();
         Self {
             domains: domains.iter().filter_map(|name| absolute(name)).collect(),
-            networks,
+            networks: Arc::new(RwLock::new(networks)),
             tenants,
             others: others
                 .map(|(name, addresses)| (name.to_ascii_lowercase(), addresses))
                 .collect(),
         }
+    }
+
+    /// The VPC has these networks from now on.
+    pub fn set_networks(&self, networks: Vec<IpNet>) {
+        *self
+            .networks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = networks;
+    }
+
+    fn has_network(&self, network: &IpNet) -> bool {
+        let networks = self.networks.read().unwrap_or_else(PoisonError::into_inner);
+        networks.iter().any(|own| own.contains(network))
     }
 
     /// Who may ask.
@@ -88,9 +102,7 @@ impl Zone {
             }
         }
         match name.parse_arpa_name() {
-            Ok(network) if self.networks.iter().any(|own| own.contains(&network)) => {
-                self.reverse(network)
-            }
+            Ok(network) if self.has_network(&network) => self.reverse(network),
             Ok(_) | Err(_) => Owner::Elsewhere,
         }
     }

@@ -151,6 +151,11 @@ pub(crate) fn open(task: &Task) -> SocketAddr {
     SocketAddr::new(task.ipv4.into(), OPEN_PORT)
 }
 
+/// An error that the stand-in is told to answer with.
+pub(crate) fn told(code: &'static str) -> Ec2Error {
+    Ec2Error::new(code, "as told")
+}
+
 pub(crate) fn eventually(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -298,7 +303,7 @@ fn a_task_whose_calls_fail_is_as_if_it_had_never_been() {
             "UnauthorizedOperation",
         ),
     ] {
-        let error = Ec2Error::new(code, "as told");
+        let error = told(code);
         account
             .ec2
             .fault(Which::of(operation).nth(1), Fault::Error(error));
@@ -343,10 +348,9 @@ fn while_ec2_is_away_what_was_in_force_stays_and_is_said_to_be_old() {
     host.start_agent().unwrap();
     let server = account.add(&host, "server", &account.server);
     let client = account.add(&host, "client", &account.client);
-    account.ec2.fault(
-        Which::any(),
-        Fault::Error(Ec2Error::new("AuthFailure", "as told")),
-    );
+    account
+        .ec2
+        .fault(Which::any(), Fault::Error(told("AuthFailure")));
     eventually("the status says so", Duration::from_secs(20), || {
         let problems = host.status().unwrap().problems;
         problems.iter().any(|text| text.contains("AuthFailure"))
@@ -379,7 +383,7 @@ fn a_restart_with_twenty_tasks_asks_three_times_until_it_is_ready() {
     host.kill_agent().unwrap();
     drop(account.ec2.take_calls());
     // Whatever it asks beyond that, it does not learn.
-    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let away = Fault::Error(told("AuthFailure"));
     account.ec2.fault(Which::any().from(4), away);
     host.start_agent().unwrap();
     let reach = || talk::tcp(&client.netns, &server.netns, open(&server), PATIENCE);
@@ -411,7 +415,7 @@ fn a_restart_with_twenty_tasks_asks_three_times_until_it_is_ready() {
 #[test]
 fn a_start_while_ec2_is_away_goes_on_with_what_was_known() {
     let (host, account) = instance("ec2-start-away");
-    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let away = Fault::Error(told("AuthFailure"));
     account.ec2.fault(Which::any(), away);
     let first = format!("{:#}", host.start_agent().unwrap_err());
     assert!(first.contains("AuthFailure"), "nothing is known: {first}");
@@ -419,10 +423,7 @@ fn a_start_while_ec2_is_away_goes_on_with_what_was_known() {
     host.start_agent().unwrap();
     let server = account.add(&host, "server", &account.server);
     let client = account.add(&host, "client", &account.client);
-    for fault in [
-        Fault::Error(Ec2Error::new("AuthFailure", "as told")),
-        Fault::Refuse,
-    ] {
+    for fault in [Fault::Error(told("AuthFailure")), Fault::Refuse] {
         host.kill_agent().unwrap();
         account.ec2.fault(Which::any(), fault.clone());
         host.start_agent().unwrap();
@@ -474,6 +475,11 @@ fn subnets_and_names_are_read_again_while_the_agent_runs() {
 
 /// What the doctor says, and whether it is content. With the agent's credentials.
 pub(crate) fn doctor(host: &Host, more: &str) -> (String, bool) {
+    doctor_with(host, more, &[])
+}
+
+/// As [`doctor`], with more variables.
+pub(crate) fn doctor_with(host: &Host, more: &str, variables: &[(&str, &str)]) -> (String, bool) {
     let output = host.run(|| {
         std::fs::write("/run/doctor.toml", {
             let agent = std::fs::read_to_string("/run/agent.toml").unwrap();
@@ -482,7 +488,8 @@ pub(crate) fn doctor(host: &Host, more: &str) -> (String, bool) {
         .unwrap();
         let mut command = Command::new(Host::program().unwrap());
         command.args(["doctor", "--config", "/run/doctor.toml"]);
-        command.envs(CREDENTIALS).stdin(Stdio::null());
+        command.envs(CREDENTIALS).envs(variables.iter().copied());
+        command.stdin(Stdio::null());
         command.output().unwrap()
     });
     let text = String::from_utf8(output.stdout).unwrap();
@@ -522,7 +529,7 @@ fn the_doctor_says_what_the_credentials_may_not_do() {
     account.ec2.allow("AssociateTrunkInterface");
     let (text, is_content) = doctor(&host, "");
     assert!(is_content, "{text}");
-    let refusal = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let refusal = Fault::Error(told("AuthFailure"));
     account.ec2.fault(Which::any(), refusal);
     let (text, is_content) = doctor(&host, "");
     assert!(!is_content && line(&text, "EC2 API").contains("AuthFailure"));

@@ -25,7 +25,7 @@ use branchline_tests::{
 };
 use serde_json::Value;
 
-use super::ec2::{Account, doctor, eventually, instance_with, line, open, problems};
+use super::ec2::{Account, doctor, eventually, instance_with, line, open, problems, told};
 use super::services;
 
 pub(crate) const CREATE: &str = "CreateNetworkInterface";
@@ -341,7 +341,7 @@ fn a_restart_with_eight_tasks_asks_twice_and_writes_nothing() {
     reach().unwrap();
     drop(account.ec2.take_calls());
     // Whatever it asks beyond that, it does not learn.
-    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let away = Fault::Error(told("AuthFailure"));
     account.ec2.fault(Which::any().from(3), away);
     host.start_agent().unwrap();
     reach().unwrap();

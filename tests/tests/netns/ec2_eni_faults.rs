@@ -2,105 +2,54 @@
 //! nothing of it is on host and instance.
 
 use std::{
-    os::unix::process::ExitStatusExt,
-    thread,
+    ops::Deref,
     time::{Duration, Instant},
 };
 
-use branchline::fault;
-use branchline_ec2_stand_in::{Ec2Error, Fault, Outcome, Which};
+use branchline_ec2_stand_in::{Fault, Outcome};
 use branchline_tests::{
     eni_links::{Delays, EniLinks},
-    host::Host,
     talk::PATIENCE,
     task::spec,
-    traces::Traces,
 };
-use serde_json::json;
 
-use super::ec2::{Account, eventually};
+use super::ec2::{eventually, told};
 use super::ec2_eni::{ATTACH, CREATE, DELETE, DETACH, MODIFY, enis, enlarge, instance};
+use super::ec2_ground::{Ground, ID, faults};
 
-const ID: &str = "task";
-const SIGKILL: i32 = 9;
 /// Few looks of the agent's own, and all of EC2's quota: many rows share one host.
 const LINES: &str = "poll = 3600\nrequest_share_percent = 100";
 /// How long what could not be undone at once may take: EC2 is asked again after seconds.
 const UNDONE: Duration = Duration::from_secs(30);
 
-/// What may go wrong once, and whether asking again helps.
-fn faults() -> [(Fault, bool); 5] {
-    let error = |code| Ec2Error::new(code, "as told");
-    [
-        (Fault::Error(error("OperationNotPermitted")), false),
-        (Fault::Error(error("RequestLimitExceeded")), true),
-        (Fault::ErrorAfterEffect(error("InternalError")), true),
-        (Fault::LoseAnswer, true),
-        (Fault::Refuse, true),
-    ]
-}
-
-/// A host with an agent, and how it is without tasks.
-struct Ground {
-    host: Host,
-    account: Account,
+/// Where a task's ENI has a link of its own.
+struct Whole {
+    ground: Ground,
     links: EniLinks,
-    absent: Traces,
 }
 
-impl Ground {
+impl Deref for Whole {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
+}
+
+impl Whole {
     fn new(name: &str) -> Self {
         let (host, account, links) = instance(name, LINES);
         // One that leaves keeps its device until the agent hears that it has gone.
         enlarge(&account, 15);
-        host.start_agent().unwrap();
-        let absent = Traces::of(&host).unwrap();
-        let mut ground = Self {
-            host,
-            account,
-            links,
-            absent,
-        };
-        // What the first task leaves, as its groups' rules, is no trace of the next.
-        ground.add().unwrap();
-        assert!(ground.remove());
-        ground.freed("the first");
-        ground.absent = Traces::of(&ground.host).unwrap();
-        ground.works("before any");
-        ground
-    }
-
-    fn add(&self) -> Result<(), String> {
-        let request = spec(ID, &[&self.account.subnet], &[&self.account.server]);
-        let output = self.host.add_spec(&request).unwrap();
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn remove(&self) -> bool {
-        let output = self.host.branchline(&["task", "rm", ID]).unwrap();
-        output.status.success()
-    }
-
-    fn is_listed(&self) -> bool {
-        let mut api = self.host.api().unwrap();
-        api.json("GET", "/v1/tasks", "").unwrap()["tasks"] != json!([])
-    }
-
-    /// Lets a fault strike the next call of `operation`.
-    fn strike(&self, operation: &str, fault: Fault) {
-        drop(self.account.ec2.take_calls());
-        self.account.ec2.fault(Which::of(operation).nth(1), fault);
-    }
-
-    #[track_caller]
-    fn assert_struck(&self, operation: &str, row: &str) {
-        let calls = self.account.ec2.calls();
-        let mut of_it = calls.iter().filter(|call| call.operation == operation);
-        let is_struck = of_it.any(|call| call.outcome != Outcome::Done);
-        assert!(is_struck, "{row}: {calls:#?}");
+        let group = account.server.clone();
+        let ground = Ground::new(host, account, group);
+        let mut whole = Self { ground, links };
+        whole.add().unwrap();
+        assert!(whole.remove());
+        whole.freed("the first");
+        whole.ground.settled();
+        whole.works("before any");
+        whole
     }
 
     /// The task is there: its ENI alone is attached, goes with the instance, and on the host all is as it should be.
@@ -114,10 +63,7 @@ impl Ground {
         assert!(attachment.delete_on_termination, "{row}");
         let attached = state.attached_to(&self.account.instance);
         assert_eq!(attached.len(), 2, "{row}: {attached:#?}");
-        let mut api = self.host.api().unwrap();
-        let path = format!("/v1/tasks/{ID}/check");
-        let check = api.json("GET", &path, "").unwrap();
-        assert_eq!(check["differences"], json!([]), "{row}");
+        self.assert_sound(row);
     }
 
     /// No ENI is left.
@@ -135,8 +81,7 @@ impl Ground {
             let state = self.account.ec2.state();
             !self.is_listed() && state.attached_to(&self.account.instance).len() == 1
         });
-        let left = || Traces::of(&self.host).unwrap().since(&self.absent);
-        eventually(row, PATIENCE, || left().is_empty());
+        eventually(row, PATIENCE, || self.left().is_empty());
         assert_eq!(self.links.problem(), None, "{row}");
     }
 
@@ -152,7 +97,7 @@ impl Ground {
 
 #[test]
 fn whatever_a_call_of_an_add_comes_to_a_task_is_there_or_not() {
-    let ground = Ground::new("ec2-eni-faults");
+    let ground = Whole::new("ec2-eni-faults");
     for operation in [CREATE, ATTACH, MODIFY] {
         for (fault, is_made_up_for) in faults() {
             let row = format!("{operation}: {fault:?}");
@@ -180,7 +125,7 @@ fn whatever_a_call_of_an_add_comes_to_a_task_is_there_or_not() {
 
 #[test]
 fn whatever_a_call_of_a_removal_comes_to_the_task_goes() {
-    let ground = Ground::new("ec2-eni-faults-rm");
+    let ground = Whole::new("ec2-eni-faults-rm");
     for (fault, is_made_up_for) in faults() {
         let row = format!("{DETACH}: {fault:?}");
         ground.freed(&row);
@@ -207,7 +152,7 @@ fn whatever_a_call_of_a_removal_comes_to_the_task_goes() {
 
 #[test]
 fn ec2_that_has_not_settled_is_waited_for() {
-    let ground = Ground::new("ec2-eni-settles");
+    let ground = Whole::new("ec2-eni-settles");
     ground.freed("before");
     ground.account.ec2.settings(|settings| {
         settings.consistency_delay = Duration::from_secs(3);
@@ -222,7 +167,7 @@ fn ec2_that_has_not_settled_is_waited_for() {
     ground.account.ec2.settings(|settings| {
         settings.consistency_delay = Duration::ZERO;
     });
-    let refused = Fault::Error(Ec2Error::new("OperationNotPermitted", "as told"));
+    let refused = Fault::Error(told("OperationNotPermitted"));
     ground.strike(MODIFY, refused);
     let said = ground.add().unwrap_err();
     assert!(said.contains(MODIFY), "{said}");
@@ -235,12 +180,8 @@ fn ec2_that_has_not_settled_is_waited_for() {
 
 #[test]
 fn killed_around_each_step_that_asks_ec2() {
-    let ground = Ground::new("ec2-eni-kills");
+    let ground = Whole::new("ec2-eni-kills");
     ground.host.stop_agent().unwrap();
-    let start = |point: &str| {
-        let variable = (fault::VARIABLE, point);
-        ground.host.start_agent_with(&[variable]).unwrap();
-    };
     for point in [
         "add/allocate/before",
         "add/attach-eni/before",
@@ -252,16 +193,9 @@ fn killed_around_each_step_that_asks_ec2() {
         "remove/release/after",
         "remove/forget/before",
     ] {
-        start(point);
-        let is_add = point.starts_with("add/");
-        assert_eq!(ground.add().is_err(), is_add, "{point}");
-        if !is_add {
-            assert!(!ground.remove(), "{point}");
-        }
-        let end = ground.host.agent_end().unwrap();
-        assert_eq!(end.signal(), Some(SIGKILL), "{point}");
-        start("");
-        if is_add && ground.is_listed() {
+        ground.kill_at(point);
+        ground.host.start_agent().unwrap();
+        if point.starts_with("add/") && ground.is_listed() {
             ground.assert_there(point);
             assert!(ground.remove(), "{point}");
         }
@@ -278,7 +212,7 @@ fn killed_around_each_step_that_asks_ec2() {
 
 #[test]
 fn killed_while_ec2_works_or_the_link_is_waited_for() {
-    let ground = Ground::new("ec2-eni-kills-inside");
+    let ground = Whole::new("ec2-eni-kills-inside");
     let ec2 = &ground.account.ec2;
     // The link's wait: all calls are answered, and nothing comes.
     for operation in [CREATE, ATTACH, MODIFY, "link", DETACH] {
@@ -301,17 +235,7 @@ fn killed_while_ec2_works_or_the_link_is_waited_for() {
                 operation
             }
         };
-        thread::scope(|scope| {
-            let is_done = || match is_add {
-                true => ground.add().is_ok(),
-                false => ground.remove(),
-            };
-            let request = scope.spawn(is_done);
-            eventually(operation, PATIENCE, || ec2.count(awaited) == 1);
-            thread::sleep(Duration::from_millis(300));
-            ground.host.kill_agent().unwrap();
-            assert!(!request.join().unwrap(), "{operation}");
-        });
+        ground.kill_inside(awaited, is_add, operation);
         ground.host.start_agent().unwrap();
         if is_add && ground.is_listed() {
             ground.assert_there(operation);
@@ -328,14 +252,10 @@ fn killed_while_ec2_works_or_the_link_is_waited_for() {
 fn an_eni_that_a_killed_agent_attached_is_freed_in_the_second_look_and_others_never() {
     let (host, account, links) = instance("ec2-eni-orphans", "poll = 5");
     enlarge(&account, 15);
-    let start = |point: &str| {
-        let variable = (fault::VARIABLE, point);
-        host.start_agent_with(&[variable]).unwrap();
-    };
-    start("add/attach-eni/after");
+    host.start_agent_until("add/attach-eni/after").unwrap();
     let request = spec(ID, &[&account.subnet], &[&account.server]);
     assert!(!host.add_spec(&request).unwrap().status.success());
-    assert!(host.agent_end().unwrap().signal().is_some());
+    assert!(host.agent_was_killed().unwrap());
     // What the store knew is gone as well, as after a reboot.
     host.run(|| std::fs::remove_dir_all("/run/branchline/state").unwrap());
     let [orphan] = &enis(&account)[..] else {
@@ -355,7 +275,7 @@ fn an_eni_that_a_killed_agent_attached_is_freed_in_the_second_look_and_others_ne
         at.device_index = 2;
         state.network_interfaces.insert(guest.to_owned(), other);
     });
-    start("");
+    host.start_agent().unwrap();
     let began = Instant::now();
     let task = account.add(&host, "task", &account.server);
     let index = |id: &str| {

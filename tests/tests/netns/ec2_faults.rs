@@ -3,24 +3,19 @@
 
 use std::{
     collections::BTreeSet,
-    os::unix::process::ExitStatusExt,
-    thread,
+    ops::Deref,
     time::{Duration, Instant},
 };
 
-use branchline::fault;
-use branchline_ec2_stand_in::{Ec2Error, Fault, Outcome, Which};
-use branchline_tests::{host::Host, talk::PATIENCE, task::spec, traces::Traces};
-use serde_json::json;
+use branchline_ec2_stand_in::{Fault, Outcome, Which};
 
-use super::ec2::{Account, eventually, instance_with};
+use super::ec2::{Account, eventually, instance_with, told};
+use super::ec2_ground::{Ground, ID, faults};
 
-const ID: &str = "task";
 const CREATE: &str = "CreateNetworkInterface";
 const ASSOCIATE: &str = "AssociateTrunkInterface";
 const DISASSOCIATE: &str = "DisassociateTrunkInterface";
 const DELETE: &str = "DeleteNetworkInterface";
-const SIGKILL: i32 = 9;
 /// Few looks of the agent's own, and all of EC2's quota: many rows share one host.
 const LINES: &str = "poll = 3600\ndeadline = 20\nrequest_share_percent = 100";
 /// How long what could not be undone at once may take.
@@ -28,28 +23,18 @@ const UNDONE: Duration = Duration::from_secs(10);
 /// Longer than what has left the trunk rests.
 const RESTED: Duration = Duration::from_secs(45);
 
-/// What may go wrong once, and whether asking again helps.
-fn faults() -> [(Fault, bool); 5] {
-    let error = |code| Ec2Error::new(code, "as told");
-    [
-        (Fault::Error(error("OperationNotPermitted")), false),
-        (Fault::Error(error("RequestLimitExceeded")), true),
-        (Fault::ErrorAfterEffect(error("InternalError")), true),
-        (Fault::LoseAnswer, true),
-        (Fault::Refuse, true),
-    ]
+/// Where a task's ENI is a branch of the trunk.
+struct Trunk(Ground);
+
+impl Deref for Trunk {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.0
+    }
 }
 
-/// A host with an agent, and how it is without tasks.
-struct Ground {
-    host: Host,
-    account: Account,
-    /// Of its tasks.
-    group: String,
-    absent: Traces,
-}
-
-impl Ground {
+impl Trunk {
     fn new(name: &str) -> Self {
         Self::with(name, |account| &account.server)
     }
@@ -57,46 +42,19 @@ impl Ground {
     fn with(name: &str, group: fn(&Account) -> &String) -> Self {
         let (host, account) = instance_with(name, LINES);
         let group = group(&account).clone();
-        host.start_agent().unwrap();
-        let absent = Traces::of(&host).unwrap();
-        let mut ground = Self {
-            host,
-            account,
-            group,
-            absent,
-        };
-        // What the first task leaves, as its groups' rules, is no trace of the next.
+        let mut ground = Ground::new(host, account, group);
         ground.add().unwrap();
         assert!(ground.remove());
-        ground.absent = Traces::of(&ground.host).unwrap();
-        ground.works("before any");
-        ground
-    }
-
-    fn add(&self) -> Result<(), String> {
-        let request = spec(ID, &[&self.account.subnet], &[&self.group]);
-        let output = self.host.add_spec(&request).unwrap();
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn remove(&self) -> bool {
-        let output = self.host.branchline(&["task", "rm", ID]).unwrap();
-        output.status.success()
-    }
-
-    fn is_listed(&self) -> bool {
-        let mut api = self.host.api().unwrap();
-        api.json("GET", "/v1/tasks", "").unwrap()["tasks"] != json!([])
+        ground.settled();
+        let trunk = Self(ground);
+        trunk.works("before any");
+        trunk
     }
 
     /// Lets a fault strike the next call of `operation`.
     fn strike(&self, operation: &str, fault: Fault) {
         self.renew_lists();
-        drop(self.account.ec2.take_calls());
-        self.account.ec2.fault(Which::of(operation).nth(1), fault);
+        self.0.strike(operation, fault);
     }
 
     /// Prefix lists have a new version, so that their entries are asked for.
@@ -110,14 +68,6 @@ impl Ground {
         });
     }
 
-    #[track_caller]
-    fn assert_struck(&self, operation: &str, row: &str) {
-        let calls = self.account.ec2.calls();
-        let mut of_it = calls.iter().filter(|call| call.operation == operation);
-        let is_struck = of_it.any(|call| call.outcome != Outcome::Done);
-        assert!(is_struck, "{row}: {calls:#?}");
-    }
-
     /// The task is there: its branch alone is on the trunk, and on the host all is as it should be.
     #[track_caller]
     fn assert_there(&self, row: &str) {
@@ -127,10 +77,7 @@ impl Ground {
         let vlan = association.map(|association| association.vlan_id);
         assert_eq!(vlan, Some(task.vlan.into()), "{row}");
         assert_eq!(state.trunk_associations.len(), 1, "{row}");
-        let mut api = self.host.api().unwrap();
-        let path = format!("/v1/tasks/{ID}/check");
-        let check = api.json("GET", &path, "").unwrap();
-        assert_eq!(check["differences"], json!([]), "{row}");
+        self.assert_sound(row);
     }
 
     /// Nothing of it is on the host or the trunk; its ENI is gone or rests.
@@ -138,7 +85,7 @@ impl Ground {
     fn assert_undone(&self, row: &str) {
         eventually(row, UNDONE, || !self.is_listed());
         assert_eq!(self.account.on_trunk(), BTreeSet::new(), "{row}");
-        let left = Traces::of(&self.host).unwrap().since(&self.absent);
+        let left = self.left();
         assert!(left.is_empty(), "{row}: {left:#?}");
     }
 
@@ -158,7 +105,7 @@ impl Ground {
     }
 }
 
-impl Ground {
+impl Trunk {
     /// Each fault at the next call of each of `operations`, which an add makes.
     fn fail_adds(&self, operations: &[&str]) {
         for operation in operations {
@@ -191,7 +138,7 @@ impl Ground {
 
 #[test]
 fn whatever_a_change_of_an_add_comes_to_a_task_is_there_or_not() {
-    Ground::new("ec2-faults-add").fail_adds(&[CREATE, ASSOCIATE]);
+    Trunk::new("ec2-faults-add").fail_adds(&[CREATE, ASSOCIATE]);
 }
 
 #[test]
@@ -201,18 +148,18 @@ fn whatever_a_describe_of_an_add_comes_to_a_task_is_there_or_not() {
         "DescribeSecurityGroupRules",
         "DescribeNetworkInterfaces",
     ];
-    Ground::new("ec2-faults-ask").fail_adds(&describes);
+    Trunk::new("ec2-faults-ask").fail_adds(&describes);
 }
 
 #[test]
 fn whatever_a_call_about_prefix_lists_comes_to_a_task_is_there_or_not() {
     let calls = ["DescribeManagedPrefixLists", "GetManagedPrefixListEntries"];
-    Ground::with("ec2-faults-lists", |account| &account.listed).fail_adds(&calls);
+    Trunk::with("ec2-faults-lists", |account| &account.listed).fail_adds(&calls);
 }
 
 #[test]
 fn whatever_a_call_of_a_removal_comes_to_the_task_goes() {
-    let ground = Ground::new("ec2-faults-rm");
+    let ground = Trunk::new("ec2-faults-rm");
     let ec2 = &ground.account.ec2;
     // These strike at the end, once the ENIs have rested.
     for (number, (fault, _)) in (0..).zip(faults()) {
@@ -236,13 +183,13 @@ fn whatever_a_call_of_a_removal_comes_to_the_task_goes() {
 
 #[test]
 fn a_release_asks_what_is_on_the_trunk_whatever_that_call_comes_to() {
-    let ground = Ground::new("ec2-faults-look");
+    let ground = Trunk::new("ec2-faults-look");
     let operation = "DescribeTrunkInterfaceAssociations";
     for (fault, _) in faults() {
         let row = format!("{fault:?}");
         ground.strike(operation, fault);
         // It failed, and may be on the trunk all the same.
-        let refused = Fault::Error(Ec2Error::new("OperationNotPermitted", "as told"));
+        let refused = Fault::Error(told("OperationNotPermitted"));
         ground
             .account
             .ec2
@@ -257,7 +204,7 @@ fn a_release_asks_what_is_on_the_trunk_whatever_that_call_comes_to() {
 
 #[test]
 fn who_may_not_list_associations_frees_what_was_made_and_what_was_not() {
-    let ground = Ground::new("ec2-faults-denied");
+    let ground = Trunk::new("ec2-faults-denied");
     let ec2 = &ground.account.ec2;
     ec2.deny("DescribeTrunkInterfaceAssociations");
     ec2.deny(ASSOCIATE);
@@ -276,12 +223,8 @@ fn who_may_not_list_associations_frees_what_was_made_and_what_was_not() {
 
 #[test]
 fn killed_around_each_step_that_asks_ec2() {
-    let ground = Ground::new("ec2-kills");
+    let ground = Trunk::new("ec2-kills");
     ground.host.stop_agent().unwrap();
-    let start = |point: &str| {
-        let variable = (fault::VARIABLE, point);
-        ground.host.start_agent_with(&[variable]).unwrap();
-    };
     for point in [
         "add/allocate/before",
         "add/allocate/after",
@@ -292,16 +235,9 @@ fn killed_around_each_step_that_asks_ec2() {
         "remove/release/after",
         "remove/forget/before",
     ] {
-        start(point);
-        let is_add = point.starts_with("add/");
-        assert_eq!(ground.add().is_err(), is_add, "{point}");
-        if !is_add {
-            assert!(!ground.remove(), "{point}");
-        }
-        let end = ground.host.agent_end().unwrap();
-        assert_eq!(end.signal(), Some(SIGKILL), "{point}");
-        start("");
-        if is_add && ground.is_listed() {
+        ground.kill_at(point);
+        ground.host.start_agent().unwrap();
+        if point.starts_with("add/") && ground.is_listed() {
             ground.assert_there(point);
             assert!(ground.remove(), "{point}");
         }
@@ -313,7 +249,7 @@ fn killed_around_each_step_that_asks_ec2() {
 
 #[test]
 fn killed_while_ec2_works() {
-    let ground = Ground::new("ec2-kills-inside");
+    let ground = Trunk::new("ec2-kills-inside");
     let ec2 = &ground.account.ec2;
     for operation in [CREATE, ASSOCIATE, DISASSOCIATE] {
         let is_add = operation != DISASSOCIATE;
@@ -323,19 +259,7 @@ fn killed_while_ec2_works() {
         let before = ground.account.branches();
         // It is done at once, and the answer comes when nobody waits for it any more.
         ground.strike(operation, Fault::Delay(Duration::from_secs(5)));
-        thread::scope(|scope| {
-            let is_done = || {
-                if is_add {
-                    ground.add().is_ok()
-                } else {
-                    ground.remove()
-                }
-            };
-            let request = scope.spawn(is_done);
-            eventually(operation, PATIENCE, || ec2.count(operation) == 1);
-            ground.host.kill_agent().unwrap();
-            assert!(!request.join().unwrap(), "{operation}");
-        });
+        ground.kill_inside(operation, is_add, operation);
         let after = ground.account.branches();
         let made: Vec<_> = after.difference(&before).collect();
         ground.host.start_agent().unwrap();

@@ -2,29 +2,26 @@
 
 use std::{
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
     thread,
     time::{Duration, Instant},
 };
 
-use branchline::fault;
-use branchline_ec2_stand_in::{Ec2Error, Fault, Outcome, Route, RouteTarget, Which};
+use branchline_ec2_stand_in::{Fault, Outcome, Route, RouteTarget, Which};
 use branchline_tests::{
     host::Host,
     settings::OPEN_PORT,
     talk::{self, PATIENCE, SHORT, is_silence},
-    task::Task,
+    task::{Task, spec},
 };
 use serde_json::json;
 
 use super::{
-    ec2::{Account, eventually, instance_with},
+    ec2::{Account, eventually, instance_with, told},
     flow_logs::lines as flow_lines,
 };
 
 const MODIFY: &str = "ModifyNetworkInterfaceAttribute";
 const ID: &str = "mover";
-const SIGKILL: i32 = 9;
 /// As long as a look and what follows may take.
 const LOOKED: Duration = Duration::from_secs(20);
 
@@ -165,7 +162,7 @@ fn groups_that_were_changed_in_ec2_are_taken_over() {
     assert!(problems.is_empty(), "{problems:?}");
 
     // While EC2 does not tell, what was in force stays, and is said to be old.
-    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let away = Fault::Error(told("AuthFailure"));
     ground.account.ec2.fault(Which::any(), away);
     ground.change_in_ec2(&[server]);
     eventually("the status says so", LOOKED, || {
@@ -199,7 +196,7 @@ fn an_older_state_that_ec2_shows_takes_nothing_back() {
 fn groups_that_ec2_refuses_change_nothing() {
     let ground = Ground::new("ec2-groups-refused", "poll = 3600\ndeadline = 20");
     let server = &ground.account.server;
-    let error = |code| Fault::Error(Ec2Error::new(code, "as told"));
+    let error = |code| Fault::Error(told(code));
     for code in [
         "InvalidGroup.NotFound",
         "SecurityGroupsPerInterfaceLimitExceeded",
@@ -243,10 +240,9 @@ fn groups_that_ec2_refuses_change_nothing() {
 fn whatever_the_call_comes_to_both_have_the_same_groups() {
     let ground = Ground::new("ec2-groups-faults", "poll = 3600\ndeadline = 20");
     let groups = [&ground.account.client, &ground.account.server];
-    let error = |code| Ec2Error::new(code, "as told");
     let faults = [
-        Fault::Error(error("RequestLimitExceeded")),
-        Fault::ErrorAfterEffect(error("InternalError")),
+        Fault::Error(told("RequestLimitExceeded")),
+        Fault::ErrorAfterEffect(told("InternalError")),
         Fault::LoseAnswer,
         Fault::Refuse,
     ];
@@ -266,21 +262,16 @@ fn whatever_the_call_comes_to_both_have_the_same_groups() {
 fn killed_around_each_step_both_have_the_same_groups() {
     let ground = Ground::new("ec2-groups-kills", "poll = 3600\ndeadline = 20");
     ground.host.stop_agent().unwrap();
-    let start = |point: &str| {
-        let variable = (fault::VARIABLE, point);
-        ground.host.start_agent_with(&[variable]).unwrap();
-    };
     let groups = [&ground.account.client, &ground.account.server];
     let mut groups = groups.into_iter().cycle();
     for step in ["modify-eni", "enforce", "keep-groups"] {
         for when in ["before", "after"] {
             let point = format!("set-groups/{step}/{when}");
-            start(&point);
+            ground.host.start_agent_until(&point).unwrap();
             let group = groups.next().unwrap();
             ground.set(&[group]).unwrap_err();
-            let end = ground.host.agent_end().unwrap();
-            assert_eq!(end.signal(), Some(SIGKILL), "{point}");
-            start("");
+            assert!(ground.host.agent_was_killed().unwrap(), "{point}");
+            ground.host.start_agent().unwrap();
             let is_done = || json!(ground.groups()) == json!([group]);
             eventually(&point, LOOKED, is_done);
             ground.assert_has(group, &point);
@@ -288,7 +279,7 @@ fn killed_around_each_step_both_have_the_same_groups() {
         }
     }
     // Killed while EC2 works: it does it, and nobody hears of it.
-    start("");
+    ground.host.start_agent().unwrap();
     let group = groups.next().unwrap();
     ground.account.ec2.fault(
         Which::of(MODIFY).nth(1),
@@ -307,6 +298,43 @@ fn killed_around_each_step_both_have_the_same_groups() {
         ground.groups() == [group.clone()]
     });
     ground.assert_has(group, "killed inside");
+}
+
+#[test]
+fn tasks_that_start_together_read_their_new_group_once() {
+    let (host, account) = instance_with(
+        "ec2-groups-together",
+        "poll = 3600\ndeadline = 20\nrequest_share_percent = 100",
+    );
+    host.start_agent().unwrap();
+    let slow = Fault::Delay(Duration::from_secs(2));
+    account
+        .ec2
+        .fault(Which::of("AssociateTrunkInterface"), slow);
+    drop(account.ec2.take_calls());
+    let ids = [0, 1, 2, 3].map(|number| format!("task-{number}"));
+    thread::scope(|scope| {
+        for id in &ids {
+            scope.spawn(|| {
+                let body = spec(id, &[&account.subnet], &[&account.server]);
+                let mut api = host.api().unwrap();
+                api.json("POST", "/v1/tasks", &body.to_string()).unwrap();
+            });
+        }
+    });
+    let reads = || {
+        let reads = ["DescribeSecurityGroups", "DescribeSecurityGroupRules"];
+        reads.map(|operation| account.ec2.count(operation))
+    };
+    assert_eq!(reads(), [1, 1], "of four tasks");
+    // The group's rules are in force for each of them.
+    let client = account.add(&host, "client", &account.client);
+    assert_eq!(reads(), [2, 2], "another group");
+    for id in &ids {
+        let task = host.task(id).unwrap();
+        let at = SocketAddr::new(task.ipv4.into(), OPEN_PORT);
+        talk::tcp(&client.netns, &task.netns, at, PATIENCE).unwrap();
+    }
 }
 
 #[test]

@@ -3,13 +3,11 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
     thread,
     time::{Duration, Instant},
 };
 
-use branchline::fault;
-use branchline_ec2_stand_in::{Ec2Error, Fault, Which};
+use branchline_ec2_stand_in::{Fault, Which};
 use branchline_tests::{
     host::Host,
     settings::OPEN_PORT,
@@ -18,13 +16,12 @@ use branchline_tests::{
 };
 use serde_json::Value;
 
-use super::ec2::{Account, eventually, instance_with};
+use super::ec2::{Account, eventually, instance_with, told};
 
 const CREATE: &str = "CreateNetworkInterface";
 const ASSOCIATE: &str = "AssociateTrunkInterface";
 const DISASSOCIATE: &str = "DisassociateTrunkInterface";
 const MODIFY: &str = "ModifyNetworkInterfaceAttribute";
-const SIGKILL: i32 = 9;
 const FILLED: Duration = Duration::from_secs(20);
 /// Longer than a second look at what has no task comes after the first, with what it frees at rest.
 const COLLECTED: Duration = Duration::from_secs(150);
@@ -112,7 +109,7 @@ fn a_task_with_the_pools_groups_starts_without_a_call() {
     let before = ground.waiting();
     let most = ground.capacity()["tasks"]["most"].clone();
     // Until it is over, whatever is asked for is refused.
-    let away = Fault::Error(Ec2Error::new("AuthFailure", "as told"));
+    let away = Fault::Error(told("AuthFailure"));
     ground.account.ec2.fault(Which::any(), away);
     let first = ground.add("first", &ground.account.server);
     let second = ground.add("second", &ground.account.server);
@@ -271,8 +268,7 @@ fn what_waits_survives_restarts_and_kills_and_has_one_owner() {
     .into_iter()
     .enumerate()
     {
-        let variable = (fault::VARIABLE, point);
-        ground.host.start_agent_with(&[variable]).unwrap();
+        ground.host.start_agent_until(point).unwrap();
         eventually(point, FILLED, || ground.waiting().len() == 3);
         let id = format!("task-{number}");
         let request = spec(&id, &[&ground.account.subnet], &[&ground.account.client]);
@@ -282,8 +278,7 @@ fn what_waits_survives_restarts_and_kills_and_has_one_owner() {
             let removed = ground.host.branchline(&["task", "rm", &id]).unwrap();
             assert!(!removed.status.success(), "{point}");
         }
-        let end = ground.host.agent_end().unwrap();
-        assert_eq!(end.signal(), Some(SIGKILL), "{point}");
+        assert!(ground.host.agent_was_killed().unwrap(), "{point}");
         ground.host.start_agent().unwrap();
         eventually(point, FILLED, || ground.waiting().len() == 3);
         if let Some(had) = had {
@@ -358,7 +353,7 @@ fn a_pool_that_cannot_be_filled_does_no_harm() {
         "poll = 5\ndeadline = 20\nrequest_share_percent = 100",
     );
     host.add_lines(&pool(&account, 2, &account.client)).unwrap();
-    let error = |code| Fault::Error(Ec2Error::new(code, "as told"));
+    let error = |code| Fault::Error(told(code));
     for (operation, fault) in [
         (CREATE, error("InsufficientFreeAddressesInSubnet")),
         (ASSOCIATE, error("OperationNotPermitted")),

@@ -79,14 +79,14 @@ pub(crate) fn get(netns: &Netns, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-fn question(name: &str, kind: RecordType) -> Message {
+pub(crate) fn question(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(0x4242, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_str(name).unwrap(), kind));
     message
 }
 
-fn over_udp(
+pub(crate) fn over_udp(
     netns: &Netns,
     server: &str,
     asked: &Message,
@@ -103,7 +103,7 @@ fn over_udp(
     Ok(Message::from_vec(&buffer[..len]).unwrap())
 }
 
-fn over_tcp(netns: &Netns, server: &str, asked: &Message) -> Message {
+pub(crate) fn over_tcp(netns: &Netns, server: &str, asked: &Message) -> Message {
     let at = SocketAddr::new(server.parse().unwrap(), 53);
     let mut stream = connect(netns, &at.to_string()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

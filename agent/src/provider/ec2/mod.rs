@@ -10,6 +10,7 @@
 //! what was known, which is kept for the next start too.
 
 mod branch;
+mod certificates;
 mod device;
 mod groups;
 mod leaving;
@@ -55,6 +56,7 @@ use crate::api::SubnetDescription;
 use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, Ec2Config, Mode, WarmPoolConfig};
+use crate::field_error::FieldError;
 use crate::security_groups::{Directory, Members};
 
 /// Branches of a trunk where nothing says otherwise: the most that any instance type takes.
@@ -67,6 +69,9 @@ const AVAILABLE: &str = "available";
 /// Why there is no EC2 provider.
 #[derive(Debug, thiserror::Error)]
 pub enum Ec2Error {
+    /// TLS is needed, and the host trusts nobody.
+    #[error(transparent)]
+    Certificates(FieldError),
     /// Which instance this is.
     #[error(
         "find out which EC2 instance this is (set ec2.instance_id and its neighbours, or let the instance metadata \
@@ -199,6 +204,9 @@ impl Ec2Provider {
         beginning: Beginning,
     ) -> Result<(Self, Known), Ec2Error> {
         let wanted = &config.ec2;
+        certificates::check(wanted, ec2::root_certificates())
+            .transpose()
+            .map_err(Ec2Error::Certificates)?;
         let identity = identity(wanted).await?;
         let ec2 = Ec2::new(&settings(wanted, &identity), observer).await;
         let instance_type = Some(identity.instance_type.as_str());

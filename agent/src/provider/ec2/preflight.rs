@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use branchline_ec2::{self as ec2, Ec2, Identity, NetworkInterface, Permission, Subjects};
 
+use super::certificates;
 use super::device::{self, Room};
 use super::owner::{Owner, Purpose};
 use super::sight::Sight;
 use super::{Ec2Error, identity, is_refusal, settings, trunk};
 use crate::config::{Config, Mode};
+use crate::field_error::FieldError;
 use crate::server::causes;
 
 /// How long a call may take at most: somebody waits for the answer.
@@ -29,6 +31,8 @@ const OF_OWN_ENIS: [&str; 6] = [
 /// What was found; errors are text for people.
 #[derive(Debug, Clone, Default)]
 pub struct Preflight {
+    /// Whether the host has root certificates; `None` where nothing is asked by TLS.
+    pub certificates: Option<Result<(), FieldError>>,
     /// Which instance this is.
     pub identity: Option<Result<Identity, String>>,
     /// Whether EC2 answers; `None` if it could not be asked.
@@ -52,12 +56,20 @@ pub struct Verdict {
 
 /// Looks at the instance that this process runs on.
 pub async fn preflight(config: &Config) -> Preflight {
+    let certificates = certificates::check(&config.ec2, ec2::root_certificates());
+    let found = Preflight {
+        certificates,
+        ..Preflight::default()
+    };
+    if let Some(Err(_)) = found.certificates {
+        return found;
+    }
     let identity = match identity(&config.ec2).await {
         Ok(identity) => identity,
         Err(error) => {
             return Preflight {
                 identity: Some(Err(causes(&error))),
-                ..Preflight::default()
+                ..found
             };
         }
     };
@@ -69,7 +81,7 @@ pub async fn preflight(config: &Config) -> Preflight {
     let found = Preflight {
         identity: Some(Ok(identity.clone())),
         answer: Some(Ok(())),
-        ..Preflight::default()
+        ..found
     };
     let sight = match sight {
         Ok(sight) => Some(sight),

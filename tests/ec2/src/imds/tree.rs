@@ -9,7 +9,9 @@ use serde_json::json;
 
 use crate::credentials::Credentials;
 use crate::operations::private_dns_name;
-use crate::state::{Attachment, AttachmentStatus, Instance, NetworkInterface, Now, State, zone_id};
+use crate::state::{
+    Attachment, AttachmentStatus, Instance, NetworkInterface, Now, State, Vpc, zone_id,
+};
 
 /// Values by path.
 pub(super) type Tree = BTreeMap<String, String>;
@@ -118,7 +120,10 @@ fn interface(tree: &mut Tree, state: &State, eni: &NetworkInterface, attachment:
     );
     of_it("vpc-id", eni.vpc_id.clone());
     of_it("vpc-ipv4-cidr-block", lines(vpc.map(|vpc| vpc.cidr_block)));
-    of_it("vpc-ipv4-cidr-blocks", lines(vpc.map(|vpc| vpc.cidr_block)));
+    of_it(
+        "vpc-ipv4-cidr-blocks",
+        lines(vpc.into_iter().flat_map(Vpc::cidr_blocks)),
+    );
     of_it(
         "vpc-ipv6-cidr-blocks",
         lines(vpc.and_then(|vpc| vpc.ipv6_cidr_block)),

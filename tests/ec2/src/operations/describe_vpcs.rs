@@ -127,7 +127,7 @@ fn describe_vpcs(state: &State, request: &Request<'_>, xml: &mut Xml) -> Result<
     };
     let found = describe.select(state, request)?;
     paging::write(xml, "vpcSet", found, |xml, vpc| {
-        let [ipv4, ipv6] = &vpc.association_ids;
+        let [_, ipv6] = &vpc.association_ids;
         xml.text("vpcId", &vpc.vpc_id)
             .text("ownerId", &state.account_id)
             .text("state", "available")
@@ -135,12 +135,16 @@ fn describe_vpcs(state: &State, request: &Request<'_>, xml: &mut Xml) -> Result<
             .text("dhcpOptionsId", &vpc.dhcp_options_id)
             .text("instanceTenancy", "default")
             .text("isDefault", false)
-            .list("cidrBlockAssociationSet", [vpc.cidr_block], |xml, block| {
-                xml.text("associationId", ipv4).text("cidrBlock", block);
-                xml.within("cidrBlockState", |xml| {
-                    xml.text("state", "associated");
-                });
-            })
+            .list(
+                "cidrBlockAssociationSet",
+                vpc.cidr_associations(),
+                |xml, (block, id)| {
+                    xml.text("associationId", id).text("cidrBlock", block);
+                    xml.within("cidrBlockState", |xml| {
+                        xml.text("state", "associated");
+                    });
+                },
+            )
             .list(
                 "ipv6CidrBlockAssociationSet",
                 vpc.ipv6_cidr_block,

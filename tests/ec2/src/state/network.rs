@@ -2,7 +2,8 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Tags;
+use super::{State, Tags};
+use crate::id::Kind;
 
 /// A VPC.
 #[derive(Debug, Clone)]
@@ -10,6 +11,8 @@ use super::Tags;
 pub struct Vpc {
     pub vpc_id: String,
     pub cidr_block: Ipv4Net,
+    /// The others, each with its association.
+    pub(crate) more_cidr_blocks: Vec<(Ipv4Net, String)>,
     pub ipv6_cidr_block: Option<Ipv6Net>,
     pub dhcp_options_id: String,
     pub enable_dns_support: bool,
@@ -18,6 +21,59 @@ pub struct Vpc {
     /// Of its two blocks.
     pub(crate) association_ids: [String; 2],
     pub tags: Tags,
+}
+
+impl Vpc {
+    /// The primary block and the others.
+    pub fn cidr_blocks(&self) -> impl Iterator<Item = Ipv4Net> {
+        let more = self.more_cidr_blocks.iter().map(|(block, _)| *block);
+        [self.cidr_block].into_iter().chain(more)
+    }
+
+    /// All of them with their associations.
+    pub(crate) fn cidr_associations(&self) -> impl Iterator<Item = (Ipv4Net, &String)> {
+        let more = self.more_cidr_blocks.iter().map(|(block, id)| (*block, id));
+        let [primary, _] = &self.association_ids;
+        [(self.cidr_block, primary)].into_iter().chain(more)
+    }
+}
+
+impl State {
+    /// One more IPv4 block of a VPC, with the route that EC2 gives it in each of the VPC's tables.
+    ///
+    /// # Panics
+    /// If there is no such VPC.
+    pub fn associate_cidr_block(&mut self, vpc_id: &str, block: Ipv4Net) {
+        let id = self.ids.next(Kind::CidrAssociation);
+        let vpc = self.vpcs.get_mut(vpc_id).expect("a VPC of this account");
+        vpc.more_cidr_blocks.push((block, id));
+        for table in self.route_tables_of(vpc_id) {
+            table.routes.push(Route {
+                destination: block.into(),
+                target: RouteTarget::Local,
+            });
+        }
+    }
+
+    /// The VPC does without a block again.
+    ///
+    /// # Panics
+    /// If there is no such VPC.
+    pub fn disassociate_cidr_block(&mut self, vpc_id: &str, block: Ipv4Net) {
+        let vpc = self.vpcs.get_mut(vpc_id).expect("a VPC of this account");
+        vpc.more_cidr_blocks.retain(|(one, _)| *one != block);
+        for table in self.route_tables_of(vpc_id) {
+            let destination = IpNet::from(block);
+            table
+                .routes
+                .retain(|route| route.destination != destination);
+        }
+    }
+
+    fn route_tables_of(&mut self, vpc_id: &str) -> impl Iterator<Item = &mut RouteTable> {
+        let tables = self.route_tables.values_mut();
+        tables.filter(move |table| table.vpc_id == vpc_id)
+    }
 }
 
 /// A subnet: of IPv4, of both, or of IPv6 only.

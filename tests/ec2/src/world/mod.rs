@@ -49,6 +49,7 @@ impl World {
         let vpc = Vpc {
             vpc_id: vpc_id.clone(),
             cidr_block,
+            more_cidr_blocks: Vec::new(),
             ipv6_cidr_block,
             dhcp_options_id: String::new(),
             enable_dns_support: true,

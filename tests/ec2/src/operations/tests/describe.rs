@@ -197,3 +197,21 @@ fn filters_pick_enis() {
     assert_eq!(by_id.matches("<networkInterfaceId>").count(), 1);
     assert!(by_id.contains(&two));
 }
+
+#[test]
+fn a_vpc_has_the_blocks_that_it_was_given() {
+    let mut site = Site::new();
+    let state = &mut site.account.state;
+    let vpc = state.subnets[&site.subnet].vpc_id.clone();
+    let block = "10.1.0.0/16".parse().expect("a network");
+    state.associate_cidr_block(&vpc, block);
+    let vpcs = format!("DescribeVpcs&VpcId.1={vpc}");
+    let tables = format!("DescribeRouteTables&Filter.1.Name=vpc-id&Filter.1.Value.1={vpc}");
+    for query in [&vpcs, &tables] {
+        assert!(site.must(query).contains("10.1.0.0/16"), "{query}");
+    }
+    site.account.state.disassociate_cidr_block(&vpc, block);
+    for query in [&vpcs, &tables] {
+        assert!(!site.must(query).contains("10.1.0.0/16"), "{query}");
+    }
+}
