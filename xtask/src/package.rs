@@ -221,6 +221,7 @@ impl Tree {
              Maintainer: The branchline authors <branchline@localhost>\n\
              Installed-Size: {}\n\
              Depends: libc6 (>= {libc}), libgcc-s1, nftables, systemd\n\
+             Recommends: ca-certificates\n\
              Suggests: prometheus, containerd | podman\n\
              Section: net\n\
              Priority: optional\n\

@@ -1,5 +1,6 @@
 //! From the SDK's types to ours. Pure.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -168,6 +169,8 @@ impl Reader {
         });
         let others = others.map(types::VpcCidrBlockAssociation::cidr_block);
         let others = others.filter(|cidr| *cidr != primary);
+        // EC2 promises no order, and not every one of many may fit where they go.
+        let others = others.collect::<BTreeSet<_>>();
         let ipv6 = from.ipv6_cidr_block_association_set().iter();
         let ipv6 = ipv6.filter(|association| {
             association.ipv6_cidr_block_state().is_none_or(|state| {
