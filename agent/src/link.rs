@@ -543,14 +543,19 @@ mod tests {
     }
 
     #[test]
-    fn changes_read_as_ip_link_would_take_them() {
+    fn changes_read_as_ip_link_and_sysctl_have_them() {
         let change = LinkChange {
             up: Some(true),
             mac: Some(Mac([2, 0, 0, 0, 0xab, 1])),
             mtu: Some(9001),
             noarp: Some(true),
+            ipv4: Some(Ipv4Conf {
+                accept_redirects: false,
+                arp_notify: true,
+            }),
         };
-        let expected = "up address 02:00:00:00:ab:01 mtu 9001 noarp";
+        let expected =
+            "up address 02:00:00:00:ab:01 mtu 9001 noarp accept_redirects=0 arp_notify=1";
         assert_eq!(change.to_string(), expected);
     }
 }
