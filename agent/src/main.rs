@@ -9,7 +9,8 @@ use branchline::config::Config;
 use clap::Parser;
 
 /// glibc's allocator keeps what each thread freed in an arena of that thread, for many threads as the agent has: it grew
-/// with every task that came and went.
+/// with every task that came and went. So did this one, slower, with an arena or more for each processor; with one
+/// (`.cargo/config.toml`) it keeps its size.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

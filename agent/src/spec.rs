@@ -200,7 +200,7 @@ impl fmt::Display for TaskId {
 
 /// What a client says again when it repeats a request: 1 to 64 visible ASCII characters, as EC2's and
 /// ECS's `clientToken`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, pattern = "^[!-~]{1,64}$")]
 pub struct ClientToken(String);

@@ -4,7 +4,7 @@
 //! A task that has gone is remembered for a while: a late repeat of the request that made it must not
 //! make it again, and whoever asks learns how it ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +75,8 @@ pub struct TaskTable {
     live: BTreeMap<TaskId, TaskRecord>,
     /// Oldest end first.
     gone: VecDeque<TaskRecord>,
+    /// The newest generation that was asked for with each token, there or gone.
+    tokens: HashMap<ClientToken, u64>,
     /// Whoever chooses an ENI keeps what it chose by; a change makes a copy only meanwhile.
     occupied: Arc<Occupied>,
 }
@@ -105,6 +107,7 @@ impl TaskTable {
     /// Adds a task, or replaces what is known of it.
     pub fn put(&mut self, record: TaskRecord) {
         Arc::make_mut(&mut self.occupied).take(&record.eni);
+        self.note_token(&record);
         self.live.insert(record.spec.task_id.clone(), record);
     }
 
@@ -123,6 +126,11 @@ impl TaskTable {
             && let Some(oldest) = self.gone.pop_front()
         {
             forgotten.push(oldest.generation);
+            if let Some(token) = &oldest.spec.client_token
+                && self.tokens.get(token) == Some(&oldest.generation)
+            {
+                self.tokens.remove(token);
+            }
         }
         forgotten
     }
@@ -143,8 +151,9 @@ impl TaskTable {
     /// The task that was asked for with `token`, there or gone.
     #[must_use]
     pub fn by_token(&self, token: &ClientToken) -> Option<&TaskRecord> {
+        let generation = *self.tokens.get(token)?;
         let mut all = self.live.values().chain(self.gone.iter().rev());
-        all.find(|record| record.spec.client_token.as_ref() == Some(token))
+        all.find(|record| record.generation == generation)
     }
 
     /// Every task that is there, by id.
@@ -168,9 +177,17 @@ impl TaskTable {
         Arc::make_mut(&mut self.occupied).free_cooled(now_ms, cool_down_ms);
     }
 
+    fn note_token(&mut self, record: &TaskRecord) {
+        if let Some(token) = record.spec.client_token.clone() {
+            let newest = self.tokens.entry(token).or_default();
+            *newest = record.generation.max(*newest);
+        }
+    }
+
     fn bury(&mut self, record: TaskRecord) {
         let attachment = &record.eni.attachment_id;
         Arc::make_mut(&mut self.occupied).release(attachment, ended_at_ms(&record));
+        self.note_token(&record);
         self.gone.push_back(record);
     }
 }

@@ -80,6 +80,29 @@ fn a_task_that_has_gone_is_found_by_id_and_token_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_token_that_was_used_again_is_the_later_tasks() {
+    let later = |generation| TaskRecord {
+        generation,
+        ..ended("web", 1, NOW + generation)
+    };
+    let stored = vec![later(2), later(1)];
+    let mut table = TaskTable::of(stored);
+    let generation = |table: &TaskTable| {
+        let found = table.by_token(&token("token-1"));
+        found.map(|record| record.generation)
+    };
+    assert_eq!(generation(&table), Some(2));
+    assert_eq!(table.forget(NOW + REMEMBERED_MS + 1), [1]);
+    assert_eq!(generation(&table), Some(2));
+    let mut live = attached("web");
+    live.generation = 3;
+    live.spec.client_token = Some(token("token-1"));
+    table.put(live);
+    assert_eq!(table.forget(NOW + REMEMBERED_MS + 2), [2]);
+    assert_eq!(generation(&table), Some(3));
+}
+
+#[test]
 fn too_many_are_forgotten_oldest_first() {
     let mut table = TaskTable::default();
     for generation in 0..MOST_REMEMBERED as u64 + 2 {
