@@ -19,8 +19,17 @@ pub(crate) const EBPF_FLAGS: &str =
 /// Tells tests, demo and bench which agent to start; `tests/src/host.rs` reads it.
 pub(crate) const AGENT_VARIABLE: &str = "BRANCHLINE_BIN";
 
-/// The agent's feature that lets tests kill it at a step of their choice.
-pub(crate) const FAULT_POINTS: &str = "fault-points";
+/// See [`tested`].
+const TESTED: [&str; 8] = [
+    AGENT,
+    PLUGIN,
+    "branchline-bpf-batch",
+    "branchline-common",
+    "branchline-ec2",
+    "branchline-ec2-stand-in",
+    "branchline-oracle",
+    "branchline-tests",
+];
 
 /// Compile the eBPF programs, the agent with them inside it, branchline-cni and branchline-query
 #[derive(clap::Args)]
@@ -61,42 +70,57 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds kernel programs, agent, the CNI plugin beside it, and `others` of the tests' package, as `--test netns`;
-/// returns the agent's path and what else there was to build. One call, as the crates that both need are built twice otherwise: cargo
-/// chooses their features by what it is to build.
+/// Builds kernel programs, agent, the CNI plugin beside it, and `others` of the tests' package, as `--bin demo`;
+/// returns the agent's path and what else there was to build.
 ///
 /// # Errors
 /// See [`run`].
 pub(crate) fn agent_and(release: bool, others: &[&str]) -> Result<(PathBuf, Vec<Executable>)> {
-    agent_with(&[], release, others)
+    let mut cargo = process::cargo("build");
+    cargo.args(["--package", AGENT, "--package", PLUGIN]);
+    if !others.is_empty() {
+        cargo.args(["--package", "branchline-tests"]);
+    }
+    agent_by(cargo, release, others)
 }
 
-/// As [`agent_and`], the agent with features that only tests have.
+/// As [`agent_and`], with what only tests have: the tests `others`, as `--test netns`, and the agent's feature that lets
+/// them kill it at a step of their choice.
 ///
 /// # Errors
 /// See [`run`].
-pub(crate) fn agent_with(
-    features: &[&str],
+pub(crate) fn agent_and_tests(
+    release: bool,
+    others: &[&str],
+) -> Result<(PathBuf, Vec<Executable>)> {
+    agent_by(tested("build"), release, others)
+}
+
+/// Cargo's `subcommand` on all that tests are of or stand on, whichever of it is wanted: by what it is told of, cargo
+/// chooses the features of crates that several need, and compiles them, and what stands on them, anew for each choice.
+pub(crate) fn tested(subcommand: &str) -> Command {
+    let mut cargo = process::cargo(subcommand);
+    for package in TESTED {
+        cargo.args(["--package", package]);
+    }
+    cargo.args(["--features", "branchline/fault-points"]);
+    cargo
+}
+
+fn agent_by(
+    mut cargo: Command,
     release: bool,
     others: &[&str],
 ) -> Result<(PathBuf, Vec<Executable>)> {
     object()?;
-    let mut cargo = process::cargo("build");
-    for feature in features {
-        cargo.args(["--features", &format!("branchline/{feature}")]);
-    }
-    cargo.args(["--package", "branchline", "--bin", "branchline"]);
-    cargo.args(["--package", PLUGIN, "--bin", PLUGIN]);
-    if !others.is_empty() {
-        cargo.args(["--package", "branchline-tests"]).args(others);
-    }
+    cargo.args(["--bin", AGENT, "--bin", PLUGIN]).args(others);
     if release {
         cargo.arg("--release");
     }
     let mut built = executables(&mut cargo)?;
     let agent = built
         .iter()
-        .position(|executable| executable.target == "branchline");
+        .position(|executable| executable.target == AGENT);
     let agent = built
         .swap_remove(agent.context("cargo built no agent")?)
         .path;
@@ -110,15 +134,22 @@ pub(crate) fn agent_with(
 /// # Errors
 /// It does not compile, or the kernel programs are not compiled yet.
 pub(crate) fn query(release: bool) -> Result<PathBuf> {
+    let built = executables(&mut query_alone(release))?.pop();
+    Ok(built.context("cargo built no branchline-query")?.path)
+}
+
+/// What [`query`] runs.
+pub(crate) fn query_alone(release: bool) -> Command {
     let mut cargo = process::cargo("build");
     cargo.args(["--package", QUERY, "--bin", QUERY]);
     if release {
         cargo.arg("--release");
     }
-    let built = executables(&mut cargo)?.pop();
-    Ok(built.context("cargo built no branchline-query")?.path)
+    cargo
 }
 
+/// Package and name of the agent.
+const AGENT: &str = "branchline";
 /// Package and name of the CNI plugin.
 const PLUGIN: &str = "branchline-cni";
 /// Package and name of that program.

@@ -77,6 +77,23 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     cargo
 }
 
+/// `command` with the processors that nobody else wants.
+pub(crate) fn patient(command: &Command) -> Command {
+    let mut patient = Command::new("nice");
+    patient.args(["-n", "19"]).arg(command.get_program());
+    patient.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => patient.env(name, value),
+            None => patient.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        patient.current_dir(folder);
+    }
+    patient
+}
+
 fn describes_this_crate(name: &str) -> bool {
     let prefixes = [
         "CARGO_PKG_",

@@ -1,10 +1,10 @@
-//! `cargo xtask test`: runs the tiers pure, query, interop, program, netns, containers and package on this kernel.
+//! `cargo xtask test`: runs the tiers pure, program, netns, containers, interop, query and package on this kernel.
 //!
 //! Chooses tiers and gives them what they need; a tier that cannot run fails with one line and is never skipped.
 
 use std::env;
 use std::num::NonZero;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
 
-/// Run the tests of this kernel: pure, query, interop, program, netns, containers and package
+/// Run the tests of this kernel: pure, program, netns, containers, interop, query and package
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The tiers to run; all if none is named
@@ -47,16 +47,16 @@ pub(crate) struct Args {
 enum Tier {
     /// Unit and property tests; no privilege
     Pure,
-    /// `branchline flows query` on files of the agent's writers, its engine built for it; no privilege
-    Query,
-    /// The agent's parts against servers and readers that others wrote, on loopback; no privilege
-    Interop,
     /// The loaded programs under BPF_PROG_TEST_RUN; root
     Program,
     /// Real links and sockets in throw-away namespaces; root
     Netns,
     /// The CNI plugin under runc, crun, podman and containerd; root
     Containers,
+    /// The agent's parts against servers and readers that others wrote, on loopback; no privilege
+    Interop,
+    /// `branchline flows query` on files of the agent's writers, its engine built for it; no privilege
+    Query,
     /// The Debian package, run under its unit on a machine of its own; root
     Package,
 }
@@ -85,13 +85,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         &args.tiers
     };
-    for tier in tiers {
+    for (number, tier) in tiers.iter().enumerate() {
+        let later = tiers.get(number + 1..).unwrap_or_default();
         let started = Instant::now();
         match tier {
             Tier::Pure => pure(args)?,
             Tier::Query => query(args)?,
             Tier::Interop => interop(args)?,
-            Tier::Program | Tier::Netns | Tier::Containers => privileged(*tier, args)?,
+            Tier::Program | Tier::Netns | Tier::Containers => privileged(*tier, later, args)?,
             // Of the programs that tier query has built.
             Tier::Package => package::run(&package::Args {
                 dev: true,
@@ -112,36 +113,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn pure(args: &Args) -> Result<()> {
     build::object()?;
-    let product = [
-        "-p",
-        "branchline-common",
-        "-p",
-        "branchline",
-        "-p",
-        "branchline-oracle",
-        "-p",
-        "branchline-cni",
-        "-p",
-        "xtask",
-    ];
-    // Not the other tiers, which are test programs of the same crate.
-    let harness = [
-        "-p",
-        "branchline-tests",
-        "-p",
-        "branchline-ec2",
-        "-p",
-        "branchline-ec2-stand-in",
-        "--lib",
-        "--bins",
-        "--test",
-        "pure",
-        "--test",
-        "wire",
-    ];
-    for packages in [&product[..], &harness] {
-        let mut cargo = process::cargo("test");
-        cargo.arg("--quiet").args(packages).arg("--");
+    let mut product = build::tested("test");
+    // Not the other tiers, which are test programs of the same crates.
+    product.args(["--lib", "--bins"]);
+    for test in ["calls", "command_line", "pure", "wire"] {
+        product.args(["--test", test]);
+    }
+    let mut own = process::cargo("test");
+    own.args(["--package", "xtask"]);
+    for mut cargo in [product, own] {
+        cargo.args(["--quiet", "--"]);
         run_tier(Tier::Pure, with_options(&mut cargo, args))?;
     }
     Ok(())
@@ -162,11 +143,9 @@ fn query(args: &Args) -> Result<()> {
 fn interop(args: &Args) -> Result<()> {
     setup::ensure(&[Group::Interop, Group::Readers])?;
     build::object()?;
-    let mut cargo = process::cargo("test");
+    let mut cargo = build::tested("test");
     cargo
-        .args(["--quiet", "-p", "branchline-tests"])
-        .args(["-p", "branchline-ec2-stand-in"])
-        .args(["--test", "interop", "--test", "readers", "--"])
+        .args(["--quiet", "--test", "interop", "--test", "readers", "--"])
         // What the SDK of AWS signs with; moto looks at neither.
         .envs([
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -178,7 +157,7 @@ fn interop(args: &Args) -> Result<()> {
 }
 
 /// Builds the agent and the tier's tests, then runs them in namespaces of their own.
-fn privileged(tier: Tier, args: &Args) -> Result<()> {
+fn privileged(tier: Tier, later: &[Tier], args: &Args) -> Result<()> {
     sandbox::require_privilege(&format!("tier {}", tier.name()))?;
     setup::ensure(&[Group::Build, Group::Run])?;
     match tier {
@@ -188,21 +167,49 @@ fn privileged(tier: Tier, args: &Args) -> Result<()> {
         Tier::Pure | Tier::Query | Tier::Interop | Tier::Program | Tier::Package => {}
     }
     // Unoptimised, the oracle and the pure core take longer than the kernel.
-    let features = [build::FAULT_POINTS];
-    let (agent, tests) = build::agent_with(&features, args.long, &["--test", tier.name()])?;
-    for test in tests {
-        let mut command = sandbox::command(&test.path);
-        command
-            .env(build::AGENT_VARIABLE, &agent)
-            .env("BRANCHLINE_VENV", python::venv())
-            .current_dir(workspace::root().join("tests"));
-        if tier == Tier::Netns && env::var_os(TEST_THREADS).is_none() {
-            let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            command.env(TEST_THREADS, (NETNS_TESTS * processors).to_string());
+    let (agent, tests) = build::agent_and_tests(args.long, &["--test", tier.name()])?;
+    thread::scope(|scope| {
+        if tier == Tier::Netns {
+            scope.spawn(|| make_ahead(later));
         }
-        run_tier(tier, with_options(&mut command, args))?;
+        for test in tests {
+            let mut command = sandbox::command(&test.path);
+            command
+                .env(build::AGENT_VARIABLE, &agent)
+                .env("BRANCHLINE_VENV", python::venv())
+                .current_dir(workspace::root().join("tests"));
+            if tier == Tier::Netns && env::var_os(TEST_THREADS).is_none() {
+                let processors = thread::available_parallelism().map_or(1, NonZero::get);
+                command.env(TEST_THREADS, (NETNS_TESTS * processors).to_string());
+            }
+            run_tier(tier, with_options(&mut command, args))?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes what `later` tiers need, by what the tests of tier netns leave of the processors while they wait. What fails
+/// fails again, and is told of, where it is needed.
+fn make_ahead(later: &[Tier]) {
+    let mut errands = Vec::new();
+    if later.contains(&Tier::Interop)
+        && let Ok(own) = env::current_exe()
+    {
+        let mut readers = Command::new(own);
+        readers.args(["setup", "readers"]);
+        errands.push(readers);
     }
-    Ok(())
+    if later.contains(&Tier::Query) || later.contains(&Tier::Package) {
+        // Not the agent: the tests run the one that is there.
+        errands.push(build::query_alone(false));
+    }
+    for errand in errands {
+        let mut errand = process::patient(&errand);
+        errand.stdout(Stdio::null()).stderr(Stdio::null());
+        if let Err(error) = errand.status() {
+            say("test", &format!("nothing is made ahead: {error}"));
+        }
+    }
 }
 
 /// Runs the tests of `tier`, which say themselves what is wrong.

@@ -153,7 +153,7 @@ fn qemu() -> Result<PathBuf> {
 fn payload() -> Result<PathBuf> {
     say("vm", "building agent and tests");
     let tests = TIERS.map(|tier| ["--test", tier]);
-    let (agent, tests) = build::agent_with(&[build::FAULT_POINTS], false, &tests.concat())?;
+    let (agent, tests) = build::agent_and_tests(false, &tests.concat())?;
     let folder = workspace::target("vm/payload");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let agent = Executable {
