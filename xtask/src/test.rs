@@ -26,6 +26,11 @@ const NETNS_TESTS: usize = 2;
 /// By what libtest is told how many tests it runs at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
+/// Test programs of tier pure, besides those in the crates themselves.
+const PURE: [&str; 4] = ["calls", "command_line", "pure", "wire"];
+/// Of tier interop.
+const INTEROP: [&str; 2] = ["interop", "readers"];
+
 /// Random cases of each property under `--long`; proptest's own default is 256.
 const LONG_CASES: &str = "20000";
 
@@ -116,7 +121,7 @@ fn pure(args: &Args) -> Result<()> {
     let mut product = build::tested("test");
     // Not the other tiers, which are test programs of the same crates.
     product.args(["--lib", "--bins"]);
-    for test in ["calls", "command_line", "pure", "wire"] {
+    for test in PURE {
         product.args(["--test", test]);
     }
     let mut own = process::cargo("test");
@@ -144,8 +149,11 @@ fn interop(args: &Args) -> Result<()> {
     setup::ensure(&[Group::Interop, Group::Readers])?;
     build::object()?;
     let mut cargo = build::tested("test");
+    for test in INTEROP {
+        cargo.args(["--test", test]);
+    }
     cargo
-        .args(["--quiet", "--test", "interop", "--test", "readers", "--"])
+        .args(["--quiet", "--"])
         // What the SDK of AWS signs with; moto looks at neither.
         .envs([
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -229,4 +237,42 @@ fn with_options<'a>(command: &'a mut Command, args: &Args) -> &'a mut Command {
             .env("PROPTEST_CASES", LONG_CASES);
     }
     command.args(&args.libtest)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs;
+
+    use super::*;
+
+    /// They are named here one by one, so one that is nowhere named would never run.
+    #[test]
+    fn every_test_program_is_of_a_tier() {
+        let manifest = fs::read_to_string(workspace::root().join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        let members = manifest["workspace"]["members"].as_array().unwrap();
+        // `guest` is of `cargo xtask vm`.
+        let mut named = vec!["guest"];
+        named.extend(PURE.iter().chain(&INTEROP));
+        named.extend(Tier::value_variants().iter().map(|tier| tier.name()));
+        let mut found = 0;
+        for member in members {
+            let folder = workspace::root()
+                .join(member.as_str().unwrap())
+                .join("tests");
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                let is_program = path.extension().is_some_and(|end| end == "rs")
+                    || path.join("main.rs").is_file();
+                if is_program {
+                    let name = path.file_stem().unwrap().to_str().unwrap();
+                    assert!(named.contains(&name), "{} never runs", path.display());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > PURE.len() + INTEROP.len(), "{found} found");
+    }
 }
