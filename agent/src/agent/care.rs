@@ -300,10 +300,11 @@ impl Agent {
         self.undo(task).await;
     }
 
-    /// What tasks have come to in the last round is on disk from then on.
-    fn save_tasks(&self) {
+    /// What tasks have come to in the last round is on disk from then on. What cannot be stored is no loss: a start finds
+    /// it out by itself.
+    pub(super) fn save_tasks(&self) {
         if let Err(error) = self.tasks.save() {
-            tracing::error!(error = %causes(&error), "not stored yet, tried again");
+            tracing::error!(error = %causes(&error), "what tasks have come to is not stored yet");
         }
     }
 

@@ -228,7 +228,7 @@ impl Agent {
 
     /// Writes the last flow records and uploads what it can in a few seconds. Programs, maps and tasks stay.
     pub(super) async fn stop(&self) -> Result<(), HostError> {
-        self.tasks.save()?;
+        self.save_tasks();
         self.host.exporter.finish().await?;
         Ok(())
     }
