@@ -179,26 +179,22 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
     progress.long_step(Step::AttachEni, attach).await?;
     // It is never closed.
     let _turn = host.set_ups.acquire().await.ok();
-    block_in_place(|| {
-        Traveller::and_back(host.netlink.netns(), |traveller| {
-            set_up_here(host, task, traveller)
-        })
-    })
+    block_in_place(|| set_up_here(host, task))
 }
 
 /// All that the kernel does; none of it waits for anybody else, so one thread does it in one go: first in the task's
 /// namespace, then in the host's.
-fn set_up_here(host: &Host, task: &TaskRecord, traveller: &Traveller) -> Result<Link, SetUpError> {
+fn set_up_here(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
-    let inside = progress.step(Step::Namespace, || namespace(host, task, traveller))?;
-    let (link, origin) = progress.step(Step::Veth, || connect(host, task, &inside))?;
-    let new = link.peer_index.filter(|_| origin == Origin::Created);
-    let far = progress.step(Step::Inside, || configure(host, task, &inside, new))?;
-    progress.step(Step::HostEnd, || {
-        let entered = traveller.enter(host.netlink.netns());
-        entered.map_err(|source| SetUpError::HostEnd(source.into()))?;
-        quiet(host, &link)
-    })?;
+    let made = Traveller::and_back(host.netlink.netns(), |traveller| {
+        let inside = progress.step(Step::Namespace, || namespace(host, task, traveller))?;
+        let (link, origin) = progress.step(Step::Veth, || connect(host, task, &inside))?;
+        let new = link.peer_index.filter(|_| origin == Origin::Created);
+        let far = progress.step(Step::Inside, || configure(host, task, &inside, new))?;
+        Ok::<_, SetUpError>((inside, link, far))
+    });
+    let (inside, link, far) = made?;
+    progress.step(Step::HostEnd, || quiet(host, &link))?;
     progress.step(Step::Plug, || {
         Ok::<_, SetUpError>(plug(host, task, link.index)?)
     })?;
