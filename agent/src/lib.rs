@@ -62,6 +62,8 @@ pub mod netns;
 
 pub mod netlink;
 
+pub mod ipv4_conf;
+
 pub mod link;
 
 pub mod link_news;

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::link::{Ipv4Conf, LOOPBACK, LinkChange, Mac};
+use crate::ipv4_conf::Ipv4Conf;
+use crate::link::{LOOPBACK, LinkChange, Mac};
 use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};

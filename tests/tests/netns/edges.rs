@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
-use branchline::link::{Ipv4Conf, LinkChange, Mac};
+use branchline::ipv4_conf::Ipv4Conf;
+use branchline::link::{LinkChange, Mac};
 use branchline::neighbour::Neighbour;
 use branchline::netlink::{Netlink, NetlinkError};
 use branchline::netns::{Netns, NetnsError, Origin, Traveller};
