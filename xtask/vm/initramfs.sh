@@ -26,9 +26,6 @@ with_libraries "$(command -v busybox)" bin/busybox
 with_libraries "$(command -v sh)" bin/sh
 for program in ip tc nft bpftool; do with_libraries "$(command -v "$program")" "sbin/$program"; done
 for names in protocols services; do [ ! -e "/etc/$names" ] || cp -L "/etc/$names" "$work/etc/"; done
-# Whom the SDK of AWS trusts: it starts with no provider without.
-mkdir -p "$work/etc/ssl/certs"
-cp -L /etc/ssl/certs/ca-certificates.crt "$work/etc/ssl/certs/"
 
 tree=$(echo "$kernel"/lib/modules/*/ "$kernel"/usr/lib/modules/*/ | tr ' ' '\n' | while read -r d; do [ ! -d "$d/kernel" ] || echo "$d"; done | head -1)
 declare -A added
