@@ -12,7 +12,10 @@ use aya::programs::SchedClassifier;
 use branchline::link::{Mac, VethEnd, VethPair};
 use branchline::netlink::Netlink;
 use branchline::netns::{Netns, Origin};
+use branchline::task_network::TaskNetwork;
 
+/// The router of such tasks.
+pub(crate) const ROUTER: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const SHORT: Duration = Duration::from_millis(700);
 
@@ -60,6 +63,21 @@ impl Drop for Ground {
                 eprintln!("{error}");
             }
         }
+    }
+}
+
+/// What task number `n` of one subnet has.
+pub(crate) fn task(n: u8) -> TaskNetwork {
+    let ipv4 = format!("10.0.1.{n}/24").parse().unwrap();
+    let ipv6 = format!("fd00:1::{n}/64").parse().unwrap();
+    TaskNetwork {
+        link: "eth0".to_owned(),
+        mac: Mac([2, 0, 0, 0, 1, n]),
+        mtu: 9001,
+        router_mac: Some(ROUTER),
+        ipv4: Some((ipv4, "10.0.1.1".parse().unwrap())),
+        ipv6: Some((ipv6, "fd00:1::1".parse().unwrap())),
+        metadata_source: None,
     }
 }
 

@@ -20,6 +20,7 @@ mod ec2_orphans;
 mod ec2_pool;
 mod edges;
 mod edges_fabric;
+mod edges_filters;
 mod faults;
 mod first_packet;
 mod flow_logs;
