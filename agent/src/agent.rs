@@ -26,6 +26,8 @@ mod networks;
 
 mod observation;
 
+mod opened;
+
 mod purge;
 
 mod requests;

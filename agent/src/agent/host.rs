@@ -1,7 +1,7 @@
 //! The agent's start: fabric, data plane, tasks of before; and its stop.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -15,14 +15,21 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 use super::{
-    Agent, EC2_FACT, FORWARDING_FACT, SPOOL, answers::Answers, care::Care, fabric_plan, folders,
-    in_step::Freshness, nat_table::NatTable, pins, previous_forwarding, security_groups::applied,
+    Agent, FORWARDING_FACT, SPOOL,
+    answers::Answers,
+    care::Care,
+    fabric_plan, folders,
+    in_step::Freshness,
+    nat_table::NatTable,
+    opened::{self, Carrier, Opened},
+    pins, previous_forwarding,
+    security_groups::applied,
     services_netns,
 };
 use crate::{
     address::{address, prefix},
     cli::HostError,
-    config::{Config, FlowRecordConfig, ProviderKind, WireKind},
+    config::{Config, FlowRecordConfig, ProviderKind},
     datapath::{
         Datapath, DatapathError, Settings, attach_fabric, attach_trunk, lock, replace_branches,
     },
@@ -31,8 +38,7 @@ use crate::{
     flow_log::IpRanges,
     flows::{Exporter, ExporterSettings, Identities, Identity},
     life::AttachmentStatus,
-    link::{Link, Mac},
-    link_news,
+    link::Link,
     live::Live,
     metrics::Instruments,
     nat::{self, HostNat},
@@ -41,16 +47,14 @@ use crate::{
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
     provider::{
-        Eni, Measured, Provider,
-        ec2::{Beginning, Departure, Ec2Provider, Keeper, Kept, Known},
-        local::{LocalProvider, addresses, routes::nowhere},
+        Eni, Measured,
+        local::{addresses, routes::nowhere},
         vpc::Vpc,
     },
     resolver::Zone,
-    server::causes,
     services::{self, Services, ServicesPlan, Tenants},
     settling::Settling,
-    state::{RuleStore, StateError, Store, TaskStore},
+    state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
     upload::Environment,
@@ -71,7 +75,7 @@ impl Agent {
             provider,
             carrier,
             known,
-        } = open_provider(&config, &store, &task_store, &instruments).await?;
+        } = opened::open(&config, &store, &task_store, &instruments).await?;
         let vpc = provider.vpc();
         let ip_ranges = config.flow_records.ip_ranges.as_deref();
         let ip_ranges = ip_ranges.map(IpRanges::load).transpose()?;
@@ -301,23 +305,6 @@ impl Agent {
     }
 }
 
-/// Who hands out ENIs.
-struct Opened {
-    provider: Box<dyn Provider>,
-    carrier: Carrier,
-    known: Known,
-}
-
-/// What carries the tasks' frames.
-enum Carrier {
-    /// The embedded VPC.
-    Embedded,
-    /// The link of a trunk ENI.
-    Trunk(Mac),
-    /// Each ENI's own link.
-    OwnLinks,
-}
-
 /// Tasks keep the ENIs that they have: those of another mode have nothing to carry their frames.
 fn check_kinds(tasks: &[TaskRecord], has_trunk: bool) -> Result<(), FieldError> {
     let is_there = |task: &&TaskRecord| task.is_attached() || task.is_on_its_way();
@@ -330,97 +317,6 @@ fn check_kinds(tasks: &[TaskRecord], has_trunk: bool) -> Result<(), FieldError> 
             "set it back, remove the tasks (branchline task rm), then change it",
         )),
     }
-}
-
-/// Who hands out ENIs by the configuration.
-async fn open_provider(
-    config: &Config,
-    store: &Arc<Store>,
-    tasks: &TaskStore,
-    instruments: &Instruments,
-) -> Result<Opened, HostError> {
-    match config.provider {
-        ProviderKind::Local => {
-            let (provider, warnings) = LocalProvider::load(config)?;
-            for warning in warnings {
-                tracing::warn!(%warning, "VPC file");
-            }
-            let known = Known {
-                directory: provider.describe_security_groups().await?,
-                members: provider.describe_members().await?,
-                routes: Provider::route_tables(&provider),
-                stale: None,
-            };
-            Ok(Opened {
-                provider: Box::new(provider),
-                carrier: Carrier::Embedded,
-                known,
-            })
-        }
-        ProviderKind::Ec2 => {
-            let is_embedded = config.ec2.wire == WireKind::Fabric;
-            let beginning = Beginning {
-                router_mac: is_embedded.then_some(addresses::ROUTER_MAC),
-                kept: kept(store),
-                keeper: keeper(store),
-                departure: departure(),
-                store_id: tasks.id(),
-                tasks: attachments(tasks),
-            };
-            let calls = instruments.ec2.clone();
-            let observer = move |action, took, answer| calls.ended(action, took, answer);
-            let started = Ec2Provider::start(config, Arc::new(observer), beginning).await?;
-            let (provider, known) = started;
-            let carrier = match provider.trunk_mac() {
-                None => Carrier::OwnLinks,
-                Some(_) if is_embedded => Carrier::Embedded,
-                Some(mac) => Carrier::Trunk(Mac(mac.0)),
-            };
-            Ok(Opened {
-                provider: Box::new(provider),
-                carrier,
-                known,
-            })
-        }
-    }
-}
-
-/// Of every task that is there, and of those that have gone and are remembered.
-fn attachments(tasks: &TaskStore) -> HashSet<String> {
-    let table = tasks.table();
-    let all = table.live().chain(table.gone());
-    all.map(|task| task.eni.attachment_id.clone()).collect()
-}
-
-/// What an earlier agent kept of EC2; one that wrote it in another way kept nothing of use.
-fn kept(store: &Store) -> Option<Kept> {
-    let kept = store.fact(EC2_FACT);
-    let useless =
-        |error: &StateError| tracing::warn!(error = causes(error), "EC2 is read as a whole");
-    kept.inspect_err(useless).ok().flatten()
-}
-
-/// Tells the provider when the link of a detached ENI has gone.
-fn departure() -> Departure {
-    Departure(Box::new(|mac| {
-        Box::pin(async move {
-            let host = Netlink::open(&Netns::host()?)?;
-            link_news::wait_until_gone(&host, Mac(mac.0)).await
-        })
-    }))
-}
-
-fn keeper(store: &Arc<Store>) -> Keeper {
-    let store = Arc::clone(store);
-    Keeper(Box::new(move |kept| {
-        if let Err(error) = store.put_fact(EC2_FACT, kept) {
-            let error = causes(&error);
-            tracing::warn!(
-                error,
-                "the next start reads EC2 as a whole, or older groups"
-            );
-        }
-    }))
 }
 
 /// This host's services: task metadata, and the VPC's resolvers, whose addresses are there whatever the VPC says now:
