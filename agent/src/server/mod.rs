@@ -7,6 +7,7 @@ mod cni;
 mod count;
 mod ecs;
 mod events;
+mod finish;
 mod flow_logs;
 mod flows;
 mod metrics;
@@ -36,6 +37,7 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 
 use self::access::Peer;
+use self::finish::finish;
 use crate::api::{
     ApiError, ApplyRequest, AttributeList, Capacity, CniGarbageCollected, EniList, ErrorBody,
     ErrorCode, FlowLogFile, FlowLogList, Health, SecurityGroupDescription, SecurityGroupList,
@@ -331,18 +333,6 @@ async fn no_such_method(request: Request) -> Response {
         ErrorCode::InvalidRequest,
         &message,
     )
-}
-
-/// Runs `work` to its end on a task of its own: the server drops a handler whose client has gone.
-async fn finish<T: Send + 'static>(
-    work: impl Future<Output = Result<T, ControlError>> + Send + 'static,
-) -> Result<T, ControlError> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(source) => Err(ControlError::Failed {
-            source: source.into(),
-        }),
-    }
 }
 
 fn answer<T: serde::Serialize>(result: Result<T, ControlError>) -> Response {
