@@ -4,8 +4,7 @@
 //! A name is freed by the attachment that has it, so a late or repeated release cannot free what
 //! another ENI has by now.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Eni, MacAddress, VlanId};
@@ -29,7 +28,7 @@ pub struct Occupied {
 /// Names of one kind: taken, cooling, or free.
 #[derive(Debug, Clone)]
 pub struct Names<K> {
-    uses: HashMap<K, Use>,
+    uses: BTreeMap<K, Use>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,10 +117,23 @@ impl Occupied {
     }
 }
 
-impl<K: Copy + Eq + Hash> Names<K> {
+impl<K: Copy + Ord> Names<K> {
     /// Whether nobody has `name`, nor had it a moment ago.
     pub fn is_free(&self, name: &K) -> bool {
         !self.uses.contains_key(name)
+    }
+
+    /// Those of `names`, which ascend, that are free. One walk along what is in use finds the first, which costs a
+    /// tenth of asking for each.
+    pub fn free_among(&self, names: impl Iterator<Item = K>) -> impl Iterator<Item = K> {
+        let mut names = names.peekable();
+        let first = names.peek().copied();
+        let in_use = first.map(|first| self.uses.range(first..));
+        let mut in_use = in_use.into_iter().flatten().peekable();
+        names.filter(move |name| {
+            while in_use.next_if(|(used, _)| *used < name).is_some() {}
+            in_use.peek().is_none_or(|(used, _)| *used != name)
+        })
     }
 
     /// Whether an ENI has `name`.
@@ -131,10 +143,7 @@ impl<K: Copy + Eq + Hash> Names<K> {
 
     /// Of the names that cool down and that `wanted` admits, the one that has done so for the
     /// longest: better than none.
-    pub fn coolest(&self, wanted: impl Fn(&K) -> bool) -> Option<K>
-    where
-        K: Ord,
-    {
+    pub fn coolest(&self, wanted: impl Fn(&K) -> bool) -> Option<K> {
         let cooling = self.uses.iter().filter_map(|(name, used)| match used {
             Use::Cooling(at_ms) if wanted(name) => Some((*at_ms, *name)),
             Use::Cooling(_) | Use::Taken => None,
@@ -160,7 +169,7 @@ impl<K: Copy + Eq + Hash> Names<K> {
 impl<K> Default for Names<K> {
     fn default() -> Self {
         Self {
-            uses: HashMap::new(),
+            uses: BTreeMap::new(),
         }
     }
 }
@@ -220,6 +229,25 @@ mod tests {
             !occupied.ipv4.is_free(&address(4)),
             "b's own cool-down counts"
         );
+    }
+
+    #[test]
+    fn what_is_free_among_others_is_found_in_order() {
+        let enis = [2, 4, 5, 9].map(|n| eni(&n.to_string(), n));
+        let mut occupied = Occupied::of(&enis);
+        occupied.release("4", 1_000);
+        let among = |numbers: &[u8]| {
+            let free = occupied
+                .ipv4
+                .free_among(numbers.iter().map(|n| address(*n)));
+            free.map(|free| free.octets()[3]).collect::<Vec<_>>()
+        };
+        assert_eq!(among(&[3, 4, 5, 6, 8, 9, 10]), [3, 6, 8, 10]);
+        assert!(among(&[2]).is_empty() && among(&[]).is_empty());
+        assert_eq!(among(&[200]), [200]);
+        assert_eq!(among(&[1, 9]), [1]);
+        // None in use, and all before the first in use.
+        assert_eq!(among(&[0, 1]), [0, 1]);
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn free_vlan(occupied: &Occupied, max_enis: usize) -> Result<VlanId, AllocateErr
     if occupied.len() >= max_enis {
         return Err(full);
     }
-    let free = VlanId::all().find(|id| occupied.vlans.is_free(id));
+    let free = occupied.vlans.free_among(VlanId::all()).next();
     free.or_else(|| occupied.vlans.coolest(|_| true))
         .ok_or(full)
 }
@@ -211,9 +211,9 @@ fn ipv4_offsets(subnet: Ipv4Net) -> std::ops::Range<u32> {
 
 fn free_ipv4(vpc: &Vpc, subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net> {
     let base = subnet.network().to_bits();
-    let mut addresses = ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(base | offset));
+    let addresses = ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(base | offset));
     let is_ours = |address: &Ipv4Addr| !vpc.foreign.has((*address).into());
-    let free = addresses.find(|address| occupied.ipv4.is_free(address) && is_ours(address));
+    let free = occupied.ipv4.free_among(addresses).find(is_ours);
     let coolest = || {
         let wanted = |address: &Ipv4Addr| subnet.contains(address) && is_ours(address);
         occupied.ipv4.coolest(wanted)
@@ -224,10 +224,9 @@ fn free_ipv4(vpc: &Vpc, subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net>
 /// A subnet of 2^64 addresses always has one that nobody had a moment ago.
 fn free_ipv6(vpc: &Vpc, subnet: Ipv6Net, occupied: &Occupied) -> Option<Ipv6Net> {
     let offsets = u128::from(RESERVED_FIRST)..subnet.hostmask().to_bits();
-    let mut addresses =
-        offsets.map(|offset| Ipv6Addr::from_bits(subnet.network().to_bits() | offset));
+    let addresses = offsets.map(|offset| Ipv6Addr::from_bits(subnet.network().to_bits() | offset));
     let is_ours = |address: &Ipv6Addr| !vpc.foreign.has((*address).into());
-    let address = addresses.find(|address| occupied.ipv6.is_free(address) && is_ours(address))?;
+    let address = occupied.ipv6.free_among(addresses).find(is_ours)?;
     Ipv6Net::new(address, subnet.prefix_len()).ok()
 }
 
