@@ -47,6 +47,8 @@ const AT_ONCE: u32 = 16;
 const EDGE: usize = 50;
 /// How often the metrics are asked for.
 const SCRAPES: u32 = 20;
+/// What one leaves to the kernel, and the agent to do after its answer, is over by then.
+const PAUSE: Duration = Duration::from_millis(10);
 /// A task's cost by the floor's.
 const ADD_GOAL: f64 = 1.5;
 /// Percent of a core that an idle agent may take.
@@ -144,16 +146,20 @@ impl<'a> Bench<'a> {
         Ok(amounts)
     }
 
-    /// One task at a time, the floor's and the agent's in turn.
+    /// One task at a time, the floor's and the agent's in turn, with a pause before each.
     fn one_by_one(&mut self) -> Result<Vec<Amount>> {
         let mut times = [const { Vec::new() }; 4];
         // What removes a namespace afterwards holds up who makes one: first all come, then all go.
         for number in 0..SINGLE {
+            thread::sleep(PAUSE);
             times[0].push(self.floor.add(number)?);
+            thread::sleep(PAUSE);
             times[1].push(add(&mut self.api, number)?);
         }
         for number in 0..SINGLE {
+            thread::sleep(PAUSE);
             times[2].push(self.floor.remove(number)?);
+            thread::sleep(PAUSE);
             times[3].push(remove(&mut self.api, number)?);
         }
         let [floor_add, add, floor_remove, remove] = times.map(Sorted::of);
