@@ -16,8 +16,9 @@ use crate::link_news;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::provider::Eni;
 use crate::route::Address;
-use crate::sysctl::{self, SysctlError};
+use crate::sysctl::SysctlError;
 use crate::task::Host;
+use crate::task_network::without_ipv6;
 
 /// How often a link may get another name while it is taken.
 const RENAMES: u32 = 4;
@@ -257,27 +258,12 @@ fn attach(host: &Host, eni: &Eni, link: &Link) -> Result<(), DatapathError> {
 
 /// The host speaks no IPv6 on the link and has no address there.
 fn keep_host_out(host: &Netlink, link: &Link) -> Result<(), EniLinkError> {
-    without_ipv6(host, &link.name)?;
+    without_ipv6(host.netns(), &link.name)?;
     for address in addresses_on(host, link.index)? {
         tracing::warn!(link = link.name, %address, "an address of the host on an ENI of a task; removed");
         host.delete_address(&address)?;
     }
     Ok(())
-}
-
-/// The host speaks no IPv6 on the link, and loses what addresses of it it had there.
-///
-/// # Errors
-/// The setting is refused.
-pub(crate) fn without_ipv6(host: &Netlink, link: &str) -> Result<(), SysctlError> {
-    let key = format!("net/ipv6/conf/{link}/disable_ipv6");
-    sysctl::within(host.netns(), |sysctls| {
-        if sysctls.has_ipv6() {
-            sysctls.set(&key, "1")
-        } else {
-            Ok(())
-        }
-    })
 }
 
 fn addresses_on(host: &Netlink, link: u32) -> Result<Vec<Address>, NetlinkError> {

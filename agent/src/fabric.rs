@@ -16,8 +16,8 @@ use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError, Origin};
 use crate::route::{Address, Route};
-use crate::sysctl::{self, SysctlError, Sysctls};
-use crate::task_network::{default_route, fix_ipv6};
+use crate::sysctl::{SysctlError, Sysctls};
+use crate::task_network::{default_route, fix_ipv6, without_ipv6};
 
 /// The trunk's end on the host, where `trunk_ingress` is.
 pub const HOST_TRUNK: &str = "bl-trunk";
@@ -487,49 +487,42 @@ pub(crate) fn settle(
     Ok(())
 }
 
-fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), FabricError> {
-    sysctl::within(host, |sysctls| {
-        // Frames of the trunk never concern the host's own stack.
-        if sysctls.has_ipv6() {
-            sysctls.set(&format!("net/ipv6/conf/{HOST_TRUNK}/disable_ipv6"), "1")?;
-        }
-        Ok(())
-    })?;
-    sysctl::within(fabric, |sysctls| {
-        sysctls.set("net/ipv4/ip_forward", "1")?;
-        for scope in ["all", "default", TRUNK] {
-            sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
-            sysctls.set(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
-        }
-        refuse_source_routes(sysctls, TRUNK)?;
-        if sysctls.has_ipv6() {
-            sysctls.set("net/ipv6/conf/all/forwarding", "1")?;
-            fix_ipv6(sysctls, TRUNK)?;
-            sysctls.set(&format!("net/ipv6/conf/{TRUNK}/disable_ipv6"), "0")?;
-            // The router's own addresses are played by a program, not by the stack.
-            sysctls.set(&format!("net/ipv6/conf/{TRUNK}/addr_gen_mode"), "1")?;
-        }
-        Ok(())
-    })?;
+fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), SysctlError> {
+    // Frames of the trunk never concern the host's own stack.
+    without_ipv6(host, HOST_TRUNK)?;
+    let sysctls = Sysctls::of(fabric);
+    sysctls.set("net/ipv4/ip_forward", "1")?;
+    for scope in ["all", "default", TRUNK] {
+        sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
+        sysctls.set(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
+    }
+    refuse_source_routes(sysctls, TRUNK)?;
+    if sysctls.has_ipv6()? {
+        sysctls.set("net/ipv6/conf/all/forwarding", "1")?;
+        fix_ipv6(sysctls, TRUNK)?;
+        sysctls.set(&format!("net/ipv6/conf/{TRUNK}/disable_ipv6"), "0")?;
+        // The router's own addresses are played by a program, not by the stack.
+        sysctls.set(&format!("net/ipv6/conf/{TRUNK}/addr_gen_mode"), "1")?;
+    }
     Ok(())
 }
 
 /// Returns whether the namespace has IPv6.
-fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, FabricError> {
-    Ok(sysctl::within(netns, |sysctls| {
-        refuse_source_routes(sysctls, link)?;
-        if sysctls.has_ipv6() {
-            fix_ipv6(sysctls, link)?;
-            sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
-            // Its two addresses are enough, and a link-local one would come late.
-            sysctls.set(&format!("net/ipv6/conf/{link}/addr_gen_mode"), "1")?;
-        }
-        Ok(sysctls.has_ipv6())
-    })?)
+fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, SysctlError> {
+    let sysctls = Sysctls::of(netns);
+    refuse_source_routes(sysctls, link)?;
+    let has_ipv6 = sysctls.has_ipv6()?;
+    if has_ipv6 {
+        fix_ipv6(sysctls, link)?;
+        sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
+        // Its two addresses are enough, and a link-local one would come late.
+        sysctls.set(&format!("net/ipv6/conf/{link}/addr_gen_mode"), "1")?;
+    }
+    Ok(has_ipv6)
 }
 
 /// Nobody says by which way his packets go on: a task would reach through us what its ENI keeps it from.
-fn refuse_source_routes(sysctls: &Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
+fn refuse_source_routes(sysctls: Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
     sysctls.set(&format!("net/ipv4/conf/{link}/accept_source_route"), "0")
 }
 

@@ -60,6 +60,8 @@ pub mod prefix_map;
 
 pub mod netns;
 
+pub mod spare_netns;
+
 pub mod netlink;
 
 pub mod ipv4_conf;

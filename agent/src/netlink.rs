@@ -150,12 +150,7 @@ impl Netlink {
     /// # Errors
     /// `Open` without a free descriptor; `Netns` if the namespace cannot be entered.
     pub fn open(netns: &Netns) -> Result<Self, NetlinkError> {
-        let socket = if netns.is_current() {
-            Numbered::open()
-        } else {
-            netns.run(Numbered::open)?
-        };
-        Self::with(socket, netns.try_clone()?)
+        Self::with(netns.inside(Numbered::open)?, netns.try_clone()?)
     }
 
     /// Opens the namespace at `path`, as [`Netns::open`] does, and a socket inside as [`Netlink::open`] does, by the
@@ -186,6 +181,15 @@ impl Netlink {
                 source,
             }),
         }
+    }
+
+    /// As [`Netns::bind_to`], of its namespace.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind_to(self, path: &Path) -> Result<Self, NetnsError> {
+        let netns = self.netns.bind_to(path)?;
+        Ok(Self { netns, ..self })
     }
 
     /// The namespace it works in.

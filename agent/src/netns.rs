@@ -4,25 +4,35 @@
 //! brought back before it goes on with anything else. Knows nothing of links, addresses or what a namespace is for.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs, statfs};
 
 /// The namespace of the thread that opens it; right under any mounted procfs,
 /// also one of another PID namespace.
 const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+/// The open files of this process, likewise.
+const OWN_FILES: &str = "/proc/thread-self/fd";
+/// Where a namespace's settings are, for a thread inside it.
+const SETTINGS: &str = "/proc/sys/net";
 /// Name of the threads that change their namespace.
 const THREAD: &str = "netns";
+/// What mount(2) is not told.
+const NONE: Option<&str> = None;
 
 /// Why a namespace could not be made, entered or removed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +76,8 @@ pub struct NetnsId {
 pub struct Netns {
     file: File,
     name: String,
+    /// Folders of its settings that were looked up, by name below `/proc/sys/net`.
+    settings: Arc<Mutex<BTreeMap<String, Arc<OwnedFd>>>>,
 }
 
 impl Netns {
@@ -90,15 +102,9 @@ impl Netns {
     /// # Errors
     /// `Failed` if it cannot be told.
     pub fn is_free(path: &Path) -> Result<bool, NetnsError> {
-        match statfs(path) {
-            Ok(found) if found.filesystem_type() == NSFS_MAGIC => return Ok(false),
-            Ok(_) => {}
-            Err(Errno::ENOENT) => return Ok(true),
-            Err(errno) => return Err(NetnsError::failed("inspect", path, errno.into())),
-        }
-        let found = fs::symlink_metadata(path)
-            .map_err(|source| NetnsError::failed("inspect", path, source))?;
-        Ok(found.is_file() && found.len() == 0)
+        let place =
+            Place::at(path).map_err(|source| NetnsError::failed("inspect", path, source))?;
+        Ok(matches!(place, Place::Free | Place::Leftover))
     }
 
     /// Opens the namespace that `path` leads to (a bind mount, or
@@ -109,6 +115,44 @@ impl Netns {
     pub fn open(path: &Path) -> Result<Self, NetnsError> {
         on_own_thread(|traveller| traveller.open(path))
             .map_err(|source| NetnsError::failed("open", path, source))?
+    }
+
+    /// Makes way for a namespace at `path`, where the empty file that a crash or a reboot leaves may be; whether there
+    /// is none.
+    ///
+    /// # Errors
+    /// `NotANetns` if something else has the path; `Failed` if it cannot be told.
+    pub fn make_way(path: &Path) -> Result<bool, NetnsError> {
+        let failed = |source| NetnsError::failed("create", path, source);
+        match Place::at(path).map_err(failed)? {
+            Place::Free => Ok(true),
+            Place::Leftover => remove_file(path).map(|()| true).map_err(failed),
+            Place::Netns => Ok(false),
+            Place::Other => Err(NetnsError::not_a_netns(path)),
+        }
+    }
+
+    /// Binds the namespace to `path`, where nothing is, as [`Netns::create`] does.
+    ///
+    /// # Errors
+    /// `Failed` with "create"; nothing stays behind but directories.
+    pub fn bind_to(self, path: &Path) -> Result<Self, NetnsError> {
+        let failed = |source| NetnsError::failed("create", path, source);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o444);
+        options.open(path).map_err(failed)?;
+        let this = format!("{OWN_FILES}/{}", self.file.as_raw_fd());
+        let bound = mount(Some(this.as_str()), path, NONE, MsFlags::MS_BIND, NONE);
+        if let Err(errno) = bound {
+            // Without the namespace the file means nothing; its removal is best effort.
+            drop(fs::remove_file(path));
+            return Err(failed(errno.into()));
+        }
+        let name = path.display().to_string();
+        Ok(Self { name, ..self })
     }
 
     /// The namespace of the calling thread.
@@ -129,7 +173,6 @@ impl Netns {
     /// # Errors
     /// `Failed`: it cannot be made, or this process may not mount.
     pub fn prepare_folder(folder: &Path) -> Result<(), NetnsError> {
-        const NONE: Option<&str> = None;
         let failed = |source| NetnsError::failed("prepare the folder of", folder, source);
         fs::create_dir_all(folder).map_err(failed)?;
         let is_empty = fs::read_dir(folder).map_err(failed)?.next().is_none();
@@ -150,16 +193,15 @@ impl Netns {
         let failed = |source| NetnsError::failed("remove", path, source);
         // Several mounts may lie on one another.
         loop {
-            match statfs(path) {
-                Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
-                    umount2(path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
+            match Place::at(path).map_err(failed)? {
+                Place::Free => return Ok(()),
+                Place::Leftover => return remove_file(path).map_err(failed),
+                Place::Netns => {
+                    umount2(path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?
                 }
-                Ok(_) => break,
-                Err(Errno::ENOENT) => return Ok(()),
-                Err(errno) => return Err(failed(errno.into())),
+                Place::Other => return Err(NetnsError::not_a_netns(path)),
             }
         }
-        remove_stale_file(path)
     }
 
     /// Runs `work` on a thread of its own inside the namespace and waits for
@@ -174,6 +216,18 @@ impl Netns {
             Ok(work())
         })
         .map_err(|source| self.not_entered(source))?
+    }
+
+    /// Runs `work` inside the namespace: on the calling thread if it is there, else as [`Netns::run`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        if self.is_current() {
+            Ok(work())
+        } else {
+            self.run(work)
+        }
     }
 
     /// Starts `command` inside the namespace.
@@ -222,6 +276,39 @@ impl Netns {
         self.id().is_ok_and(|own| own == current)
     }
 
+    /// The folder `name` of its settings (`/proc/sys/net/NAME`); `None` if the kernel has none. What is in it is found
+    /// by any thread.
+    ///
+    /// To the kernel that folder is one of many by one name, one of each namespace, which it searches one by one
+    /// (`proc_sys_compare` of fs/proc/proc_sysctl.c): so it is looked up once.
+    ///
+    /// # Errors
+    /// `Failed` if the namespace cannot be entered, or the process has no file descriptor left.
+    pub fn settings(&self, name: &str) -> Result<Option<Arc<OwnedFd>>, NetnsError> {
+        let known = || self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = known().get(name) {
+            return Ok(Some(Arc::clone(folder)));
+        }
+        let path = format!("{SETTINGS}/{name}");
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match self.inside(|| open(path.as_str(), flags, Mode::empty()))? {
+            Ok(folder) => {
+                let folder = Arc::new(folder);
+                known().insert(name.to_owned(), Arc::clone(&folder));
+                Ok(Some(folder))
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => {
+                let netns = Path::new(&self.name);
+                Err(NetnsError::failed(
+                    "open the settings of",
+                    netns,
+                    errno.into(),
+                ))
+            }
+        }
+    }
+
     /// Another handle on the same namespace.
     ///
     /// # Errors
@@ -234,6 +321,7 @@ impl Netns {
         Ok(Self {
             file,
             name: self.name.clone(),
+            settings: Arc::clone(&self.settings),
         })
     }
 
@@ -247,6 +335,7 @@ impl Netns {
         Self {
             file,
             name: path.display().to_string(),
+            settings: Arc::default(),
         }
     }
 
@@ -271,6 +360,12 @@ impl NetnsError {
             action,
             netns: path.display().to_string(),
             source,
+        }
+    }
+
+    fn not_a_netns(path: &Path) -> Self {
+        Self::NotANetns {
+            path: path.display().to_string(),
         }
     }
 }
@@ -309,31 +404,23 @@ impl Traveller {
     /// # Errors
     /// As there.
     pub fn create(&self, path: &Path) -> Result<(Netns, Origin), NetnsError> {
-        let failed = |source| NetnsError::failed("create", path, source);
-        match statfs(path) {
-            Ok(found) if found.filesystem_type() == NSFS_MAGIC => {
-                return Ok((self.open(path)?, Origin::Existing));
-            }
-            Ok(_) => remove_stale_file(path)?,
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(failed(errno.into())),
+        if !Netns::make_way(path)? {
+            return Ok((self.open(path)?, Origin::Existing));
         }
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(failed)?;
-        }
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)
-            .map_err(failed)?;
+        Ok((self.create_unbound(path)?.bind_to(path)?, Origin::Created))
+    }
+
+    /// Makes a namespace that nobody finds, and that ends with its value; `name` is for messages. The calling thread is
+    /// inside afterwards.
+    ///
+    /// # Errors
+    /// `Failed` with "create".
+    pub fn create_unbound(&self, name: &Path) -> Result<Netns, NetnsError> {
+        let failed = |source| NetnsError::failed("create", name, source);
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
         self.has_left.set(true);
-        let file = new_bound_to(path).map_err(|source| {
-            // Without the namespace the file means nothing; its removal is best effort.
-            drop(fs::remove_file(path));
-            failed(source)
-        })?;
-        Ok((Netns::named(file, path), Origin::Created))
+        let file = File::open(OWN_NETNS).map_err(failed)?;
+        Ok(Netns::named(file, name))
     }
 
     /// As [`Netns::open`]; the calling thread is inside afterwards.
@@ -342,9 +429,7 @@ impl Traveller {
     /// As there.
     pub fn open(&self, path: &Path) -> Result<Netns, NetnsError> {
         let failed = |source| NetnsError::failed("open", path, source);
-        let not_a_netns = || NetnsError::NotANetns {
-            path: path.display().to_string(),
-        };
+        let not_a_netns = || NetnsError::not_a_netns(path);
         let file = File::open(path).map_err(failed)?;
         let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?;
         if kind.filesystem_type() != NSFS_MAGIC {
@@ -394,20 +479,6 @@ fn on_own_thread<T: Send>(work: impl FnOnce(&Traveller) -> T + Send) -> io::Resu
     })
 }
 
-/// Makes a namespace on the calling thread, which must end afterwards.
-fn new_bound_to(path: &Path) -> io::Result<File> {
-    unshare(CloneFlags::CLONE_NEWNET)?;
-    let file = File::open(OWN_NETNS)?;
-    mount(
-        Some(OWN_NETNS),
-        path,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )?;
-    Ok(file)
-}
-
 /// By the kernel's list of mounts (proc_pid_mountinfo(5): the fifth field).
 fn is_mount_point(folder: &Path) -> io::Result<bool> {
     let folder = fs::canonicalize(folder)?;
@@ -416,18 +487,40 @@ fn is_mount_point(folder: &Path) -> io::Result<bool> {
     Ok(points.any(|point| Path::new(point) == folder))
 }
 
-/// Removes a plain file, the only thing that may stand in a namespace's place.
-fn remove_stale_file(path: &Path) -> Result<(), NetnsError> {
-    let failed = |source| NetnsError::failed("remove", path, source);
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() && found.len() == 0 => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            Ok(()) | Err(_) => Ok(()),
-        },
-        Ok(_) => Err(NetnsError::NotANetns {
-            path: PathBuf::from(path).display().to_string(),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed(error)),
+/// What is where a namespace may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing.
+    Free,
+    /// The empty file that a crash or a reboot leaves of a bound namespace.
+    Leftover,
+    /// A bound namespace.
+    Netns,
+    /// What is somebody else's.
+    Other,
+}
+
+impl Place {
+    fn at(path: &Path) -> io::Result<Self> {
+        match statfs(path) {
+            Ok(found) if found.filesystem_type() == NSFS_MAGIC => return Ok(Self::Netns),
+            Ok(_) => {}
+            Err(Errno::ENOENT) => return Ok(Self::Free),
+            Err(errno) => return Err(errno.into()),
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() && found.len() == 0 => Ok(Self::Leftover),
+            Ok(_) => Ok(Self::Other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Free),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Gone already is success.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -26,8 +26,8 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::provider::Eni;
 use crate::route::{Address, Route};
-use crate::sysctl::{self, SysctlError};
-use crate::task_network::fix_ipv6;
+use crate::sysctl::{SysctlError, Sysctls};
+use crate::task_network::{fix_ipv6, without_ipv6};
 
 /// The link's end on the host, where `trunk_ingress` is.
 pub const HOST_LINK: &str = "bl-services";
@@ -255,27 +255,22 @@ fn entered(error: NetnsError) -> std::io::Error {
 
 /// What a new namespace inherits of the host's settings is set all the same. Returns whether there is IPv6.
 fn set_sysctls(host: &Netns, services: &Netns) -> Result<bool, SysctlError> {
-    sysctl::within(host, |sysctls| {
-        // Frames of the services never concern the host's own stack.
-        if sysctls.has_ipv6() {
-            sysctls.set(&format!("net/ipv6/conf/{HOST_LINK}/disable_ipv6"), "1")?;
-        }
-        Ok(())
-    })?;
-    sysctl::within(services, |sysctls| {
-        sysctls.set("net/ipv4/ip_forward", "0")?;
-        // HTTP and DNS, of both families, without CAP_NET_BIND_SERVICE.
-        sysctls.set("net/ipv4/ip_unprivileged_port_start", "0")?;
-        for scope in ["all", "default", LINK] {
-            sysctls.set(&format!("net/ipv4/conf/{scope}/forwarding"), "0")?;
-            sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
-        }
-        if sysctls.has_ipv6() {
-            sysctls.set("net/ipv6/conf/all/forwarding", "0")?;
-            fix_ipv6(sysctls, LINK)?;
-            sysctls.set(&format!("net/ipv6/conf/{LINK}/disable_ipv6"), "0")?;
-            sysctls.set(&format!("net/ipv6/conf/{LINK}/addr_gen_mode"), "1")?;
-        }
-        Ok(sysctls.has_ipv6())
-    })
+    // Frames of the services never concern the host's own stack.
+    without_ipv6(host, HOST_LINK)?;
+    let sysctls = Sysctls::of(services);
+    sysctls.set("net/ipv4/ip_forward", "0")?;
+    // HTTP and DNS, of both families, without CAP_NET_BIND_SERVICE.
+    sysctls.set("net/ipv4/ip_unprivileged_port_start", "0")?;
+    for scope in ["all", "default", LINK] {
+        sysctls.set(&format!("net/ipv4/conf/{scope}/forwarding"), "0")?;
+        sysctls.set(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
+    }
+    let has_ipv6 = sysctls.has_ipv6()?;
+    if has_ipv6 {
+        sysctls.set("net/ipv6/conf/all/forwarding", "0")?;
+        fix_ipv6(sysctls, LINK)?;
+        sysctls.set(&format!("net/ipv6/conf/{LINK}/disable_ipv6"), "0")?;
+        sysctls.set(&format!("net/ipv6/conf/{LINK}/addr_gen_mode"), "1")?;
+    }
+    Ok(has_ipv6)
 }

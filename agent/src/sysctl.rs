@@ -2,10 +2,10 @@
 //!
 //! Reads and writes what it is told; decides nothing and remembers nothing.
 
-use std::cell::OnceCell;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -43,63 +43,36 @@ pub enum SysctlError {
     Netns(#[from] NetnsError),
 }
 
-/// The settings of one namespace, valid on the thread inside it only.
-///
-/// To the kernel the folder `net/ipv6` of every namespace is one of many by one name, which it searches one by one: so
-/// it is looked up once.
-#[derive(Debug)]
+/// The settings of one namespace, for any thread. A key is a path below `/proc/sys`, as `net/ipv6/conf/eth0/accept_ra`:
+/// names of links may hold dots.
+#[derive(Clone, Copy, Debug)]
 pub struct Sysctls<'a> {
     netns: &'a Netns,
-    families: [OnceCell<Option<OwnedFd>>; 2],
 }
 
 /// Bytes of the longest value that is read.
 const LONGEST_VALUE: usize = 4096;
+/// What every namespace has settings of its own below.
+const OF_NETNS: &str = "net/";
 
-/// Folders below `/proc/sys` that are looked up once.
-const FAMILIES: [&str; 2] = ["net/ipv4/", "net/ipv6/"];
-
-/// Runs `work` with the settings of `netns`, on one thread inside it: the calling one if it is.
-///
-/// # Errors
-/// Those of `work`, and `Netns` if the namespace cannot be entered.
-pub fn within<T: Send>(
-    netns: &Netns,
-    work: impl FnOnce(&Sysctls<'_>) -> Result<T, SysctlError> + Send,
-) -> Result<T, SysctlError> {
-    let work = || {
-        work(&Sysctls {
-            netns,
-            families: Default::default(),
-        })
-    };
-    if netns.is_current() {
-        return work();
+impl<'a> Sysctls<'a> {
+    /// Those of `netns`.
+    #[must_use]
+    pub const fn of(netns: &'a Netns) -> Self {
+        Self { netns }
     }
-    netns.run(work)?
-}
 
-impl Sysctls<'_> {
-    /// The value of `key` (a path below `/proc/sys`, since link names may hold
-    /// dots), without its line end; `None` if there is no such setting.
+    /// The value of `key`, without its line end; `None` if there is no such setting.
     ///
     /// # Errors
     /// `Read` if it exists and cannot be read.
     pub fn get(&self, key: &str) -> Result<Option<String>, SysctlError> {
-        let read = self.open(key, OFlag::O_RDONLY).and_then(|mut file| {
-            // All of a value that there is room for comes at once (`proc_sys_call_handler` of fs/proc/proc_sysctl.c).
-            let mut bytes = [0; LONGEST_VALUE];
-            let len = file.read(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned())
-        });
-        match read {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(SysctlError::Read {
-                key: key.to_owned(),
-                netns: self.netns.name().to_owned(),
-                source,
-            }),
+        match self.open(key, OFlag::O_RDONLY)? {
+            Ok(mut file) => value(&mut file)
+                .map(Some)
+                .map_err(|source| self.unread(key, source)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.unread(key, errno.into())),
         }
     }
 
@@ -108,12 +81,18 @@ impl Sysctls<'_> {
     /// # Errors
     /// `Write` if the kernel has no such setting or refuses the value.
     pub fn set(&self, key: &str, value: &str) -> Result<(), SysctlError> {
+        let source = match self.open(key, OFlag::O_RDWR)? {
+            Ok(file) => match change(file, value) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            Err(errno) => errno.into(),
+        };
+        // Where nothing may be set it may be right all the same.
         if self.get(key)?.as_deref() == Some(value) {
             return Ok(());
         }
-        let open = self.open(key, OFlag::O_WRONLY);
-        let written = open.and_then(|mut file| file.write_all(value.as_bytes()));
-        written.map_err(|source| SysctlError::Write {
+        Err(SysctlError::Write {
             key: key.to_owned(),
             value: value.to_owned(),
             netns: self.netns.name().to_owned(),
@@ -122,30 +101,11 @@ impl Sysctls<'_> {
     }
 
     /// Whether the kernel speaks IPv6 at all (`ipv6.disable=1` takes it away).
-    #[must_use]
-    pub fn has_ipv6(&self) -> bool {
-        self.family(1).is_some()
-    }
-
-    fn open(&self, key: &str, flags: OFlag) -> io::Result<File> {
-        let (flags, mode) = (flags | OFlag::O_CLOEXEC, Mode::empty());
-        for (number, prefix) in FAMILIES.iter().enumerate() {
-            if let Some(rest) = key.strip_prefix(prefix) {
-                let folder = self.family(number).ok_or(Errno::ENOENT)?;
-                return Ok(openat(folder, rest, flags, mode)?.into());
-            }
-        }
-        Ok(open(path(key).as_str(), flags, mode)?.into())
-    }
-
-    /// A folder of [`FAMILIES`]; `None` if the kernel has none.
-    fn family(&self, number: usize) -> Option<&OwnedFd> {
-        let found = self.families[number].get_or_init(|| {
-            let folder = path(FAMILIES[number]);
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            open(folder.as_str(), flags, Mode::empty()).ok()
-        });
-        found.as_ref()
+    ///
+    /// # Errors
+    /// `Netns`.
+    pub fn has_ipv6(&self) -> Result<bool, SysctlError> {
+        Ok(self.netns.settings("ipv6")?.is_some())
     }
 
     /// The names below a directory of settings, such as `net/ipv4/conf`.
@@ -153,26 +113,60 @@ impl Sysctls<'_> {
     /// # Errors
     /// `Read` if the directory is there and cannot be read; empty if it is not.
     pub fn names(&self, directory: &str) -> Result<Vec<String>, SysctlError> {
-        let failed = |source| SysctlError::Read {
-            key: directory.to_owned(),
-            netns: self.netns.name().to_owned(),
-            source,
+        let failed = |source| self.unread(directory, source);
+        let folder = match self.open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? {
+            Ok(folder) => folder,
+            Err(Errno::ENOENT) => return Ok(Vec::new()),
+            Err(errno) => return Err(failed(errno.into())),
         };
-        let entries = match fs::read_dir(path(directory)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(failed(source)),
-        };
+        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
         let mut names = Vec::new();
-        for entry in entries {
+        for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
         names.sort();
         Ok(names)
     }
+
+    /// The file of `key`, or the kernel's answer.
+    fn open(&self, key: &str, flags: OFlag) -> Result<Result<File, Errno>, NetnsError> {
+        let (flags, mode) = (flags | OFlag::O_CLOEXEC, Mode::empty());
+        let in_folder = key.strip_prefix(OF_NETNS);
+        let opened = match in_folder.and_then(|key| key.split_once('/')) {
+            Some((folder, key)) => match self.netns.settings(folder)? {
+                Some(folder) => openat(folder, key, flags, mode),
+                None => Err(Errno::ENOENT),
+            },
+            // What there is depends on who looks.
+            None => {
+                let path = format!("/proc/sys/{key}");
+                self.netns.inside(|| open(path.as_str(), flags, mode))?
+            }
+        };
+        Ok(opened.map(File::from))
+    }
+
+    fn unread(&self, key: &str, source: io::Error) -> SysctlError {
+        SysctlError::Read {
+            key: key.to_owned(),
+            netns: self.netns.name().to_owned(),
+            source,
+        }
+    }
 }
 
-fn path(key: &str) -> String {
-    format!("/proc/sys/{key}")
+/// All of a value that there is room for comes at once (`proc_sys_call_handler` of fs/proc/proc_sysctl.c).
+fn value(file: &mut File) -> io::Result<String> {
+    let mut bytes = [0; LONGEST_VALUE];
+    let len = file.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned())
+}
+
+fn change(mut file: File, wanted: &str) -> io::Result<()> {
+    if value(&mut file)? == wanted {
+        return Ok(());
+    }
+    // Behind the beginning nothing is taken (`sysctl_writes_strict`).
+    file.write_all_at(wanted.as_bytes(), 0)
 }

@@ -29,9 +29,10 @@ use crate::{
     server::causes,
     services::{Rate, Services, Tenants},
     settling::Settling,
+    spare_netns::SpareNetns,
     sysctl::SysctlError,
     task_files::{Folders, TaskFileError, TaskFiles},
-    task_network::{self, TaskNetwork, TaskNetworkError},
+    task_network::{self, Found, TaskNetwork, TaskNetworkError},
     task_record::TaskRecord,
 };
 
@@ -45,6 +46,8 @@ pub(crate) const SET_UPS: usize = 4;
 pub struct Host {
     /// A socket in the host's namespace.
     pub netlink: Netlink,
+    /// Namespaces for tasks to come.
+    pub spare_netns: SpareNetns,
     /// Turns for set-ups, [`SET_UPS`] at first.
     pub set_ups: Semaphore,
     /// Who hands out ENIs.
@@ -179,7 +182,10 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
     progress.long_step(Step::AttachEni, attach).await?;
     // It is never closed.
     let _turn = host.set_ups.acquire().await.ok();
-    block_in_place(|| set_up_here(host, task))
+    let set_up = block_in_place(|| set_up_here(host, task));
+    // Not before: the kernel's locks are this task's until then.
+    host.spare_netns.replace();
+    set_up
 }
 
 /// All that the kernel does; none of it waits for anybody else, so one thread does it in one go: first in the task's
@@ -187,10 +193,15 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
 fn set_up_here(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     let made = Traveller::and_back(host.netlink.netns(), |traveller| {
-        let inside = progress.step(Step::Namespace, || namespace(host, task, traveller))?;
-        let (link, origin) = progress.step(Step::Veth, || connect(host, task, &inside))?;
-        let new = link.peer_index.filter(|_| origin == Origin::Created);
-        let far = progress.step(Step::Inside, || configure(host, task, &inside, new))?;
+        let (inside, netns) =
+            progress.step(Step::Namespace, || namespace(host, task, traveller))?;
+        let (link, veth) = progress.step(Step::Veth, || connect(host, task, &inside))?;
+        let found = match (link.peer_index, veth, netns) {
+            (Some(far), Origin::Created, Origin::Created) => Found::NewNetns(far),
+            (Some(far), Origin::Created, Origin::Existing) => Found::NewLink(far),
+            _ => Found::Unknown,
+        };
+        let far = progress.step(Step::Inside, || configure(host, task, &inside, found))?;
         Ok::<_, SetUpError>((inside, link, far))
     });
     let (inside, link, far) = made?;
@@ -288,9 +299,9 @@ pub(crate) fn configure(
     host: &Host,
     task: &TaskRecord,
     inside: &Netlink,
-    new: Option<u32>,
+    found: Found,
 ) -> Result<u32, SetUpError> {
-    let link = task_network::configure(inside, &network(host, task), new)?;
+    let link = task_network::configure(inside, &network(host, task), found)?;
     task_network::set_controls(inside, &task.spec.system_controls)?;
     Ok(link)
 }
@@ -337,23 +348,35 @@ pub(crate) fn carrier(task: &TaskRecord, inside: &Netlink, link: u32) -> Result<
     Ok(())
 }
 
-/// A socket in the task's namespace, which is made if it is its own; `traveller` is in it then.
-fn namespace(host: &Host, task: &TaskRecord, traveller: &Traveller) -> Result<Netlink, SetUpError> {
+/// A socket in the task's namespace, which is made if it is its own and none waits; `traveller` may be in it then.
+fn namespace(
+    host: &Host,
+    task: &TaskRecord,
+    traveller: &Traveller,
+) -> Result<(Netlink, Origin), SetUpError> {
     let path = task.netns.as_path();
     let failed = |source| SetUpError::Netns {
         path: path.to_owned(),
         source,
     };
     if task.owned_netns {
-        let (netns, _) = traveller.create(path).map_err(failed)?;
-        return Ok(Netlink::inside(netns)?);
+        let is_new = Netns::make_way(path).map_err(failed)?;
+        if let Some(spare) = is_new.then(|| host.spare_netns.take()).flatten() {
+            return Ok((spare.bind_to(path).map_err(failed)?, Origin::Created));
+        }
+        let (netns, origin) = traveller.create(path).map_err(failed)?;
+        let inside = Netlink::inside(netns)?;
+        if origin == Origin::Created {
+            task_network::prepare(&inside)?;
+        }
+        return Ok((inside, origin));
     }
     let netns = traveller.open(path).map_err(failed)?;
     let hosts = host.netlink.netns().id().map_err(failed)?;
     if netns.id().map_err(failed)? == hosts {
         return Err(SetUpError::HostNetns);
     }
-    Ok(Netlink::inside(netns)?)
+    Ok((Netlink::inside(netns)?, Origin::Existing))
 }
 
 pub(crate) fn connect(
@@ -385,7 +408,7 @@ fn host_mac(eni: [u8; 6]) -> Mac {
 
 /// The host's stack has no part in a branch: no IPv6 of its own speaks there.
 pub(crate) fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
-    eni_link::without_ipv6(&host.netlink, &link.name).map_err(SetUpError::HostEnd)
+    task_network::without_ipv6(host.netlink.netns(), &link.name).map_err(SetUpError::HostEnd)
 }
 
 /// What the task finds in its namespace.

@@ -9,6 +9,7 @@ use crate::{
     netlink::{Netlink, NetlinkError},
     netns::Netns,
     task::{self, Host, SetUpError},
+    task_network::Found,
     task_record::TaskRecord,
     tc::FilterAt,
 };
@@ -27,7 +28,7 @@ pub fn mend(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     rename_back(host, task, &inside)?;
     let (link, _) = task::connect(host, task, &inside)?;
     task::quiet(host, &link)?;
-    let far = task::configure(host, task, &inside, None)?;
+    let far = task::configure(host, task, &inside, Found::Unknown)?;
     task::plug(host, task, link.index)?;
     if !host.services.lacks(&task.eni)?.is_empty() {
         host.services.bring_up(&host.netlink)?;

@@ -14,12 +14,16 @@ use crate::link::{LOOPBACK, LinkChange, Mac};
 use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
+use crate::netns::Netns;
 use crate::provider::Eni;
 use crate::provider::local::addresses::ROUTER_MAC;
 use crate::route::{Address, Route};
 use crate::services::TASK_METADATA;
-use crate::sysctl::{self, SysctlError, Sysctls};
+use crate::sysctl::{SysctlError, Sysctls};
 use crate::system_controls::SystemControl;
+
+/// The kernel's word for links that are made later (`default` of Documentation/networking/ip-sysctl.rst).
+const LINKS_TO_COME: &str = "default";
 
 /// What a task's network is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,22 +76,59 @@ pub enum TaskNetworkError {
     },
 }
 
-/// Configures the namespace of `inside` for a task, and returns its link's index. `new` is the
-/// index of a link that was just made as `task` wants it. Every step is idempotent.
+/// What is known of a task's namespace and of its link in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: what differs is mended.
+    Unknown,
+    /// A link of this index, just made as the task wants it.
+    NewLink(u32),
+    /// The same, made after its namespace had been [`prepare`]d.
+    NewNetns(u32),
+}
+
+/// Prepares the new namespace of `inside` for any task: its loopback is up, and links that come later do what
+/// [`configure`] would tell them.
+///
+/// # Errors
+/// Names the step that failed.
+pub fn prepare(inside: &Netlink) -> Result<(), TaskNetworkError> {
+    inside.set_up(LOOPBACK, true)?;
+    let sysctls = Sysctls::of(inside.netns());
+    if sysctls.has_ipv6()? {
+        fix_ipv6(sysctls, LINKS_TO_COME)?;
+        sysctls.set(&disable_ipv6(LINKS_TO_COME), "0")?;
+    }
+    Ok(())
+}
+
+/// Configures the namespace of `inside` for a task, and returns its link's index. Every step is idempotent.
 ///
 /// # Errors
 /// Names the step that failed. Deleting the veth undoes all steps but `lo`.
 pub fn configure(
     inside: &Netlink,
     task: &TaskNetwork,
-    new: Option<u32>,
+    found: Found,
 ) -> Result<u32, TaskNetworkError> {
-    let link = match new {
-        Some(index) => index,
-        None => mended_link(inside, task)?,
+    let link = match found {
+        Found::Unknown => mended_link(inside, task)?,
+        Found::NewLink(index) | Found::NewNetns(index) => index,
     };
-    set_sysctls(inside, task)?;
-    inside.set_up(LOOPBACK, true)?;
+    let has_ipv6 = Sysctls::of(inside.netns()).has_ipv6()?;
+    if let Some((address, _)) = task.ipv6
+        && !has_ipv6
+    {
+        return Err(TaskNetworkError::NoIpv6 {
+            link: task.link.clone(),
+            netns: inside.netns().name().to_owned(),
+            address,
+        });
+    }
+    if !matches!(found, Found::NewNetns(_)) {
+        inside.set_up(LOOPBACK, true)?;
+        set_sysctls(inside, task, has_ipv6)?;
+    }
     let there = task.on_link(link);
     for address in &there.addresses {
         inside.ensure_address(address)?;
@@ -190,13 +231,10 @@ impl TaskNetwork {
 /// # Errors
 /// Names the setting that the kernel does not have or whose value it refuses.
 pub fn set_controls(inside: &Netlink, controls: &[SystemControl]) -> Result<(), TaskNetworkError> {
-    if controls.is_empty() {
-        return Ok(());
+    let sysctls = Sysctls::of(inside.netns());
+    for control in controls {
+        sysctls.set(&control.key(), &control.value)?;
     }
-    sysctl::within(inside.netns(), |sysctls| {
-        let mut controls = controls.iter();
-        controls.try_for_each(|control| sysctls.set(&control.key(), &control.value))
-    })?;
     Ok(())
 }
 
@@ -214,32 +252,38 @@ pub(crate) fn default_route(link: u32, address: &IpNet, gateway: IpAddr) -> Rout
     }
 }
 
-fn set_sysctls(inside: &Netlink, task: &TaskNetwork) -> Result<(), TaskNetworkError> {
-    let link = &task.link;
-    let has_ipv6 = sysctl::within(inside.netns(), |sysctls| {
-        if sysctls.has_ipv6() {
-            fix_ipv6(sysctls, link)?;
-            if task.ipv6.is_some() {
-                sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
-            }
-        }
-        Ok(sysctls.has_ipv6())
-    })?;
-    match task.ipv6 {
-        Some((address, _)) if !has_ipv6 => Err(TaskNetworkError::NoIpv6 {
-            link: link.clone(),
-            netns: inside.netns().name().to_owned(),
-            address,
-        }),
-        _ => Ok(()),
+fn set_sysctls(inside: &Netlink, task: &TaskNetwork, has_ipv6: bool) -> Result<(), SysctlError> {
+    let sysctls = Sysctls::of(inside.netns());
+    if has_ipv6 {
+        fix_ipv6(sysctls, &task.link)?;
     }
+    if task.ipv6.is_some() {
+        sysctls.set(&disable_ipv6(&task.link), "0")?;
+    }
+    Ok(())
+}
+
+fn disable_ipv6(link: &str) -> String {
+    format!("net/ipv6/conf/{link}/disable_ipv6")
 }
 
 /// Nothing on `link` comes from router advertisements, nothing waits for
 /// duplicate address detection.
-pub(crate) fn fix_ipv6(sysctls: &Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
+pub(crate) fn fix_ipv6(sysctls: Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
     for key in ["accept_ra", "autoconf", "accept_dad", "accept_redirects"] {
         sysctls.set(&format!("net/ipv6/conf/{link}/{key}"), "0")?;
     }
     Ok(())
+}
+
+/// The host speaks no IPv6 on its `link`, and loses what addresses of it it had there.
+///
+/// # Errors
+/// The setting is refused.
+pub(crate) fn without_ipv6(host: &Netns, link: &str) -> Result<(), SysctlError> {
+    let sysctls = Sysctls::of(host);
+    if !sysctls.has_ipv6()? {
+        return Ok(());
+    }
+    sysctls.set(&disable_ipv6(link), "1")
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::eni_link::without_ipv6;
 use crate::fabric::{Fabric, FabricError, FabricPlan, HOST_TRUNK};
 use crate::link::Mac;
 use crate::link_news;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::sysctl::SysctlError;
+use crate::task_network::without_ipv6;
 
 /// The wire.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Wire {
         let found = link_news::wait_for(host, mac, Instant::now() + patience).await?;
         let seconds = patience.as_secs();
         let link = found.ok_or(WireError::NoLink { mac, seconds })?;
-        without_ipv6(host, &link.name)?;
+        without_ipv6(host.netns(), &link.name)?;
         Ok(Self {
             index: link.index,
             name: link.name,

@@ -54,6 +54,7 @@ use crate::{
     resolver::Zone,
     services::{self, Services, ServicesPlan, Tenants},
     settling::Settling,
+    spare_netns::SpareNetns,
     state::{RuleStore, Store, TaskStore},
     task::{self, Host},
     task_record::TaskRecord,
@@ -179,6 +180,7 @@ impl Agent {
             nat_gateway(nat, &netlink, &store)?;
         }
         let host = Host {
+            spare_netns: SpareNetns::keep(netlink.netns())?,
             netlink,
             set_ups: Semaphore::new(task::SET_UPS),
             provider: Box::new(Measured::new(provider, instruments.provider.clone())),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nat::NatError;
 use crate::netns::Netns;
-use crate::sysctl::{self, SysctlError, Sysctls};
+use crate::sysctl::{SysctlError, Sysctls};
 
 /// Settings that [`enable_forwarding`] changed, by key below `/proc/sys`, with
 /// the values they had. To be stored until [`restore_forwarding`].
@@ -25,20 +25,16 @@ pub struct PreviousForwarding(pub BTreeMap<String, String>);
 /// # Errors
 /// `Sysctl`; what was changed by then has been set back.
 pub fn enable_forwarding(netns: &Netns) -> Result<PreviousForwarding, NatError> {
-    let previous = sysctl::within(netns, |sysctls| {
-        let mut previous = PreviousForwarding::default();
-        let changed = forward_ipv4(sysctls, &mut previous)
-            .and_then(|()| forward_ipv6(sysctls, &mut previous));
-        match changed {
-            Ok(()) => Ok(previous),
-            Err(error) => {
-                if let Err(also) = set_back(sysctls, &previous) {
-                    tracing::warn!(error = %also, "forwarding could not be set back");
-                }
-                Err(error)
-            }
+    let sysctls = Sysctls::of(netns);
+    let mut previous = PreviousForwarding::default();
+    let changed =
+        forward_ipv4(sysctls, &mut previous).and_then(|()| forward_ipv6(sysctls, &mut previous));
+    if let Err(error) = changed {
+        if let Err(also) = set_back(sysctls, &previous) {
+            tracing::warn!(error = %also, "forwarding could not be set back");
         }
-    })?;
+        return Err(error.into());
+    }
     Ok(previous)
 }
 
@@ -48,9 +44,7 @@ pub fn enable_forwarding(netns: &Netns) -> Result<PreviousForwarding, NatError> 
 /// # Errors
 /// `Sysctl` of the first setting that was refused.
 pub fn restore_forwarding(netns: &Netns, previous: &PreviousForwarding) -> Result<(), NatError> {
-    Ok(sysctl::within(netns, |sysctls| {
-        set_back(sysctls, previous)
-    })?)
+    Ok(set_back(Sysctls::of(netns), previous)?)
 }
 
 const IPV4_FORWARDING: &str = "net/ipv4/ip_forward";
@@ -58,7 +52,7 @@ const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// The switch resets every link's forwarding and the acceptance of redirects
 /// (`inet_forward_change` of net/ipv4/devinet.c), so those are recorded too.
-fn forward_ipv4(s: &Sysctls<'_>, previous: &mut PreviousForwarding) -> Result<(), SysctlError> {
+fn forward_ipv4(s: Sysctls<'_>, previous: &mut PreviousForwarding) -> Result<(), SysctlError> {
     if s.get(IPV4_FORWARDING)?.as_deref() == Some("1") {
         return Ok(());
     }
@@ -72,8 +66,8 @@ fn forward_ipv4(s: &Sysctls<'_>, previous: &mut PreviousForwarding) -> Result<()
     s.set(IPV4_FORWARDING, "1")
 }
 
-fn forward_ipv6(s: &Sysctls<'_>, previous: &mut PreviousForwarding) -> Result<(), SysctlError> {
-    if !s.has_ipv6() || s.get(IPV6_FORWARDING)?.as_deref() == Some("1") {
+fn forward_ipv6(s: Sysctls<'_>, previous: &mut PreviousForwarding) -> Result<(), SysctlError> {
+    if !s.has_ipv6()? || s.get(IPV6_FORWARDING)?.as_deref() == Some("1") {
         return Ok(());
     }
     for link in s.names("net/ipv6/conf")? {
@@ -92,7 +86,7 @@ fn forward_ipv6(s: &Sysctls<'_>, previous: &mut PreviousForwarding) -> Result<()
 }
 
 /// The switches first, since they overwrite what belongs to the links.
-fn set_back(s: &Sysctls<'_>, previous: &PreviousForwarding) -> Result<(), SysctlError> {
+fn set_back(s: Sysctls<'_>, previous: &PreviousForwarding) -> Result<(), SysctlError> {
     let is_switch = |key: &str| key == IPV4_FORWARDING || key == IPV6_FORWARDING;
     let (switches, rest): (Vec<_>, Vec<_>) = previous.0.iter().partition(|(key, _)| is_switch(key));
     for (key, value) in switches.into_iter().chain(rest) {
@@ -104,7 +98,7 @@ fn set_back(s: &Sysctls<'_>, previous: &PreviousForwarding) -> Result<(), Sysctl
 }
 
 impl PreviousForwarding {
-    fn record(&mut self, sysctls: &Sysctls<'_>, key: &str) -> Result<(), SysctlError> {
+    fn record(&mut self, sysctls: Sysctls<'_>, key: &str) -> Result<(), SysctlError> {
         if let Some(value) = sysctls.get(key)? {
             self.0.entry(key.to_owned()).or_insert(value);
         }

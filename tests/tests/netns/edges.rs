@@ -4,16 +4,19 @@ use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use branchline::ipv4_conf::Ipv4Conf;
 use branchline::link::{LinkChange, Mac};
 use branchline::netlink::{Netlink, NetlinkError};
 use branchline::netns::{Netns, NetnsError, Origin, Traveller};
 use branchline::route::Address;
-use branchline::sysctl;
-use branchline::task_network;
+use branchline::spare_netns::SpareNetns;
+use branchline::sysctl::Sysctls;
+use branchline::task_network::{self, Found};
 
-use crate::ground::{Ground, ROUTER, output, pair, task, udp_echo};
+use crate::ground::{Ground, PATIENCE, ROUTER, output, pair, task, udp_echo};
 
 #[test]
 fn edges_netns_is_made_once_and_found_by_ip_netns() {
@@ -91,6 +94,94 @@ fn edges_a_thread_is_home_again_also_after_a_panic() {
     assert!(home.is_current());
 }
 
+/// One that waits, as soon as there is one.
+fn spare(spares: &SpareNetns) -> Netlink {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(spare) = spares.take() {
+            return spare;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("no namespace was made beforehand");
+}
+
+#[test]
+fn edges_a_namespace_made_beforehand_becomes_that_of_a_path() {
+    let mut ground = Ground::new("spare");
+    let (path, other) = (ground.path("a"), ground.path("b"));
+    let home = Netns::host().unwrap();
+    let spares = SpareNetns::keep(&home).unwrap();
+    let (first, second) = (spare(&spares), spare(&spares));
+    assert!(spares.take().is_none());
+    spares.replace();
+    let third = spare(&spares);
+    assert_eq!(first.netns().name(), "of a task to come");
+    let all = [&first, &second, &third].map(|spare| spare.netns().id().unwrap());
+    assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+
+    assert!(Netns::make_way(&path).unwrap());
+    let bound = first.bind_to(&path).unwrap();
+    assert_eq!(bound.netns().name(), path.to_str().unwrap());
+    assert_eq!(Netns::open(&path).unwrap().id().unwrap(), all[0]);
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let by_ip = output(&home, "ip", &["netns", "exec", name, "ip", "link"]);
+    assert!(by_ip.contains("LOOPBACK,UP"), "{by_ip}");
+    let key = "net/ipv6/conf/lo/disable_ipv6";
+    Sysctls::of(bound.netns()).set(key, "1").unwrap();
+    let read = ["netns", "exec", name, "cat", &format!("/proc/sys/{key}")];
+    assert_eq!(output(&home, "ip", &read).trim(), "1");
+    let others = Sysctls::of(second.netns()).get(key).unwrap();
+    assert_eq!(others.as_deref(), Some("0"));
+
+    // A path that is taken stays what it is.
+    assert!(!Netns::make_way(&path).unwrap());
+    assert!(matches!(
+        second.bind_to(&path),
+        Err(NetnsError::Failed {
+            action: "create",
+            ..
+        })
+    ));
+    assert_eq!(Netns::open(&path).unwrap().id().unwrap(), all[0]);
+    fs::write(&other, "").unwrap();
+    assert!(Netns::make_way(&other).unwrap() && !other.exists());
+}
+
+#[test]
+fn edges_a_link_is_told_the_same_in_a_prepared_namespace_and_in_another() {
+    let mut ground = Ground::new("prepared");
+    let host = ground.netlink("host");
+    let spares = SpareNetns::keep(host.netns()).unwrap();
+    let (prepared, other) = (spare(&spares), ground.netlink("other"));
+    let asked = "net/ipv6/conf/eth0/accept_ra";
+    let inherited = [(&prepared, "blone", "0"), (&other, "bltwo", "1")];
+    for (inside, near, accept_ra) in inherited {
+        let (link, _) = host
+            .ensure_veth(&pair(near, "eth0", None, 1500), inside)
+            .unwrap();
+        let link = link.peer_index.unwrap();
+        let sysctls = Sysctls::of(inside.netns());
+        assert_eq!(sysctls.get(asked).unwrap().as_deref(), Some(accept_ra));
+        let found = match accept_ra {
+            "0" => Found::NewNetns(link),
+            _ => Found::NewLink(link),
+        };
+        task_network::configure(inside, &task(4), found).unwrap();
+        for key in [
+            "accept_ra",
+            "autoconf",
+            "accept_dad",
+            "accept_redirects",
+            "disable_ipv6",
+        ] {
+            let value = sysctls.get(&format!("net/ipv6/conf/eth0/{key}")).unwrap();
+            assert_eq!(value.as_deref(), Some("0"), "{near} {key}");
+        }
+        assert!(inside.existing_link("lo").unwrap().up);
+    }
+}
+
 #[test]
 fn edges_ipv4_settings_are_a_part_of_a_links_change() {
     let mut ground = Ground::new("ipv4");
@@ -108,12 +199,11 @@ fn edges_ipv4_settings_are_a_part_of_a_links_change() {
             ..LinkChange::default()
         };
         inside.change_link(link, change).unwrap();
-        let found = sysctl::within(inside.netns(), |sysctls| {
-            let get = |key| sysctls.get(&format!("net/ipv4/conf/eth0/{key}"));
-            Ok([get("accept_redirects")?, get("arp_notify")?])
-        });
+        let sysctls = Sysctls::of(inside.netns());
+        let get = |key| sysctls.get(&format!("net/ipv4/conf/eth0/{key}")).unwrap();
+        let found = ["accept_redirects", "arp_notify"].map(get);
         let wanted = [accept_redirects, arp_notify].map(|on| Some(u8::from(on).to_string()));
-        assert_eq!(found.unwrap(), wanted, "{change}");
+        assert_eq!(found, wanted, "{change}");
         assert!(inside.existing_link("eth0").unwrap().up);
     }
 }
@@ -161,8 +251,8 @@ fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
     let (one, two) = (ground.netlink("one"), ground.netlink("two"));
     one.ensure_veth(&pair("eth0", "eth0", None, 1500), &two)
         .unwrap();
-    task_network::configure(&one, &task(4), None).unwrap();
-    task_network::configure(&two, &task(5), None).unwrap();
+    task_network::configure(&one, &task(4), Found::Unknown).unwrap();
+    task_network::configure(&two, &task(5), Found::Unknown).unwrap();
 
     for (from, to) in [("10.0.1.4", "10.0.1.5"), ("fd00:1::4", "fd00:1::5")] {
         let to: IpAddr = to.parse().unwrap();
@@ -187,7 +277,7 @@ fn edges_tasks_of_one_subnet_talk_and_a_second_set_up_changes_nothing() {
             .count()
             == 2
     );
-    task_network::configure(&one, &task(4), None).unwrap();
+    task_network::configure(&one, &task(4), Found::Unknown).unwrap();
     let after = (one.addresses().unwrap(), one.routes().unwrap());
     assert_eq!(before, after);
 }
@@ -223,7 +313,7 @@ fn edges_the_first_packet_arrives_once_a_link_sends() {
             .ensure_veth(&pair("blone", "eth0", None, 9001), &inside)
             .unwrap()
             .0;
-        task_network::configure(&inside, &task(4), None).unwrap();
+        task_network::configure(&inside, &task(4), Found::Unknown).unwrap();
         let eth0 = inside.existing_link("eth0").unwrap().index;
         if round == 0 {
             let error = inside.wait_until_sending(eth0).unwrap_err();

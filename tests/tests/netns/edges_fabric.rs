@@ -13,8 +13,8 @@ use branchline::nat::{self, TableState};
 use branchline::netlink::{Netlink, NetlinkError};
 use branchline::netns::{Netns, Origin};
 use branchline::route::{Address, Route};
-use branchline::sysctl;
-use branchline::task_network::{self, TaskNetwork};
+use branchline::sysctl::Sysctls;
+use branchline::task_network::{self, Found, TaskNetwork};
 use branchline::tc::FilterAt;
 use ipnet::IpNet;
 
@@ -61,12 +61,10 @@ fn forwarding(netns: &Netns) -> BTreeMap<String, Option<String>> {
         "net/ipv6/conf/all/forwarding",
         "net/ipv6/conf/out/accept_ra",
     ];
-    let read = |sysctls: &sysctl::Sysctls<'_>| {
-        keys.iter()
-            .map(|key| Ok(((*key).to_owned(), sysctls.get(key)?)))
-            .collect()
-    };
-    sysctl::within(netns, read).unwrap()
+    let sysctls = Sysctls::of(netns);
+    keys.iter()
+        .map(|key| ((*key).to_owned(), sysctls.get(key).unwrap()))
+        .collect()
 }
 
 /// A host with a link `out` to a namespace that plays the world outside.
@@ -111,7 +109,7 @@ fn wire_task(ground: &mut Ground, host: &Netlink, fabric: &Fabric) -> (Netlink, 
         )),
         metadata_source: None,
     };
-    task_network::configure(&task, &network, None).unwrap();
+    task_network::configure(&task, &network, Found::Unknown).unwrap();
     let mut objects = Vec::new();
     for (link, to) in [
         (near.index, fabric.host_trunk),

@@ -11,7 +11,7 @@ use aya::programs::SchedClassifier;
 use branchline::neighbour::Neighbour;
 use branchline::netlink::NetlinkError;
 use branchline::netns::{Netns, Origin};
-use branchline::task_network;
+use branchline::task_network::{self, Found};
 use branchline::tc::{Filter, FilterAt};
 
 use crate::ground::{Ground, output, pair, program, redirecting, returning, task};
@@ -123,7 +123,7 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
     host.set_filter(at, fd(program(&objects[0])).as_fd(), "branch_egress")
         .unwrap();
     for (inside, n) in [(&one, 4), (&two, 5)] {
-        task_network::configure(inside, &task(n), None).unwrap();
+        task_network::configure(inside, &task(n), Found::Unknown).unwrap();
     }
     // Frames pass in one direction only: nobody answers ARP.
     let receiver = Neighbour {

@@ -69,6 +69,30 @@ fn assert_unchanged(host: &Host, before: &Traces) {
     assert!(changes.is_empty(), "{changes:#?}");
 }
 
+/// The network namespaces that the agent has open, as `net:[INODE]`.
+fn open_netns(host: &Host) -> Vec<String> {
+    let folder = format!("/proc/{}/fd", host.agent_pid().unwrap());
+    let files = fs::read_dir(folder).unwrap();
+    // One may be closed by now.
+    let targets = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+    let names = targets.map(|target| target.display().to_string());
+    names.filter(|name| name.starts_with("net:[")).collect()
+}
+
+#[test]
+fn a_tasks_namespace_was_there_before_its_request() {
+    let host = running("before");
+    let was_there = |_| {
+        let before = open_netns(&host);
+        let task = host.add_task("web", SUBNET, SERVER).unwrap();
+        let own = task.run(|| fs::read_link("/proc/thread-self/ns/net").unwrap());
+        host.remove_task("web").unwrap();
+        before.contains(&own.display().to_string())
+    };
+    // The agent may be slow to make the first.
+    assert!((0..20).any(was_there), "none of 20 was");
+}
+
 #[test]
 fn a_removed_task_leaves_nothing() {
     let host = running("rm");

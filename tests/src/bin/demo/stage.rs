@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use branchline::netns::Netns;
-use branchline::sysctl;
+use branchline::sysctl::Sysctls;
 use branchline_tests::host::Host;
 use branchline_tests::outside::Outside;
 use branchline_tests::settings::Settings;
@@ -129,7 +129,7 @@ fn task_ends(task: &Task) -> Result<[End; 2]> {
 }
 
 fn ends(netns: &Netns, addresses: [IpAddr; 2]) -> Result<[End; 2]> {
-    sysctl::within(netns, |sysctls| sysctls.set(TAIL_LOSS_PROBES, "0"))?;
+    Sysctls::of(netns).set(TAIL_LOSS_PROBES, "0")?;
     let netns = Arc::new(netns.try_clone()?);
     Ok(addresses.map(|address| End {
         netns: Arc::clone(&netns),
