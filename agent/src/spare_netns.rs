@@ -235,12 +235,8 @@ fn left(of: Duration, since: Instant, now: Instant) -> Option<Duration> {
 }
 
 fn make(traveller: &Traveller) -> Result<Netlink, TaskNetworkError> {
-    let netns = traveller.create_unbound(Path::new(NAME));
-    let netlink = netns
-        .map_err(NetlinkError::from)
-        .and_then(Netlink::inside)?;
-    task_network::prepare(&netlink)?;
-    Ok(netlink)
+    let new = traveller.create_unbound(Path::new(NAME));
+    task_network::prepare(new.map_err(NetlinkError::from)?)
 }
 
 #[cfg(test)]

@@ -359,21 +359,16 @@ fn namespace(
         path: path.to_owned(),
         source,
     };
-    if task.owned_netns {
-        let is_new = Netns::make_way(path).map_err(failed)?;
-        if let Some(spare) = is_new.then(|| host.spare_netns.take()).flatten() {
-            return Ok((spare.bind_to(path).map_err(failed)?, Origin::Created));
-        }
-        let (netns, origin) = traveller.create(path).map_err(failed)?;
-        let inside = Netlink::inside(netns)?;
-        if origin == Origin::Created {
-            task_network::prepare(&inside)?;
-        }
-        return Ok((inside, origin));
+    if task.owned_netns && Netns::make_way(path).map_err(failed)? {
+        let new = match host.spare_netns.take() {
+            Some(spare) => spare,
+            None => task_network::prepare(traveller.create_unbound(path).map_err(failed)?)?,
+        };
+        return Ok((new.bind_to(path).map_err(failed)?, Origin::Created));
     }
     let netns = traveller.open(path).map_err(failed)?;
     let hosts = host.netlink.netns().id().map_err(failed)?;
-    if netns.id().map_err(failed)? == hosts {
+    if !task.owned_netns && netns.id().map_err(failed)? == hosts {
         return Err(SetUpError::HostNetns);
     }
     Ok((Netlink::inside(netns)?, Origin::Existing))

@@ -87,19 +87,20 @@ pub enum Found {
     NewNetns(u32),
 }
 
-/// Prepares the new namespace of `inside` for any task: its loopback is up, and links that come later do what
-/// [`configure`] would tell them.
+/// Prepares `new`, which the calling thread is in, for any task: its loopback is up, and links that come later do what
+/// [`configure`] would tell them. Returns a socket inside.
 ///
 /// # Errors
 /// Names the step that failed.
-pub fn prepare(inside: &Netlink) -> Result<(), TaskNetworkError> {
+pub fn prepare(new: Netns) -> Result<Netlink, TaskNetworkError> {
+    let inside = Netlink::inside(new)?;
     inside.set_up(LOOPBACK, true)?;
     let sysctls = Sysctls::of(inside.netns());
     if sysctls.has_ipv6()? {
         fix_ipv6(sysctls, LINKS_TO_COME)?;
         sysctls.set(&disable_ipv6(LINKS_TO_COME), "0")?;
     }
-    Ok(())
+    Ok(inside)
 }
 
 /// Configures the namespace of `inside` for a task, and returns its link's index. Every step is idempotent.
