@@ -11,6 +11,7 @@
 use tokio::time::Instant;
 
 use crate::datapath::{self, DatapathError, lock};
+use crate::ipv6_conf::without_ipv6;
 use crate::link::{Link, LinkChange, Mac};
 use crate::link_news;
 use crate::netlink::{Netlink, NetlinkError};
@@ -18,7 +19,6 @@ use crate::provider::Eni;
 use crate::route::Address;
 use crate::sysctl::SysctlError;
 use crate::task::Host;
-use crate::task_network::without_ipv6;
 
 /// How often a link may get another name while it is taken.
 const RENAMES: u32 = 4;

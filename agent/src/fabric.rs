@@ -6,18 +6,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::link::{Link, LinkChange, Mac, VethEnd, VethPair};
+use crate::ipv6_conf::{only_given, without_ipv6};
+use crate::link::{Link, LinkChange, Mac, VethPair};
 use crate::nat::{self, FabricNat, HostNat, NatError, TableState};
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError, Origin};
 use crate::route::{Address, Route};
+use crate::standing_veth::{self, settle};
 use crate::sysctl::{SysctlError, Sysctls};
-use crate::task_network::{default_route, fix_ipv6, without_ipv6};
+use crate::task_network::default_route;
 
 /// The trunk's end on the host, where `trunk_ingress` is.
 pub const HOST_TRUNK: &str = "bl-trunk";
@@ -36,9 +37,6 @@ const UPLINK_MAC: Mac = Mac([0x02, b'b', b'l', b'u', 0, 2]);
 const UPLINK_MTU: u32 = 1500;
 /// IPv6 works from 1280 on (RFC 8200 §5); a veth carries up to 65,535.
 const TRUNK_MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
-/// Links of a namespace that has just ended are there for a moment.
-const DYING_LINK_CHECKS: u32 = 30;
-const DYING_LINK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the fabric is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +160,7 @@ impl Fabric {
         let routes: Vec<_> = self
             .vpc_cidrs
             .iter()
-            .map(|cidr| on_link(self.trunk, *cidr))
+            .map(|cidr| Route::on_link(self.trunk, *cidr))
             .collect();
         settle(&self.netlink, self.trunk, &[], &routes)?;
         host.set_up(self.host_trunk, true)?;
@@ -286,7 +284,7 @@ fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fabric, F
     let netlink = Netlink::open(&netns)?;
     let lo = netlink.existing_link("lo")?;
     netlink.set_up(lo.index, true)?;
-    let pair = veth(
+    let pair = standing_veth::pair(
         (HOST_TRUNK, HOST_TRUNK_MAC),
         (TRUNK, plan.router_mac),
         plan.trunk_mtu,
@@ -321,7 +319,8 @@ fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fabric, F
 fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError> {
     let mut errors = Vec::new();
     for name in made.links.iter().rev() {
-        errors.extend(delete_veth(host, name).err());
+        let deleted = standing_veth::delete(host, name);
+        errors.extend(deleted.err().map(FabricError::from));
     }
     if made.netns {
         errors.extend(Netns::remove(netns_path).err().map(FabricError::from));
@@ -332,49 +331,17 @@ fn undo(netns_path: &Path, host: &Netlink, made: &Made) -> Vec<FabricError> {
     errors
 }
 
-pub(crate) fn delete_veth(host: &Netlink, name: &str) -> Result<(), FabricError> {
-    let Some(link) = host.link_named(name)? else {
-        return Ok(());
-    };
-    if link.kind.as_deref() != Some("veth") {
-        let what = format!(
-            "delete veth {name} of network namespace {}",
-            host.netns().name()
-        );
-        let found = format!("a link of kind {:?}", link.kind.unwrap_or_default());
-        return Err(NetlinkError::Conflict { what, found }.into());
-    }
-    host.delete_link(link.index)?;
-    Ok(())
-}
-
 fn ensure_pair(
     host: &Netlink,
     pair: &VethPair,
     fabric: &Netlink,
     made: &mut Made,
 ) -> Result<(Link, Origin), FabricError> {
-    let (link, origin) = ensure_veth(host, pair, fabric)?;
+    let (link, origin) = standing_veth::ensure(host, pair, fabric)?;
     if origin == Origin::Created {
         made.links.push(pair.near.name.clone());
     }
     Ok((link, origin))
-}
-
-/// Makes `pair` or finds it, with patience for one of its names that just goes.
-pub(crate) fn ensure_veth(
-    host: &Netlink,
-    pair: &VethPair,
-    far: &Netlink,
-) -> Result<(Link, Origin), NetlinkError> {
-    let mut checks = 0;
-    loop {
-        match host.ensure_veth(pair, far) {
-            Err(NetlinkError::Conflict { .. }) if checks < DYING_LINK_CHECKS => checks += 1,
-            result => return result,
-        }
-        std::thread::sleep(DYING_LINK_PAUSE);
-    }
 }
 
 fn ensure_table(plan: &FabricPlan, netns: &Netns, made: &mut Made) -> Result<(), FabricError> {
@@ -394,7 +361,7 @@ fn ensure_uplink(
     made: &mut Made,
 ) -> Result<(), FabricError> {
     let mtu = plan.trunk_mtu.min(UPLINK_MTU);
-    let pair = veth((HOST_UPLINK, HOST_UPLINK_MAC), (UPLINK, UPLINK_MAC), mtu);
+    let pair = standing_veth::pair((HOST_UPLINK, HOST_UPLINK_MAC), (UPLINK, UPLINK_MAC), mtu);
     let (near, _) = ensure_pair(host, &pair, fabric, made)?;
     let far = fabric.existing_link(UPLINK)?;
     let host_ipv6 = set_uplink_sysctls(host.netns(), HOST_UPLINK)?;
@@ -431,7 +398,8 @@ fn ensure_uplink(
         .iter()
         .map(|net| default_route(far.index, net, net.addr()))
         .collect();
-    settle(fabric, far.index, &fabric_end, &outward)
+    settle(fabric, far.index, &fabric_end, &outward)?;
+    Ok(())
 }
 
 fn add_addresses(netlink: &Netlink, link: u32, nets: &[IpNet]) -> Result<(), FabricError> {
@@ -461,32 +429,6 @@ fn know_neighbours(
     Ok(())
 }
 
-/// Leaves `link` with exactly these routes of ours, and no address but `addresses`.
-pub(crate) fn settle(
-    netlink: &Netlink,
-    link: u32,
-    addresses: &[IpNet],
-    routes: &[Route],
-) -> Result<(), FabricError> {
-    for found in netlink.addresses()? {
-        let ip = found.address.addr();
-        let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-        if found.link == link && !link_local && !addresses.contains(&found.address) {
-            netlink.delete_address(&found)?;
-        }
-    }
-    for found in netlink.routes()? {
-        // The kernel's own routes are not deleted: ours are marked static.
-        if found.link == link && !routes.contains(&found) {
-            netlink.delete_route(&found)?;
-        }
-    }
-    for route in routes {
-        netlink.ensure_route(route)?;
-    }
-    Ok(())
-}
-
 fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), SysctlError> {
     // Frames of the trunk never concern the host's own stack.
     without_ipv6(host, HOST_TRUNK)?;
@@ -499,10 +441,8 @@ fn set_trunk_sysctls(host: &Netns, fabric: &Netns) -> Result<(), SysctlError> {
     refuse_source_routes(sysctls, TRUNK)?;
     if sysctls.has_ipv6()? {
         sysctls.set("net/ipv6/conf/all/forwarding", "1")?;
-        fix_ipv6(sysctls, TRUNK)?;
-        sysctls.set(&format!("net/ipv6/conf/{TRUNK}/disable_ipv6"), "0")?;
         // The router's own addresses are played by a program, not by the stack.
-        sysctls.set(&format!("net/ipv6/conf/{TRUNK}/addr_gen_mode"), "1")?;
+        only_given(sysctls, TRUNK)?;
     }
     Ok(())
 }
@@ -513,10 +453,8 @@ fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, SysctlError> {
     refuse_source_routes(sysctls, link)?;
     let has_ipv6 = sysctls.has_ipv6()?;
     if has_ipv6 {
-        fix_ipv6(sysctls, link)?;
-        sysctls.set(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0")?;
         // Its two addresses are enough, and a link-local one would come late.
-        sysctls.set(&format!("net/ipv6/conf/{link}/addr_gen_mode"), "1")?;
+        only_given(sysctls, link)?;
     }
     Ok(has_ipv6)
 }
@@ -524,18 +462,6 @@ fn set_uplink_sysctls(netns: &Netns, link: &str) -> Result<bool, SysctlError> {
 /// Nobody says by which way his packets go on: a task would reach through us what its ENI keeps it from.
 fn refuse_source_routes(sysctls: Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
     sysctls.set(&format!("net/ipv4/conf/{link}/accept_source_route"), "0")
-}
-
-fn veth(near: (&str, Mac), far: (&str, Mac), mtu: u32) -> VethPair {
-    let end = |(name, mac): (&str, Mac)| VethEnd {
-        name: name.to_owned(),
-        mac: Some(mac),
-    };
-    VethPair {
-        near: end(near),
-        far: end(far),
-        mtu,
-    }
 }
 
 /// The `n`th addresses of the uplink's networks: 1 is the host's, 2 the fabric's.
@@ -553,15 +479,6 @@ fn nth_v4(net: &Ipv4Net, n: u8) -> Ipv4Addr {
 
 fn nth_v6(net: &Ipv6Net, n: u8) -> Ipv6Addr {
     Ipv6Addr::from_bits(net.network().to_bits() | u128::from(n))
-}
-
-pub(crate) fn on_link(link: u32, destination: IpNet) -> Route {
-    Route {
-        destination,
-        gateway: None,
-        link,
-        source: None,
-    }
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

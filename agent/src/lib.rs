@@ -66,6 +66,8 @@ pub mod netlink;
 
 pub mod ipv4_conf;
 
+pub(crate) mod ipv6_conf;
+
 pub mod link;
 
 pub mod link_news;
@@ -77,6 +79,8 @@ pub mod neighbour;
 pub mod sysctl;
 
 pub mod task_network;
+
+pub(crate) mod standing_veth;
 
 pub mod fabric;
 

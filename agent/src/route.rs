@@ -46,6 +46,18 @@ pub struct Route {
     pub source: Option<IpAddr>,
 }
 
+impl Route {
+    /// To whoever is in `destination`, without a router.
+    pub(crate) const fn on_link(link: u32, destination: IpNet) -> Self {
+        Self {
+            destination,
+            gateway: None,
+            link,
+            source: None,
+        }
+    }
+}
+
 impl Netlink {
     /// All addresses of the namespace.
     ///

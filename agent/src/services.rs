@@ -19,15 +19,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use branchline_common::maps::SERVICES_MAC;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::fabric::{FabricError, delete_veth, ensure_veth, on_link, settle};
-use crate::link::{Mac, VethEnd, VethPair};
+use crate::fabric::FabricError;
+use crate::ipv6_conf::{only_given, without_ipv6};
+use crate::link::Mac;
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::provider::Eni;
 use crate::route::{Address, Route};
+use crate::standing_veth::{self, settle};
 use crate::sysctl::{SysctlError, Sysctls};
-use crate::task_network::{fix_ipv6, without_ipv6};
 
 /// The link's end on the host, where `trunk_ingress` is.
 pub const HOST_LINK: &str = "bl-services";
@@ -71,16 +72,9 @@ impl Services {
         let netlink = Netlink::open(&netns)?;
         let lo = netlink.existing_link("lo")?;
         netlink.set_up(lo.index, true)?;
-        let end = |name: &str, mac| VethEnd {
-            name: name.to_owned(),
-            mac: Some(mac),
-        };
-        let pair = VethPair {
-            near: end(HOST_LINK, HOST_MAC),
-            far: end(LINK, Mac(SERVICES_MAC)),
-            mtu: plan.mtu,
-        };
-        let (host_link, _) = ensure_veth(host, &pair, &netlink)?;
+        let ends = ((HOST_LINK, HOST_MAC), (LINK, Mac(SERVICES_MAC)));
+        let pair = standing_veth::pair(ends.0, ends.1, plan.mtu);
+        let (host_link, _) = standing_veth::ensure(host, &pair, &netlink)?;
         let link = netlink.existing_link(LINK)?.index;
         let has_ipv6 = set_sysctls(host.netns(), &netns)?;
         let addresses = plan.resolvers.iter().copied();
@@ -90,8 +84,8 @@ impl Services {
         for address in &addresses {
             netlink.ensure_address(&own(link, *address))?;
         }
-        let ipv4 = on_link(link, Ipv4Net::default().into());
-        let ipv6 = on_link(link, Ipv6Net::default().into());
+        let ipv4 = Route::on_link(link, Ipv4Net::default().into());
+        let ipv6 = Route::on_link(link, Ipv6Net::default().into());
         let routes = [ipv4].into_iter().chain(has_ipv6.then_some(ipv6));
         Ok(Self {
             netlink,
@@ -111,7 +105,8 @@ impl Services {
         host.set_up(self.host_link, true)?;
         self.netlink.wait_until_sending(self.link)?;
         let addresses = self.addresses().clone();
-        settle(&self.netlink, self.link, &addresses, &self.routes)
+        settle(&self.netlink, self.link, &addresses, &self.routes)?;
+        Ok(())
     }
 
     /// One more of the services' addresses. Idempotent.
@@ -235,7 +230,8 @@ impl Services {
 
     /// Removes namespace and link. Already gone is success. Goes on past errors and returns them all.
     pub fn purge(netns_path: &Path, host: &Netlink) -> Vec<FabricError> {
-        let link = delete_veth(host, HOST_LINK).err();
+        let link = standing_veth::delete(host, HOST_LINK);
+        let link = link.err().map(FabricError::from);
         let netns = Netns::remove(netns_path).err().map(FabricError::from);
         link.into_iter().chain(netns).collect()
     }
@@ -268,9 +264,7 @@ fn set_sysctls(host: &Netns, services: &Netns) -> Result<bool, SysctlError> {
     let has_ipv6 = sysctls.has_ipv6()?;
     if has_ipv6 {
         sysctls.set("net/ipv6/conf/all/forwarding", "0")?;
-        fix_ipv6(sysctls, LINK)?;
-        sysctls.set(&format!("net/ipv6/conf/{LINK}/disable_ipv6"), "0")?;
-        sysctls.set(&format!("net/ipv6/conf/{LINK}/addr_gen_mode"), "1")?;
+        only_given(sysctls, LINK)?;
     }
     Ok(has_ipv6)
 }

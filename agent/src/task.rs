@@ -19,6 +19,7 @@ use crate::{
     eni_settings::EniSettings,
     fabric::FabricError,
     flows::{Exporter, FlowLogError, Identities, Identity},
+    ipv6_conf,
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
     netns::{Netns, NetnsError, Origin, Traveller},
@@ -403,7 +404,7 @@ fn host_mac(eni: [u8; 6]) -> Mac {
 
 /// The host's stack has no part in a branch: no IPv6 of its own speaks there.
 pub(crate) fn quiet(host: &Host, link: &Link) -> Result<(), SetUpError> {
-    task_network::without_ipv6(host.netlink.netns(), &link.name).map_err(SetUpError::HostEnd)
+    ipv6_conf::without_ipv6(host.netlink.netns(), &link.name).map_err(SetUpError::HostEnd)
 }
 
 /// What the task finds in its namespace.

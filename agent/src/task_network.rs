@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ipv4_conf::Ipv4Conf;
+use crate::ipv6_conf::{ignore_routers, switch_on};
 use crate::link::{LOOPBACK, LinkChange, Mac};
 use crate::link_name::LinkName;
 use crate::neighbour::Neighbour;
@@ -97,8 +98,8 @@ pub fn prepare(new: Netns) -> Result<Netlink, TaskNetworkError> {
     inside.set_up(LOOPBACK, true)?;
     let sysctls = Sysctls::of(inside.netns());
     if sysctls.has_ipv6()? {
-        fix_ipv6(sysctls, LINKS_TO_COME)?;
-        sysctls.set(&disable_ipv6(LINKS_TO_COME), "0")?;
+        ignore_routers(sysctls, LINKS_TO_COME)?;
+        switch_on(sysctls, LINKS_TO_COME)?;
     }
     Ok(inside)
 }
@@ -256,35 +257,10 @@ pub(crate) fn default_route(link: u32, address: &IpNet, gateway: IpAddr) -> Rout
 fn set_sysctls(inside: &Netlink, task: &TaskNetwork, has_ipv6: bool) -> Result<(), SysctlError> {
     let sysctls = Sysctls::of(inside.netns());
     if has_ipv6 {
-        fix_ipv6(sysctls, &task.link)?;
+        ignore_routers(sysctls, &task.link)?;
     }
     if task.ipv6.is_some() {
-        sysctls.set(&disable_ipv6(&task.link), "0")?;
+        switch_on(sysctls, &task.link)?;
     }
     Ok(())
-}
-
-fn disable_ipv6(link: &str) -> String {
-    format!("net/ipv6/conf/{link}/disable_ipv6")
-}
-
-/// Nothing on `link` comes from router advertisements, nothing waits for
-/// duplicate address detection.
-pub(crate) fn fix_ipv6(sysctls: Sysctls<'_>, link: &str) -> Result<(), SysctlError> {
-    for key in ["accept_ra", "autoconf", "accept_dad", "accept_redirects"] {
-        sysctls.set(&format!("net/ipv6/conf/{link}/{key}"), "0")?;
-    }
-    Ok(())
-}
-
-/// The host speaks no IPv6 on its `link`, and loses what addresses of it it had there.
-///
-/// # Errors
-/// The setting is refused.
-pub(crate) fn without_ipv6(host: &Netns, link: &str) -> Result<(), SysctlError> {
-    let sysctls = Sysctls::of(host);
-    if !sysctls.has_ipv6()? {
-        return Ok(());
-    }
-    sysctls.set(&disable_ipv6(link), "1")
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::fabric::{Fabric, FabricError, FabricPlan, HOST_TRUNK};
+use crate::ipv6_conf::without_ipv6;
 use crate::link::Mac;
 use crate::link_news;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::sysctl::SysctlError;
-use crate::task_network::without_ipv6;
 
 /// The wire.
 #[derive(Debug)]
