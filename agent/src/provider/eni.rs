@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -163,9 +164,16 @@ pub struct VlanId(u16);
 pub struct NoVlanId(pub u16);
 
 impl VlanId {
+    /// The lowest id (IEEE 802.1Q-2018 table 9-2: 0 is no VLAN's).
+    pub const FIRST: Self = Self(1);
+    /// The highest; 4095 is reserved.
+    pub const LAST: Self = Self(4094);
+    /// From the lowest to the highest.
+    pub const ALL: RangeInclusive<Self> = Self::FIRST..=Self::LAST;
+
     /// Every id, lowest first.
     pub fn all() -> impl Iterator<Item = Self> {
-        (1..=4094).map(Self)
+        (Self::FIRST.0..=Self::LAST.0).map(Self)
     }
 
     /// The number.
@@ -178,7 +186,7 @@ impl TryFrom<u16> for VlanId {
     type Error = NoVlanId;
 
     fn try_from(id: u16) -> Result<Self, NoVlanId> {
-        if (1..=4094).contains(&id) {
+        if Self::ALL.contains(&Self(id)) {
             Ok(Self(id))
         } else {
             Err(NoVlanId(id))

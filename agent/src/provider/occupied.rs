@@ -6,6 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use rangemap::RangeInclusiveSet;
 
 use super::{Eni, MacAddress, VlanId};
 
@@ -29,6 +32,17 @@ pub struct Occupied {
 #[derive(Debug, Clone)]
 pub struct Names<K> {
     uses: BTreeMap<K, Use>,
+    /// Numbers of those in use, as runs: so the first free one is found without a look at each before it.
+    in_use: RangeInclusiveSet<u128>,
+}
+
+/// A name that is a number too, in the same order.
+pub trait Numbered: Copy + Ord {
+    /// Its number.
+    fn number(self) -> u128;
+
+    /// The name of a number; `None` if it is no name's.
+    fn named(number: u128) -> Option<Self>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,23 +131,24 @@ impl Occupied {
     }
 }
 
-impl<K: Copy + Ord> Names<K> {
+impl<K: Numbered> Names<K> {
     /// Whether nobody has `name`, nor had it a moment ago.
     pub fn is_free(&self, name: &K) -> bool {
         !self.uses.contains_key(name)
     }
 
-    /// Those of `names`, which ascend, that are free. One walk along what is in use finds the first, which costs a
-    /// tenth of asking for each.
-    pub fn free_among(&self, names: impl Iterator<Item = K>) -> impl Iterator<Item = K> {
-        let mut names = names.peekable();
-        let first = names.peek().copied();
-        let in_use = first.map(|first| self.uses.range(first..));
-        let mut in_use = in_use.into_iter().flatten().peekable();
-        names.filter(move |name| {
-            while in_use.next_if(|(used, _)| *used < name).is_some() {}
-            in_use.peek().is_none_or(|(used, _)| *used != name)
-        })
+    /// Those from the first to the last of `names` that are free, in order.
+    pub fn free_among(&self, names: RangeInclusive<K>) -> impl Iterator<Item = K> {
+        let numbers = names.start().number()..=names.end().number();
+        let mut next = Some(*numbers.start()).filter(|_| !numbers.is_empty());
+        let free = std::iter::from_fn(move || {
+            let rest = next?..=*numbers.end();
+            let gap = self.in_use.gaps(&rest).next();
+            next = gap.as_ref().and_then(|gap| gap.end().checked_add(1));
+            next = next.filter(|next| next <= numbers.end());
+            gap
+        });
+        free.flatten().filter_map(K::named)
     }
 
     /// Whether an ENI has `name`.
@@ -152,7 +167,7 @@ impl<K: Copy + Ord> Names<K> {
     }
 
     fn take(&mut self, name: K) {
-        self.uses.insert(name, Use::Taken);
+        self.put(name, Use::Taken);
     }
 
     fn change(&mut self, name: &K, from: Use, to: Option<Use>) {
@@ -160,9 +175,17 @@ impl<K: Copy + Ord> Names<K> {
             return;
         }
         match to {
-            Some(to) => drop(self.uses.insert(*name, to)),
-            None => drop(self.uses.remove(name)),
+            Some(to) => self.put(*name, to),
+            None => {
+                self.uses.remove(name);
+                self.in_use.remove(name.number()..=name.number());
+            }
         }
+    }
+
+    fn put(&mut self, name: K, used: Use) {
+        self.uses.insert(name, used);
+        self.in_use.insert(name.number()..=name.number());
     }
 }
 
@@ -170,6 +193,51 @@ impl<K> Default for Names<K> {
     fn default() -> Self {
         Self {
             uses: BTreeMap::new(),
+            in_use: RangeInclusiveSet::new(),
+        }
+    }
+}
+
+impl Numbered for Ipv4Addr {
+    fn number(self) -> u128 {
+        self.to_bits().into()
+    }
+
+    fn named(number: u128) -> Option<Self> {
+        number.try_into().ok().map(Self::from_bits)
+    }
+}
+
+impl Numbered for Ipv6Addr {
+    fn number(self) -> u128 {
+        self.to_bits()
+    }
+
+    fn named(number: u128) -> Option<Self> {
+        Some(Self::from_bits(number))
+    }
+}
+
+impl Numbered for VlanId {
+    fn number(self) -> u128 {
+        self.get().into()
+    }
+
+    fn named(number: u128) -> Option<Self> {
+        Self::try_from(u16::try_from(number).ok()?).ok()
+    }
+}
+
+impl Numbered for MacAddress {
+    fn number(self) -> u128 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f]).into()
+    }
+
+    fn named(number: u128) -> Option<Self> {
+        match u64::try_from(number).ok()?.to_be_bytes() {
+            [0, 0, rest @ ..] => Some(Self(rest)),
+            _ => None,
         }
     }
 }
@@ -204,9 +272,14 @@ mod tests {
         assert!(!occupied.ipv4.is_free(&address(4)) && !occupied.ipv4.is_taken(&address(4)));
         assert_eq!(occupied.ipv4.coolest(|_| true), Some(address(4)));
         assert_eq!(occupied.ipv4.coolest(|one| *one != address(4)), None);
+        let find = |occupied: &Occupied| {
+            let free = occupied.ipv4.free_among(address(4)..=address(5));
+            free.collect::<Vec<_>>()
+        };
         occupied.free_cooled(60_999, 60_000);
-        assert!(!occupied.ipv4.is_free(&address(4)));
+        assert!(!occupied.ipv4.is_free(&address(4)) && find(&occupied).is_empty());
         occupied.free_cooled(61_000, 60_000);
+        assert_eq!(find(&occupied), [address(4)]);
         assert!(occupied.ipv4.is_free(&address(4)) && occupied.macs.is_free(&eni("a", 4).mac));
         assert!(occupied.vlans.is_free(&eni("a", 4).vlan.unwrap()));
         assert!(occupied.ipv4.is_taken(&address(5)));
@@ -236,18 +309,40 @@ mod tests {
         let enis = [2, 4, 5, 9].map(|n| eni(&n.to_string(), n));
         let mut occupied = Occupied::of(&enis);
         occupied.release("4", 1_000);
-        let among = |numbers: &[u8]| {
-            let free = occupied
-                .ipv4
-                .free_among(numbers.iter().map(|n| address(*n)));
+        let among = |first, last| {
+            let free = occupied.ipv4.free_among(address(first)..=address(last));
             free.map(|free| free.octets()[3]).collect::<Vec<_>>()
         };
-        assert_eq!(among(&[3, 4, 5, 6, 8, 9, 10]), [3, 6, 8, 10]);
-        assert!(among(&[2]).is_empty() && among(&[]).is_empty());
-        assert_eq!(among(&[200]), [200]);
-        assert_eq!(among(&[1, 9]), [1]);
-        // None in use, and all before the first in use.
-        assert_eq!(among(&[0, 1]), [0, 1]);
+        assert_eq!(among(1, 10), [1, 3, 6, 7, 8, 10]);
+        assert_eq!(among(3, 8), [3, 6, 7, 8]);
+        assert!(among(4, 5).is_empty() && among(9, 9).is_empty());
+        // None in use, all before the first in use, and no range at all.
+        assert_eq!(among(200, 202), [200, 201, 202]);
+        assert_eq!(among(0, 1), [0, 1]);
+        assert!(among(3, 2).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_its_number_to_the_last_one() {
+        fn check<K: Numbered + std::fmt::Debug>(last: K, after: Option<K>) {
+            assert_eq!(K::named(last.number()), Some(last));
+            let next = last.number().checked_add(1).and_then(K::named);
+            assert_eq!(next, after);
+            let names = Names::<K>::default();
+            assert!(names.free_among(last..=last).eq([last]));
+        }
+        check(Ipv4Addr::BROADCAST, None);
+        check(
+            Ipv4Addr::new(10, 0, 0, 255),
+            Some(Ipv4Addr::new(10, 0, 1, 0)),
+        );
+        check(Ipv6Addr::from_bits(u128::MAX), None);
+        check(VlanId::LAST, None);
+        check(MacAddress([0xff; 6]), None);
+        check(
+            MacAddress([10, 0, 0, 0, 0, 255]),
+            Some(MacAddress([10, 0, 0, 0, 1, 0])),
+        );
     }
 
     #[test]

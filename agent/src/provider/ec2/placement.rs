@@ -65,7 +65,7 @@ pub(super) fn vlan(
     most: usize,
 ) -> Result<VlanId, ProviderError> {
     let is_usable = |vlan: &VlanId| !others.contains(vlan);
-    let free = occupied.vlans.free_among(VlanId::all()).find(is_usable);
+    let free = occupied.vlans.free_among(VlanId::ALL).find(is_usable);
     let vlan = free.or_else(|| occupied.vlans.coolest(is_usable));
     match vlan {
         Some(vlan) if carried < most => Ok(vlan),

@@ -3,8 +3,9 @@
 //! A pure function of the VPC, of what existing ENIs take up, and of the request: the store stays the only truth.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{Ipv4AddrRange, Ipv4Net, Ipv6Net};
 
 use crate::dns::{private_dns_name, region_of};
 use crate::field_error::FieldError;
@@ -184,7 +185,7 @@ fn free_vlan(occupied: &Occupied, max_enis: usize) -> Result<VlanId, AllocateErr
     if occupied.len() >= max_enis {
         return Err(full);
     }
-    let free = occupied.vlans.free_among(VlanId::all()).next();
+    let free = occupied.vlans.free_among(VlanId::ALL).next();
     free.or_else(|| occupied.vlans.coolest(|_| true))
         .ok_or(full)
 }
@@ -204,16 +205,24 @@ fn free_addresses<'a>(vpc: &Vpc, subnet: &'a Subnet, occupied: &Occupied) -> Opt
     Some((subnet, ipv4, ipv6))
 }
 
-/// Offsets that an ENI may have in an IPv4 subnet: not the first four and not the last.
-fn ipv4_offsets(subnet: Ipv4Net) -> std::ops::Range<u32> {
-    RESERVED_FIRST..subnet.hostmask().to_bits()
+/// Addresses that an ENI may have in an IPv4 subnet: not the first four and not the last.
+fn ipv4_addresses(subnet: Ipv4Net) -> RangeInclusive<Ipv4Addr> {
+    let first = subnet.network().to_bits() | RESERVED_FIRST;
+    let last = subnet.broadcast().to_bits() - 1;
+    Ipv4Addr::from_bits(first)..=Ipv4Addr::from_bits(last)
+}
+
+fn each(addresses: RangeInclusive<Ipv4Addr>) -> Ipv4AddrRange {
+    let (first, last) = addresses.into_inner();
+    Ipv4AddrRange::new(first, last)
 }
 
 fn free_ipv4(vpc: &Vpc, subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net> {
-    let base = subnet.network().to_bits();
-    let addresses = ipv4_offsets(subnet).map(|offset| Ipv4Addr::from_bits(base | offset));
     let is_ours = |address: &Ipv4Addr| !vpc.foreign.has((*address).into());
-    let free = occupied.ipv4.free_among(addresses).find(is_ours);
+    let free = occupied
+        .ipv4
+        .free_among(ipv4_addresses(subnet))
+        .find(is_ours);
     let coolest = || {
         let wanted = |address: &Ipv4Addr| subnet.contains(address) && is_ours(address);
         occupied.ipv4.coolest(wanted)
@@ -223,8 +232,9 @@ fn free_ipv4(vpc: &Vpc, subnet: Ipv4Net, occupied: &Occupied) -> Option<Ipv4Net>
 
 /// A subnet of 2^64 addresses always has one that nobody had a moment ago.
 fn free_ipv6(vpc: &Vpc, subnet: Ipv6Net, occupied: &Occupied) -> Option<Ipv6Net> {
-    let offsets = u128::from(RESERVED_FIRST)..subnet.hostmask().to_bits();
-    let addresses = offsets.map(|offset| Ipv6Addr::from_bits(subnet.network().to_bits() | offset));
+    let first = subnet.network().to_bits() | u128::from(RESERVED_FIRST);
+    let last = subnet.broadcast().to_bits() - 1;
+    let addresses = Ipv6Addr::from_bits(first)..=Ipv6Addr::from_bits(last);
     let is_ours = |address: &Ipv6Addr| !vpc.foreign.has((*address).into());
     let address = occupied.ipv6.free_among(addresses).find(is_ours)?;
     Ipv6Net::new(address, subnet.prefix_len()).ok()
@@ -235,12 +245,10 @@ pub fn available(vpc: &Vpc, subnet: &Subnet, occupied: &Occupied) -> u64 {
     let Some(net) = subnet.ipv4 else {
         return u64::MAX;
     };
-    let base = net.network().to_bits();
-    let addresses = ipv4_offsets(net).map(|offset| Ipv4Addr::from_bits(base | offset));
     let is_available = |address: &Ipv4Addr| {
         !occupied.ipv4.is_taken(address) && !vpc.foreign.has((*address).into())
     };
-    addresses.filter(is_available).count() as u64
+    each(ipv4_addresses(net)).filter(is_available).count() as u64
 }
 
 fn capacity(subnet: &Subnet) -> String {
@@ -248,7 +256,7 @@ fn capacity(subnet: &Subnet) -> String {
         Some(net) => format!(
             "{} ({net}, {} addresses for ENIs)",
             subnet.subnet_id,
-            ipv4_offsets(net).len()
+            each(ipv4_addresses(net)).count()
         ),
         None => format!("{} (IPv6 only)", subnet.subnet_id),
     }
