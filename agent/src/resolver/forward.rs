@@ -61,12 +61,12 @@ impl Forwarders {
 }
 
 async fn ask(forwarder: SocketAddr, question: &[u8], transport: Transport) -> io::Result<Vec<u8>> {
-    let [first, second, ..] = random_bytes()?;
+    let new: [u8; 2] = random_bytes()?;
     let mut sent = question.to_vec();
     let (Some(id), Some(own)) = (sent.get_mut(..2), question.get(..2)) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    id.copy_from_slice(&[first, second]);
+    id.copy_from_slice(&new);
     let mut answer = match transport {
         Transport::Udp => over_udp(forwarder, &sent).await?,
         Transport::Tcp => over_tcp(forwarder, &sent).await?,

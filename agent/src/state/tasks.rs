@@ -214,7 +214,7 @@ impl TaskStore {
 
 /// The file's own number, which is made if it has none.
 fn identify(file: &StateFile, run_dir: &Path) -> Result<u64, StateError> {
-    let random = random_bytes().map_err(|source| StateError::Folder {
+    let random: [u8; 16] = random_bytes().map_err(|source| StateError::Folder {
         dir: run_dir.to_owned(),
         source,
     })?;

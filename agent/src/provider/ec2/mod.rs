@@ -88,7 +88,7 @@ pub enum Ec2Error {
     #[error(transparent)]
     Trunk(#[from] TrunkError),
     /// The kernel's random numbers.
-    #[error("read /dev/urandom")]
+    #[error("get random numbers")]
     Random(#[source] std::io::Error),
 }
 
@@ -216,7 +216,7 @@ impl Ec2Provider {
             Mode::Eni => config.capacity.interfaces(instance_type)?,
         };
         let generation = random_bytes().map_err(Ec2Error::Random)?;
-        let generation = format!("{:016x}", u128::from_be_bytes(generation) >> 64);
+        let generation = format!("{:016x}", u64::from_be_bytes(generation));
         let owner = Owner {
             cluster: wanted.cluster.clone(),
             instance_id: identity.instance_id.clone(),

@@ -135,7 +135,7 @@ impl Inner {
         }
         let vlan = placement::vlan(occupied, &carried.vlans, carried.count, self.most)?;
         let attachment_id = new_attachment_id();
-        let attachment_id = attachment_id.map_err(|error| failed("read /dev/urandom", error))?;
+        let attachment_id = attachment_id.map_err(|error| failed("make a random id", error))?;
         self.memory().pool.making = Some(Place {
             attachment_id,
             vlan,

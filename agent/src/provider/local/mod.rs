@@ -8,10 +8,10 @@ pub mod vpc_file;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::ready;
-use std::io::Read;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::addresses::allocate;
 use self::routes::route_table;
@@ -102,7 +102,7 @@ impl LocalProvider {
             return Ok(eni.clone());
         }
         let random = random_bytes().map_err(|source| ProviderError::Failed {
-            attempt: "read /dev/urandom for the id of an ENI".to_owned(),
+            attempt: "make a random id for an ENI".to_owned(),
             source: source.into(),
         })?;
         Ok(allocate(
@@ -293,7 +293,7 @@ fn check_uplink(vpc: &Vpc, local: &LocalConfig) -> Result<(), FieldError> {
 /// A fresh task id: 32 hex digits, as ECS's.
 ///
 /// # Errors
-/// /dev/urandom cannot be read.
+/// The kernel gives no random numbers.
 pub fn new_task_id() -> std::io::Result<TaskId> {
     let id = format!("{:032x}", u128::from_be_bytes(random_bytes()?));
     Ok(id.parse().expect("hex digits are a task id"))
@@ -302,15 +302,18 @@ pub fn new_task_id() -> std::io::Result<TaskId> {
 /// A fresh attachment id: a random UUID (RFC 9562 §5.4).
 ///
 /// # Errors
-/// /dev/urandom cannot be read.
+/// The kernel gives no random numbers.
 pub fn new_attachment_id() -> std::io::Result<String> {
     random_bytes().map(uuid)
 }
 
-/// The kernel's random numbers; a crate for them would bring no more than this file read.
-pub(crate) fn random_bytes() -> std::io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+/// The kernel's random numbers, which come whole (getrandom(2): up to 256 bytes are never cut).
+pub(crate) fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let len = getrandom(&mut bytes, GetRandomFlags::empty())?;
+    if len < bytes.len() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(bytes)
 }
 
