@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::StateError;
 use super::file::{NUMBERS, StateFile, from_json, json};
@@ -19,6 +19,12 @@ use crate::task_record::{TaskRecord, TaskTable};
 const FILE: &str = "tasks.redb";
 /// Generation to `TaskRecord` as JSON, of tasks that are there and of those that have gone.
 const TASKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("tasks");
+/// The last generation that is reserved, among the file's numbers.
+const GENERATION: &str = "generation";
+/// So many are reserved at once: each table of a transaction costs a task about 30 µs.
+const RESERVED_AT_ONCE: u64 = 64;
+
+type Tasks<'a> = Table<'a, u64, &'static [u8]>;
 
 /// The open store of tasks; one process at a time has it.
 #[derive(Debug)]
@@ -27,7 +33,17 @@ pub struct TaskStore {
     table: Mutex<TaskTable>,
     /// Tasks whose record in the file is older than that in the table.
     unsaved: Mutex<BTreeSet<TaskId>>,
+    generations: Mutex<Generations>,
     id: u64,
+}
+
+/// Numbers of tasks, each given once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Generations {
+    /// The last that was given.
+    last: u64,
+    /// The last that is given before the file is told: a start goes on behind it.
+    reserved: u64,
 }
 
 impl TaskStore {
@@ -40,7 +56,7 @@ impl TaskStore {
             write.open_table(TASKS)?;
             Ok(())
         })?;
-        let id = identify(&file, run_dir)?;
+        let (id, generations) = numbers(&file, run_dir)?;
         let records = file.read(
             || "read the tasks from the store".to_owned(),
             |read| {
@@ -61,6 +77,7 @@ impl TaskStore {
             file,
             table,
             unsaved: Mutex::default(),
+            generations: Mutex::new(generations),
             id,
         })
     }
@@ -88,20 +105,20 @@ impl TaskStore {
             return Err(StateError::Exists(id.clone()));
         }
         let attempt = || format!("store task {id}");
-        let generation = self.write(&table, attempt, |write| {
-            let mut numbers = write.open_table(NUMBERS)?;
-            let generation = numbers.get("generation")?.map_or(0, |last| last.value()) + 1;
-            numbers.insert("generation", generation)?;
-            let record = TaskRecord {
-                generation,
-                ..record.clone()
-            };
-            write
-                .open_table(TASKS)?
-                .insert(generation, json(&record).as_slice())?;
-            Ok(generation)
+        let mut generations = self.generations();
+        let next = generations.next();
+        // A number whose task could not be stored is nobody's.
+        generations.last = next.last;
+        record.generation = next.last;
+        self.write(&table, attempt, |write, tasks| {
+            if next.reserved != generations.reserved {
+                let mut numbers = write.open_table(NUMBERS)?;
+                numbers.insert(GENERATION, next.reserved)?;
+            }
+            tasks.insert(record.generation, json(&record).as_slice())?;
+            Ok(())
         })?;
-        record.generation = generation;
+        *generations = next;
         table.put(record.clone());
         Ok(record)
     }
@@ -140,7 +157,7 @@ impl TaskStore {
         if self.unsaved().is_empty() {
             return Ok(());
         }
-        self.write(&table, || "store tasks".to_owned(), |_| Ok(()))
+        self.write(&table, || "store tasks".to_owned(), |_, _| Ok(()))
     }
 
     /// A task has gone, as `record` says: it is there no more, and is remembered for a while. Those
@@ -176,8 +193,7 @@ impl TaskStore {
         forgotten: &[u64],
     ) -> Result<(), StateError> {
         let attempt = || format!("store task {}", record.spec.task_id);
-        self.write(table, attempt, |write| {
-            let mut tasks = write.open_table(TASKS)?;
+        self.write(table, attempt, |_, tasks| {
             tasks.insert(record.generation, json(record).as_slice())?;
             for generation in forgotten {
                 tasks.remove(generation)?;
@@ -187,23 +203,29 @@ impl TaskStore {
     }
 
     /// One transaction, with what was put off.
-    fn write<T>(
+    fn write(
         &self,
         table: &TaskTable,
         attempt: impl Fn() -> String,
-        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, StateError> {
+        change: impl FnOnce(&WriteTransaction, &mut Tasks<'_>) -> Result<(), redb::Error>,
+    ) -> Result<(), StateError> {
         let mut unsaved = self.unsaved();
-        let written = self.file.write(attempt, |write| {
+        self.file.write(attempt, |write| {
             let mut tasks = write.open_table(TASKS)?;
             for record in unsaved.iter().filter_map(|id| table.get(id)) {
                 tasks.insert(record.generation, json(record).as_slice())?;
             }
-            drop(tasks);
-            change(write)
+            change(write, &mut tasks)
         })?;
         unsaved.clear();
-        Ok(written)
+        Ok(())
+    }
+
+    /// Locked after the table.
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locked after the table.
@@ -212,26 +234,48 @@ impl TaskStore {
     }
 }
 
-/// The file's own number, which is made if it has none.
-fn identify(file: &StateFile, run_dir: &Path) -> Result<u64, StateError> {
-    let random: [u8; 16] = random_bytes().map_err(|source| StateError::Folder {
+/// The file's own number, which is made if it has none, and the generations that it knows to be given.
+fn numbers(file: &StateFile, run_dir: &Path) -> Result<(u64, Generations), StateError> {
+    let random = random_bytes().map_err(|source| StateError::Folder {
         dir: run_dir.to_owned(),
         source,
     })?;
-    let [number, ..] = *random.as_chunks::<8>().0 else {
-        return Ok(0);
-    };
+    let id = u64::from_be_bytes(random);
     let attempt = || "name the store of tasks".to_owned();
     file.write(attempt, |write| {
         let mut numbers = write.open_table(NUMBERS)?;
         let found = numbers.get("id")?.map(|id| id.value());
-        if let Some(id) = found {
-            return Ok(id);
-        }
-        let id = u64::from_be_bytes(number);
-        numbers.insert("id", id)?;
-        Ok(id)
+        let reserved = numbers.get(GENERATION)?.map_or(0, |last| last.value());
+        let id = match found {
+            Some(id) => id,
+            None => {
+                numbers.insert("id", id)?;
+                id
+            }
+        };
+        Ok((id, Generations::after(reserved)))
     })
+}
+
+impl Generations {
+    /// Of a start that finds `reserved` in the file.
+    const fn after(reserved: u64) -> Self {
+        Self {
+            last: reserved,
+            reserved,
+        }
+    }
+
+    /// With one more given.
+    const fn next(self) -> Self {
+        let last = self.last + 1;
+        let reserved = if last > self.reserved {
+            self.last + RESERVED_AT_ONCE
+        } else {
+            self.reserved
+        };
+        Self { last, reserved }
+    }
 }
 
 fn check_generation(table: &TaskTable, record: &TaskRecord) -> Result<(), StateError> {
@@ -360,6 +404,42 @@ mod tests {
             "a late writer of the first task"
         );
         assert_eq!(store.task(&id("web")), Some(second));
+    }
+
+    #[test]
+    fn generations_are_reserved_before_they_are_given() {
+        let mut given = Generations::after(7);
+        let mut told = Vec::new();
+        for expected in 8..8 + 2 * RESERVED_AT_ONCE {
+            let next = given.next();
+            assert_eq!(next.last, expected);
+            if next.reserved != given.reserved {
+                told.push(next.reserved);
+            }
+            given = next;
+        }
+        let first = 7 + RESERVED_AT_ONCE;
+        assert_eq!(told, [first, first + RESERVED_AT_ONCE]);
+        // The file was not told, however often that was tried.
+        let untold = Generations {
+            last: 500,
+            reserved: 7,
+        };
+        assert_eq!(untold.next().reserved, 500 + RESERVED_AT_ONCE);
+    }
+
+    #[test]
+    fn a_start_gives_no_generation_that_was_given() {
+        let dir = TestDir::new();
+        let mut last = 0;
+        for name in ["a", "b", "c"] {
+            let store = TaskStore::open(dir.path()).unwrap();
+            for number in 0..=RESERVED_AT_ONCE {
+                let task = store.insert(record(&format!("{name}{number}"))).unwrap();
+                assert!(task.generation > last);
+                last = task.generation;
+            }
+        }
     }
 
     #[test]
