@@ -53,6 +53,8 @@ struct Shelf<T> {
 #[derive(Debug)]
 struct State<T> {
     spares: Spares<T>,
+    /// What is only to be dropped, which nobody should wait for.
+    used_up: Vec<T>,
     /// One is under way.
     is_making: bool,
     is_over: bool,
@@ -95,10 +97,9 @@ impl SpareNetns {
     }
 
     /// What has been taken is replaced from now on: when the task has its network, since the kernel makes namespaces
-    /// and links under one lock.
-    pub fn replace(&self) {
-        self.shelf.state().spares.used = Some(Instant::now());
-        self.shelf.changed.notify_all();
+    /// and links under one lock. The socket in the task's namespace, which is of no more use, is closed meanwhile.
+    pub fn replace(&self, used: Option<Netlink>) {
+        self.shelf.replace(used);
     }
 }
 
@@ -122,6 +123,13 @@ impl<T> Shelf<T> {
                 (spare, _) => return spare,
             }
         }
+    }
+
+    fn replace(&self, used: Option<T>) {
+        let mut state = self.state();
+        state.spares.used = Some(Instant::now());
+        state.used_up.extend(used);
+        self.changed.notify_all();
     }
 
     /// Goes on until it is over.
@@ -149,6 +157,7 @@ impl<T> Shelf<T> {
         let mut state = self.state();
         state.is_over = true;
         state.spares.waiting.clear();
+        state.used_up.clear();
         self.changed.notify_all();
     }
 
@@ -156,6 +165,13 @@ impl<T> Shelf<T> {
     fn wait_for_room(&self) -> bool {
         let mut state = self.state();
         while !state.is_over {
+            let used_up = std::mem::take(&mut state.used_up);
+            if !used_up.is_empty() {
+                drop(state);
+                drop(used_up);
+                state = self.state();
+                continue;
+            }
             let Some(rest) = state.spares.rest(Instant::now()) else {
                 state.is_making = true;
                 return true;
@@ -218,6 +234,7 @@ impl<T> Default for Shelf<T> {
     fn default() -> Self {
         let state = State {
             spares: Spares::default(),
+            used_up: Vec::new(),
             is_making: false,
             is_over: false,
         };
@@ -243,7 +260,7 @@ fn make(traveller: &Traveller) -> Result<Netlink, TaskNetworkError> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use std::sync::mpsc;
+    use std::{convert::Infallible, sync::mpsc};
 
     use super::*;
 
@@ -313,6 +330,22 @@ mod tests {
             [too_early, taken.unwrap()]
         });
         assert_eq!(taken, [None, Some("a")]);
+    }
+
+    #[test]
+    fn what_is_used_up_is_dropped_by_who_makes_the_next() {
+        let (shelf, used) = (Shelf::default(), Arc::new(()));
+        thread::scope(|scope| {
+            scope.spawn(|| shelf.fill(|| Ok::<_, Infallible>(Arc::default())));
+            shelf.replace(Some(Arc::clone(&used)));
+            let until = Instant::now() + 60 * SECOND;
+            while Arc::strong_count(&used) > 1 && Instant::now() < until {
+                thread::yield_now();
+            }
+            let left = Arc::strong_count(&used);
+            shelf.end();
+            assert_eq!(left, 1);
+        });
     }
 
     #[test]

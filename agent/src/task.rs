@@ -183,15 +183,18 @@ pub async fn set_up(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> 
     progress.long_step(Step::AttachEni, attach).await?;
     // It is never closed.
     let _turn = host.set_ups.acquire().await.ok();
-    let set_up = block_in_place(|| set_up_here(host, task));
+    let (link, inside) = match block_in_place(|| set_up_here(host, task)) {
+        Ok((link, inside)) => (Ok(link), Some(inside)),
+        Err(error) => (Err(error), None),
+    };
     // Not before: the kernel's locks are this task's until then.
-    host.spare_netns.replace();
-    set_up
+    host.spare_netns.replace(inside);
+    link
 }
 
 /// All that the kernel does; none of it waits for anybody else, so one thread does it in one go: first in the task's
-/// namespace, then in the host's.
-fn set_up_here(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
+/// namespace, then in the host's. Returns the host's end, and the socket in the task's namespace.
+fn set_up_here(host: &Host, task: &TaskRecord) -> Result<(Link, Netlink), SetUpError> {
     let progress = Progress::new(&host.events, &task.spec.task_id, Operation::Add);
     let made = Traveller::and_back(host.netlink.netns(), |traveller| {
         let (inside, netns) =
@@ -220,7 +223,7 @@ fn set_up_here(host: &Host, task: &TaskRecord) -> Result<Link, SetUpError> {
     })?;
     progress.step(Step::Files, || Ok::<_, SetUpError>(write_files(task)?))?;
     progress.step(Step::Carrier, || carrier(task, &inside, far))?;
-    Ok(link)
+    Ok((link, inside))
 }
 
 /// Takes a task's network away; what is gone already is success. Goes on past errors and returns

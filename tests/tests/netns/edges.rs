@@ -113,7 +113,7 @@ fn edges_a_namespace_made_beforehand_becomes_that_of_a_path() {
     let home = Netns::host().unwrap();
     let spares = SpareNetns::keep(&home).unwrap();
     let (first, second) = (spare(&spares), spare(&spares));
-    spares.replace();
+    spares.replace(None);
     let third = spare(&spares);
     assert_eq!(first.netns().name(), "of a task to come");
     let all = [&first, &second, &third].map(|spare| spare.netns().id().unwrap());
