@@ -62,6 +62,8 @@ pub enum Change {
 pub struct Told {
     /// When the first was; none is older.
     pub since: Instant,
+    /// None is later.
+    pub until: Instant,
     /// Where.
     pub changes: BTreeSet<Change>,
 }
@@ -96,8 +98,11 @@ fn gather(socket: &Socket) -> Told {
         match receive(socket, flags, &mut notice, &mut control) {
             Ok((namespace, notice)) => found.extend(change(namespace, notice)),
             Err(Errno(c::EAGAIN)) => {
-                let changes = found;
-                return Told { since, changes };
+                return Told {
+                    since,
+                    until: Instant::now(),
+                    changes: found,
+                };
             }
             Err(Errno(c::EINTR)) => continue,
             Err(_) => drop(found.insert(Change::Anywhere)),

@@ -1,9 +1,12 @@
 //! How often a task's network may be looked at and mended: soon after a change, rarer and rarer where
 //! somebody keeps changing it. Pure: time is what the caller says.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::spec::TaskId;
 
 /// From a change to the look at it: those of one command are one.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -123,8 +126,63 @@ impl Pace {
     }
 }
 
+/// When which task is looked at.
+#[derive(Debug, Default)]
+pub struct Paces {
+    /// Of each task that has been looked at.
+    of_task: HashMap<TaskId, Pace>,
+    /// Tasks that somebody may have changed.
+    in_doubt: BTreeSet<TaskId>,
+}
+
+impl Paces {
+    /// That of a task, which begins at `now` unless it was looked at before.
+    pub fn of(&mut self, id: &TaskId, now: Instant) -> &mut Pace {
+        let pace = || Pace::new(now);
+        self.of_task.entry(id.clone()).or_insert_with(pace)
+    }
+
+    /// Somebody may have changed these tasks.
+    pub fn doubt(&mut self, tasks: impl IntoIterator<Item = TaskId>) {
+        self.in_doubt.extend(tasks);
+    }
+
+    /// When the first task is to be looked at.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.of_task.values().filter_map(Pace::due).min()
+    }
+
+    /// Tasks that are to be looked at by `now`.
+    #[must_use]
+    pub fn due_by(&self, now: Instant) -> Vec<TaskId> {
+        let is_due = |pace: &Pace| pace.due().is_some_and(|due| due <= now);
+        let due = self.of_task.iter().filter(|(_, pace)| is_due(pace));
+        due.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Forgets all others.
+    pub fn keep(&mut self, is_there: impl Fn(&TaskId) -> bool) {
+        self.of_task.retain(|id, _| is_there(id));
+        self.in_doubt.retain(is_there);
+    }
+
+    /// Forgets a task.
+    pub fn forget(&mut self, id: &TaskId) {
+        self.of_task.remove(id);
+    }
+
+    /// At most so many of those in doubt, who are so no more.
+    pub fn take_in_doubt(&mut self, most: usize) -> Vec<TaskId> {
+        let next = std::iter::from_fn(|| self.in_doubt.pop_first());
+        next.take(most).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     /// Somebody changes it again as soon as it is mended, for so many seconds; milliseconds between repairs.
@@ -195,5 +253,17 @@ mod tests {
         pace.changed(later);
         pace.changed(later + Duration::from_secs(1));
         assert_eq!(pace.due(), Some(later + REPAIR_PAUSE));
+    }
+
+    #[test]
+    fn those_in_doubt_are_looked_at_a_few_at_a_time() {
+        let mut paces = Paces::default();
+        let all = ["a", "b", "c"].map(|id| id.parse::<TaskId>().unwrap());
+        paces.doubt(all.clone());
+        let rounds = [(); 3].map(|()| paces.take_in_doubt(2).len());
+        assert_eq!(rounds, [2, 1, 0]);
+        paces.doubt(all);
+        paces.keep(|id| id.as_str() == "b");
+        assert_eq!(paces.take_in_doubt(2).len(), 1);
     }
 }

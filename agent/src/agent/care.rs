@@ -1,14 +1,18 @@
 //! What tasks have is looked after: a change behind the agent is mended, or the task is marked failed
 //! with the reason. Notices say when to look; each task is looked at now and then besides.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod places;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until};
 
+pub(super) use self::places::Care;
+use self::places::Touched;
 use super::Agent;
 use crate::api::Difference;
 use crate::changes::{self, Change, Told};
@@ -21,7 +25,7 @@ use crate::life::AttachmentStatus;
 use crate::link::Link;
 use crate::netlink::NetlinkError;
 use crate::netns::Netns;
-use crate::pace::{Look, Pace, Verdict};
+use crate::pace::{Look, Pace, Paces, Verdict};
 use crate::progress::enter;
 use crate::server::causes;
 use crate::spec::TaskId;
@@ -35,111 +39,8 @@ const ROUNDS: usize = 300;
 /// The same where nothing is told.
 const DEAF_ROUNDS: usize = 60;
 const ROUND: Duration = Duration::from_secs(1);
-
-/// Which task a change is of, and what care has done.
-#[derive(Debug, Default)]
-pub(super) struct Care {
-    places: Mutex<Places>,
-}
-
-#[derive(Debug, Default)]
-struct Places {
-    of_task: HashMap<TaskId, Place>,
-    /// Of the host's ends of veths, and of ENIs' own links.
-    by_link: HashMap<u32, TaskId>,
-    by_netns: HashMap<i32, BTreeSet<TaskId>>,
-    repairs: u64,
-    failed: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    link: u32,
-    eni_link: Option<u32>,
-    netns: Option<i32>,
-    /// Notices that are older may be of the agent's own work.
-    since: Instant,
-}
-
-impl Care {
-    /// The task is there by `link`, its host's end, and by `eni_link` where its ENI has one of its own; it is looked after
-    /// from now on.
-    pub(super) fn begin(&self, id: &TaskId, link: &Link, eni_link: Option<u32>) {
-        let mut places = self.places();
-        places.forget(id);
-        let place = Place {
-            link: link.index,
-            eni_link,
-            netns: link.peer_netns,
-            since: Instant::now(),
-        };
-        places.of_task.insert(id.clone(), place);
-        for index in [Some(link.index), eni_link].into_iter().flatten() {
-            places.by_link.insert(index, id.clone());
-        }
-        if let Some(netns) = link.peer_netns {
-            places.by_netns.entry(netns).or_default().insert(id.clone());
-        }
-    }
-
-    /// The task goes.
-    pub(super) fn end(&self, id: &TaskId) {
-        self.places().forget(id);
-    }
-
-    /// Repairs since the agent started, and tasks that had to be given up.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        let places = self.places();
-        (places.repairs, places.failed)
-    }
-
-    fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Places {
-    fn forget(&mut self, id: &TaskId) {
-        let Some(place) = self.of_task.remove(id) else {
-            return;
-        };
-        for index in [Some(place.link), place.eni_link].into_iter().flatten() {
-            self.by_link.remove(&index);
-        }
-        if let Some(netns) = place.netns
-            && let Some(tasks) = self.by_netns.get_mut(&netns)
-        {
-            tasks.remove(id);
-            if tasks.is_empty() {
-                self.by_netns.remove(&netns);
-            }
-        }
-    }
-
-    /// Tasks that `changes` may be of, all of them later than `since`.
-    fn touched(&self, changes: &BTreeSet<Change>, since: Instant) -> BTreeSet<TaskId> {
-        let mut touched = BTreeSet::new();
-        for change in changes {
-            match change {
-                Change::HostLink(link) => touched.extend(self.by_link.get(link).cloned()),
-                Change::Namespace(netns) => {
-                    touched.extend(self.by_netns.get(netns).into_iter().flatten().cloned());
-                }
-                // A task's own programs are the task's.
-                Change::Programs(_) => {}
-                // The block is one: to mend it for one task is to mend it for all.
-                Change::HostBlock => touched.extend(self.of_task.keys().next().cloned()),
-                Change::Anywhere => touched.extend(self.of_task.keys().cloned()),
-            }
-        }
-        touched.retain(|id| {
-            self.of_task
-                .get(id)
-                .is_some_and(|place| place.since < since)
-        });
-        touched
-    }
-}
+/// So many of those in doubt are looked at in a round besides: about 2 % of a core while there are more.
+const IN_DOUBT_A_ROUND: usize = 32;
 
 impl Agent {
     /// Looks after tasks and trunk, for ever.
@@ -186,20 +87,20 @@ impl Agent {
                 // It is never given up: the next round tries again.
                 fabric.looked(Instant::now(), look);
             }
-            for id in paces.take_due(now) {
+            for id in paces.due_by(now) {
                 self.look_at(&id, &mut paces).await;
             }
         }
     }
 
     async fn note(&self, told: &Told, paces: &mut Paces) {
-        let Told { since, changes } = told;
-        let since = Instant::from_std(*since);
-        let touched = self.care.places().touched(changes, since);
-        for id in touched {
-            paces.of(&id).changed(Instant::now());
+        let now = Instant::now();
+        let Touched { surely, perhaps } = self.care.places().touched(told);
+        for id in surely {
+            paces.of(&id, now).changed(now);
         }
-        let is_trunk = |wire: &Wire| changes.contains(&Change::HostLink(wire.index));
+        paces.doubt(perhaps);
+        let is_trunk = |wire: &Wire| told.changes.contains(&Change::HostLink(wire.index));
         if self.wire.as_ref().is_some_and(is_trunk) {
             block_in_place(|| self.look_after_trunk());
         }
@@ -215,34 +116,42 @@ impl Agent {
         })
     }
 
-    /// Lets the next tasks by id be looked at, from the one after `last` on; forgets those that have gone.
+    /// Lets the next tasks by id be looked at, from the one after `last` on, and some of those in doubt; forgets those
+    /// that have gone.
     fn next_round(&self, last: Option<TaskId>, rounds: usize, paces: &mut Paces) -> Option<TaskId> {
         let ids: Vec<TaskId> = {
             let table = self.tasks.table();
             let there = table.live().filter(|task| task.is_attached());
             there.map(|task| task.spec.task_id.clone()).collect()
         };
-        paces.0.retain(|id, _| ids.binary_search(id).is_ok());
+        let now = Instant::now();
+        paces.keep(|id| ids.binary_search(id).is_ok());
+        for id in paces.take_in_doubt(IN_DOUBT_A_ROUND) {
+            paces.of(&id, now).changed(now);
+        }
         let start = last.map_or(0, |last| ids.partition_point(|id| *id <= last));
         let (before, after) = ids.split_at(start);
         let turn = after.iter().chain(before).take(ids.len().div_ceil(rounds));
-        let now = Instant::now();
-        turn.inspect(|id| paces.of(id).changed(now)).last().cloned()
+        turn.inspect(|id| paces.of(id, now).changed(now))
+            .last()
+            .cloned()
     }
 
     async fn look_at(&self, id: &TaskId, paces: &mut Paces) {
         let turn = self.turn(id);
         let Ok(_turn) = turn.try_lock() else {
-            paces.of(id).put_off(Instant::now());
+            let now = Instant::now();
+            paces.of(id, now).put_off(now);
             return;
         };
         let Some(task) = self.tasks.task(id).filter(TaskRecord::is_attached) else {
-            paces.0.remove(id);
+            paces.forget(id);
             return;
         };
         let (look, reason) = block_in_place(|| self.mend(&task));
         let is_gone = look != Look::Sound && Netns::open(&task.netns).is_err();
-        match paces.of(id).looked(Instant::now(), look) {
+        let now = Instant::now();
+        match paces.of(id, now).looked(now, look) {
             Verdict::GoOn if is_gone => self.give_up(task, reason).await,
             Verdict::GoOn => {}
             Verdict::Fight => {
@@ -405,73 +314,4 @@ fn text(differences: &[Difference]) -> String {
     let each =
         |one: &Difference| format!("{}: {} instead of {}", one.what, one.found, one.expected);
     differences.iter().map(each).collect::<Vec<_>>().join("; ")
-}
-
-/// The pace of each task that has been looked at.
-#[derive(Default)]
-struct Paces(HashMap<TaskId, Pace>);
-
-impl Paces {
-    fn of(&mut self, id: &TaskId) -> &mut Pace {
-        let pace = || Pace::new(Instant::now());
-        self.0.entry(id.clone()).or_insert_with(pace)
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.0.values().filter_map(Pace::due).min()
-    }
-
-    fn take_due(&self, now: Instant) -> Vec<TaskId> {
-        let is_due = |pace: &Pace| pace.due().is_some_and(|due| due <= now);
-        let due = self.0.iter().filter(|(_, pace)| is_due(pace));
-        due.map(|(id, _)| id.clone()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-
-    fn link(index: u32, peer_netns: i32) -> Link {
-        Link {
-            index,
-            name: format!("bl{index}"),
-            kind: Some("veth".to_owned()),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            noarp: false,
-            peer_index: Some(2),
-            peer_netns: Some(peer_netns),
-        }
-    }
-
-    #[test]
-    fn a_change_is_of_the_task_whose_place_it_is() {
-        let (care, before) = (Care::default(), Instant::now());
-        let ids: Vec<TaskId> = ["a", "b", "c"].map(|id| id.parse().unwrap()).to_vec();
-        for (id, place) in ids.iter().zip([link(5, 0), link(6, 1), link(7, 1)]) {
-            care.begin(id, &place, Some(place.index + 100));
-        }
-        let touched = |change, since| {
-            let found = care.places().touched(&BTreeSet::from([change]), since);
-            found.into_iter().map(String::from).collect::<Vec<_>>()
-        };
-        let later = Instant::now() + ROUND;
-        assert_eq!(touched(Change::HostLink(5), later), ["a"]);
-        assert_eq!(touched(Change::HostLink(106), later), ["b"]);
-        assert_eq!(touched(Change::HostLink(9), later), [""; 0]);
-        assert_eq!(touched(Change::Namespace(1), later), ["b", "c"]);
-        assert_eq!(touched(Change::Programs(1), later), [""; 0]);
-        assert_eq!(touched(Change::HostBlock, later).len(), 1);
-        assert_eq!(touched(Change::Anywhere, later), ["a", "b", "c"]);
-        // What the agent did itself while it made them.
-        assert_eq!(touched(Change::Anywhere, before), [""; 0]);
-        care.end(&ids[2]);
-        assert_eq!(touched(Change::Namespace(1), later), ["b"]);
-        assert_eq!(touched(Change::HostLink(7), later), [""; 0]);
-        assert_eq!(touched(Change::HostLink(107), later), [""; 0]);
-    }
 }

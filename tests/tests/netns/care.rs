@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use branchline::netns::Netns;
+use branchline::{link::LinkChange, netlink::Netlink, netns::Netns};
 use branchline_tests::{
     host::Host,
     settings::{Settings, VPC},
@@ -151,6 +151,39 @@ fn a_change_is_noticed_and_not_only_found_in_time() {
         }
     }
     assert!(late.is_empty(), "{late:?}");
+}
+
+/// Told together with what the agent itself has done for the task.
+#[test]
+fn a_change_in_a_task_s_first_moment_is_noticed_too() {
+    let host = running("first-moment");
+    let mut api = host.api().unwrap();
+    let mut add = |id: &str| {
+        let body = spec(id, &["subnet-a"], &["sg-client"]);
+        api.json("POST", "/v1/tasks", &body.to_string()).unwrap();
+    };
+    // The tasks that are looked at in turn come first.
+    (0..MANY).for_each(|number| add(&format!("idle-{number}")));
+    let change = LinkChange {
+        mtu: Some(1400),
+        ..LinkChange::default()
+    };
+    for number in 1..=3 {
+        let id = format!("web-{number}");
+        add(&id);
+        host.run(|| {
+            let path = format!("/run/netns/branchline-{id}");
+            let netns = Netns::open(Path::new(&path)).unwrap();
+            let inside = Netlink::open(&netns).unwrap();
+            let link = inside.existing_link("eth0").unwrap();
+            inside.change_link(link.index, change).unwrap();
+        });
+        let start = Instant::now();
+        wait(&id, || repairs(&host) >= number);
+        let took = start.elapsed();
+        println!("{id}: mended after {took:?}");
+        assert!(took < SOON, "{id}: {took:?}");
+    }
 }
 
 #[test]

@@ -49,6 +49,8 @@ const EDGE: usize = 50;
 const SCRAPES: u32 = 20;
 /// What one leaves to the kernel, and the agent to do after its answer, is over by then.
 const PAUSE: Duration = Duration::from_millis(10);
+/// What new links say of themselves is over then, and each new task was looked at once, 32 in a second.
+const FIRST_LOOKS: Duration = Duration::from_secs(40);
 /// A task's cost by the floor's.
 const ADD_GOAL: f64 = 1.5;
 /// Percent of a core that an idle agent may take.
@@ -202,8 +204,7 @@ impl<'a> Bench<'a> {
 
     /// The agent and its watcher with all tasks there and nothing to do, and what a scrape takes.
     fn idle(&mut self) -> Result<Vec<Amount>> {
-        // What new links say of themselves is over then.
-        thread::sleep(Duration::from_secs(INTERVAL));
+        thread::sleep(FIRST_LOOKS);
         let share = share(self.host)?;
         let before = Process::of(self.host)?;
         for _ in 0..SCRAPES {
