@@ -2,9 +2,10 @@
 //!
 //! Labels are names from the code, never from requests, so their number is bounded.
 
+use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -35,14 +36,33 @@ fn times<L: EncodeLabelSet + Clone + std::hash::Hash + Eq>() -> Times<L> {
 /// How long the steps of adding and removing tasks take.
 #[derive(Debug, Clone)]
 pub struct StepTimes {
-    durations: Times<Labels<&'static str, 2>>,
-    errors: Family<Labels<&'static str, 2>, Counter>,
+    durations: Times<StepLabels>,
+    errors: Family<StepLabels, Counter>,
+}
+
+/// By which a step's instruments are found, twelve times for each task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    operation: Operation,
+    step: Step,
+}
+
+impl EncodeLabelValue for Operation {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.name().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Step {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.name().encode(encoder)
+    }
 }
 
 impl StepTimes {
     /// A step has ended.
     pub fn ended(&self, operation: Operation, step: Step, took: Duration, is_error: bool) {
-        let labels = [("operation", operation.name()), ("step", step.name())];
+        let labels = StepLabels { operation, step };
         let seconds = took.as_secs_f64();
         self.durations.get_or_create(&labels).observe(seconds);
         let errors = self.errors.get_or_create(&labels);
