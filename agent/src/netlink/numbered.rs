@@ -142,7 +142,9 @@ impl AsFd for Numbered {
 /// The messages of a datagram.
 fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
     std::iter::from_fn(move || {
-        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        // The crate would put into words why there is none in an empty rest.
+        let rest = Some(datagram).filter(|rest| !rest.is_empty())?;
+        let message = NetlinkBuffer::new_checked(rest).ok()?;
         let len = message.length() as usize;
         let message = NetlinkBuffer::new(datagram.get(..len)?);
         let rest = datagram.get(len.next_multiple_of(ALIGNMENT)..);
