@@ -106,7 +106,10 @@ impl TaskTable {
 
     /// Adds a task, or replaces what is known of it.
     pub fn put(&mut self, record: TaskRecord) {
-        Arc::make_mut(&mut self.occupied).take(&record.eni);
+        let known = self.live.get(&record.spec.task_id);
+        if known.is_none_or(|known| known.eni != record.eni) {
+            Arc::make_mut(&mut self.occupied).take(&record.eni);
+        }
         self.note_token(&record);
         self.live.insert(record.spec.task_id.clone(), record);
     }

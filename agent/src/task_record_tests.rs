@@ -103,6 +103,22 @@ fn a_token_that_was_used_again_is_the_later_tasks() {
 }
 
 #[test]
+fn what_changes_of_a_task_s_eni_is_what_it_takes_up() {
+    let mut table = TaskTable::default();
+    let mut web = attached("web");
+    table.put(web.clone());
+    let before = table.occupied();
+    table.put(entered(web.clone(), AttachmentStatus::Detaching, u64::MAX));
+    assert!(Arc::ptr_eq(&before, &table.occupied()), "nothing to change");
+    web.eni.groups = vec!["sg-other".to_owned()];
+    web.eni.vlan = Some(8.try_into().unwrap());
+    table.put(web.clone());
+    let occupied = table.occupied();
+    assert_eq!(occupied.eni(&web.eni.attachment_id), Some(&web.eni));
+    assert!(occupied.vlans.is_taken(&8.try_into().unwrap()));
+}
+
+#[test]
 fn too_many_are_forgotten_oldest_first() {
     let mut table = TaskTable::default();
     for generation in 0..MOST_REMEMBERED as u64 + 2 {

@@ -184,8 +184,9 @@ impl<K: Numbered> Names<K> {
     }
 
     fn put(&mut self, name: K, used: Use) {
-        self.uses.insert(name, used);
-        self.in_use.insert(name.number()..=name.number());
+        if self.uses.insert(name, used).is_none() {
+            self.in_use.insert(name.number()..=name.number());
+        }
     }
 }
 
