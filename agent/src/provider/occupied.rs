@@ -37,7 +37,7 @@ pub struct Names<K> {
 }
 
 /// A name that is a number too, in the same order.
-pub trait Numbered: Copy + Ord {
+pub trait Ordinal: Copy + Ord {
     /// Its number.
     fn number(self) -> u128;
 
@@ -131,7 +131,7 @@ impl Occupied {
     }
 }
 
-impl<K: Numbered> Names<K> {
+impl<K: Ordinal> Names<K> {
     /// Whether nobody has `name`, nor had it a moment ago.
     pub fn is_free(&self, name: &K) -> bool {
         !self.uses.contains_key(name)
@@ -199,7 +199,7 @@ impl<K> Default for Names<K> {
     }
 }
 
-impl Numbered for Ipv4Addr {
+impl Ordinal for Ipv4Addr {
     fn number(self) -> u128 {
         self.to_bits().into()
     }
@@ -209,7 +209,7 @@ impl Numbered for Ipv4Addr {
     }
 }
 
-impl Numbered for Ipv6Addr {
+impl Ordinal for Ipv6Addr {
     fn number(self) -> u128 {
         self.to_bits()
     }
@@ -219,7 +219,7 @@ impl Numbered for Ipv6Addr {
     }
 }
 
-impl Numbered for VlanId {
+impl Ordinal for VlanId {
     fn number(self) -> u128 {
         self.get().into()
     }
@@ -229,7 +229,7 @@ impl Numbered for VlanId {
     }
 }
 
-impl Numbered for MacAddress {
+impl Ordinal for MacAddress {
     fn number(self) -> u128 {
         let [a, b, c, d, e, f] = self.0;
         u64::from_be_bytes([0, 0, a, b, c, d, e, f]).into()
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_name_is_its_number_to_the_last_one() {
-        fn check<K: Numbered + std::fmt::Debug>(last: K, after: Option<K>) {
+        fn check<K: Ordinal + std::fmt::Debug>(last: K, after: Option<K>) {
             assert_eq!(K::named(last.number()), Some(last));
             let next = last.number().checked_add(1).and_then(K::named);
             assert_eq!(next, after);
