@@ -153,6 +153,9 @@ fn a_change_is_noticed_and_not_only_found_in_time() {
     assert!(late.is_empty(), "{late:?}");
 }
 
+/// A third of what it takes until the last of so many tasks is looked at in turn.
+const FIRST_LOOK: Duration = Duration::from_secs(20);
+
 /// Told together with what the agent itself has done for the task.
 #[test]
 fn a_change_in_a_task_s_first_moment_is_noticed_too() {
@@ -182,7 +185,7 @@ fn a_change_in_a_task_s_first_moment_is_noticed_too() {
         wait(&id, || repairs(&host) >= number);
         let took = start.elapsed();
         println!("{id}: mended after {took:?}");
-        assert!(took < SOON, "{id}: {took:?}");
+        assert!(took < FIRST_LOOK, "{id}: {took:?}");
     }
 }
 
