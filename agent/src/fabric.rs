@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ipv6_conf::{only_given, without_ipv6};
-use crate::link::{Link, LinkChange, Mac, VethPair};
+use crate::link::{LOOPBACK, Link, LinkChange, Mac, VethPair};
 use crate::nat::{self, FabricNat, HostNat, NatError, TableState};
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
@@ -282,8 +282,7 @@ fn build(plan: &FabricPlan, host: &Netlink, made: &mut Made) -> Result<Fabric, F
     let (netns, origin) = Netns::create(&plan.netns_path)?;
     made.netns = origin == Origin::Created;
     let netlink = Netlink::open(&netns)?;
-    let lo = netlink.existing_link("lo")?;
-    netlink.set_up(lo.index, true)?;
+    netlink.set_up(LOOPBACK, true)?;
     let pair = standing_veth::pair(
         (HOST_TRUNK, HOST_TRUNK_MAC),
         (TRUNK, plan.router_mac),

@@ -21,7 +21,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::fabric::FabricError;
 use crate::ipv6_conf::{only_given, without_ipv6};
-use crate::link::Mac;
+use crate::link::{LOOPBACK, Mac};
 use crate::neighbour::Neighbour;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
@@ -70,8 +70,7 @@ impl Services {
     pub fn ensure(plan: &ServicesPlan, host: &Netlink) -> Result<Self, FabricError> {
         let (netns, _) = Netns::create(&plan.netns_path)?;
         let netlink = Netlink::open(&netns)?;
-        let lo = netlink.existing_link("lo")?;
-        netlink.set_up(lo.index, true)?;
+        netlink.set_up(LOOPBACK, true)?;
         let ends = ((HOST_LINK, HOST_MAC), (LINK, Mac(SERVICES_MAC)));
         let pair = standing_veth::pair(ends.0, ends.1, plan.mtu);
         let (host_link, _) = standing_veth::ensure(host, &pair, &netlink)?;
