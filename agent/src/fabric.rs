@@ -18,7 +18,6 @@ use crate::netns::{Netns, NetnsError, Origin};
 use crate::route::{Address, Route};
 use crate::standing_veth::{self, settle};
 use crate::sysctl::{SysctlError, Sysctls};
-use crate::task_network::default_route;
 
 /// The trunk's end on the host, where `trunk_ingress` is.
 pub const HOST_TRUNK: &str = "bl-trunk";
@@ -395,7 +394,7 @@ fn ensure_uplink(
     settle(host, near.index, &host_end, &into_vpc)?;
     let outward: Vec<_> = host_end
         .iter()
-        .map(|net| default_route(far.index, net, net.addr()))
+        .map(|net| Route::default_over(far.index, net.addr()))
         .collect();
     settle(fabric, far.index, &fabric_end, &outward)?;
     Ok(())

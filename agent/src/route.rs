@@ -10,7 +10,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
@@ -54,6 +54,18 @@ impl Route {
             gateway: None,
             link,
             source: None,
+        }
+    }
+
+    /// To whoever there is of the family of `gateway`, over it.
+    pub(crate) fn default_over(link: u32, gateway: IpAddr) -> Self {
+        let any: IpNet = match gateway {
+            IpAddr::V4(_) => Ipv4Net::default().into(),
+            IpAddr::V6(_) => Ipv6Net::default().into(),
+        };
+        Self {
+            gateway: Some(gateway),
+            ..Self::on_link(link, any)
         }
     }
 }

@@ -210,7 +210,7 @@ impl TaskNetwork {
             there.routes.push(route);
         };
         for (address, router) in self.addresses() {
-            let route = default_route(link, &address, router);
+            let route = Route::default_over(link, router);
             add(address, router, self.router_mac, route);
         }
         if let Some(source) = self.metadata_source.map(IpAddr::V4) {
@@ -238,20 +238,6 @@ pub fn set_controls(inside: &Netlink, controls: &[SystemControl]) -> Result<(), 
         sysctls.set(&control.key(), &control.value)?;
     }
     Ok(())
-}
-
-/// The default route of the address's family, over `gateway`.
-pub(crate) fn default_route(link: u32, address: &IpNet, gateway: IpAddr) -> Route {
-    let any: IpNet = match address {
-        IpNet::V4(_) => Ipv4Net::default().into(),
-        IpNet::V6(_) => Ipv6Net::default().into(),
-    };
-    Route {
-        destination: any,
-        gateway: Some(gateway),
-        link,
-        source: None,
-    }
 }
 
 fn set_sysctls(inside: &Netlink, task: &TaskNetwork, has_ipv6: bool) -> Result<(), SysctlError> {
