@@ -58,6 +58,8 @@ pub mod provider;
 
 pub mod prefix_map;
 
+pub(crate) mod random;
+
 pub mod netns;
 
 pub mod spare_netns;

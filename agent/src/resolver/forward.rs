@@ -2,6 +2,7 @@
 //!
 //! Every question has a socket and a number of its own, so that nobody else's answer is taken for it (RFC 5452).
 
+use crate::random::random_bytes;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -10,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{PORT, Transport};
-use crate::provider::local::random_bytes;
 
 /// How long one forwarder has.
 const PATIENCE: Duration = Duration::from_secs(2);

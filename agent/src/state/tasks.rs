@@ -11,7 +11,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::StateError;
 use super::file::{NUMBERS, StateFile, from_json, json};
-use crate::provider::local::random_bytes;
+use crate::random::random_bytes;
 use crate::spec::TaskId;
 use crate::task_record::{TaskRecord, TaskTable};
 

@@ -46,7 +46,6 @@ use self::trunk::TrunkEni;
 pub use self::trunk::TrunkError;
 pub use self::whole::Departure;
 use self::world::Groups;
-use super::local::random_bytes;
 use super::vpc::Vpc;
 use super::{
     Device, Eni, EniRequest, EniState, MacAddress, Occupied, Pending, Provider, ProviderError,
@@ -57,6 +56,7 @@ use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, Ec2Config, Mode, WarmPoolConfig};
 use crate::field_error::FieldError;
+use crate::random::random_bytes;
 use crate::security_groups::{Directory, Members};
 
 /// Branches of a trunk where nothing says otherwise: the most that any instance type takes.

@@ -11,7 +11,6 @@ use std::future::ready;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::addresses::allocate;
 use self::routes::route_table;
@@ -26,6 +25,7 @@ use crate::capacity::Bound;
 use crate::capacity::instance_limits::LimitsError;
 use crate::config::{Config, LocalConfig};
 use crate::field_error::FieldError;
+use crate::random::random_bytes;
 use crate::security_groups::{Directory, Members};
 use crate::spec::TaskId;
 
@@ -305,16 +305,6 @@ pub fn new_task_id() -> std::io::Result<TaskId> {
 /// The kernel gives no random numbers.
 pub fn new_attachment_id() -> std::io::Result<String> {
     random_bytes().map(uuid)
-}
-
-/// The kernel's random numbers, which come whole (getrandom(2): up to 256 bytes are never cut).
-pub(crate) fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let len = getrandom(&mut bytes, GetRandomFlags::empty())?;
-    if len < bytes.len() {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }
 
 /// `eni-` and 17 hex digits, as EC2's.
