@@ -2,7 +2,8 @@
 //! neighbours and filters, of the host's namespace and of every task's, by one socket.
 //!
 //! It hears the namespaces that the host's has a number for (`NETLINK_LISTEN_ALL_NSID`, Linux 4.2): those
-//! that a veth of the host leads into. So it keeps no namespace alive, and a task costs it nothing.
+//! that a veth of the host leads into, and those that got one beforehand ([`crate::netns_number`]). So it keeps no
+//! namespace alive, and a task costs it nothing.
 //! Says where something changed, never what.
 
 use std::collections::BTreeSet;

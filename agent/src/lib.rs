@@ -61,6 +61,7 @@ pub mod prefix_map;
 pub(crate) mod random;
 
 pub mod netns;
+pub mod netns_number;
 
 pub mod spare_netns;
 

@@ -2,7 +2,8 @@
 //!
 //! Of all that a task needs, its namespace takes the kernel a quarter of the time, and more with many of them: so a
 //! thread makes some beforehand, and prepares them as far as any task needs it. They have no path, and end with
-//! this process; a task's is bound to its path, and from then on is like one that was made for it.
+//! this process; a task's is bound to its path, and from then on is like one that was made for it. The host's namespace
+//! has a number for each, which is less than any before ([`crate::netns_number`]).
 //!
 //! A namespace inherits settings of the host's (as `net.ipv4.conf.all.rp_filter`) when it is made: so one that has
 //! waited for [`OLDEST`] is replaced.
@@ -19,6 +20,7 @@ use std::{
 use crate::{
     netlink::{Netlink, NetlinkError},
     netns::{Netns, NetnsError, Traveller},
+    netns_number::NetnsNumbers,
     server::causes,
     task_network::{self, TaskNetworkError},
 };
@@ -41,6 +43,7 @@ const THREAD: &str = "spare-netns";
 #[derive(Debug)]
 pub struct SpareNetns {
     shelf: Arc<Shelf<Netlink>>,
+    numbers: Arc<NetnsNumbers>,
 }
 
 /// Where they wait, between who makes them and who takes them.
@@ -70,22 +73,26 @@ struct Spares<T> {
 }
 
 impl SpareNetns {
-    /// Begins to make them, on a thread that is in `home` otherwise.
+    /// Begins to make them, on a thread that is in `home` otherwise; each gets one of `numbers`.
     ///
     /// # Errors
     /// `Failed`: no thread or no file descriptor is left.
-    pub fn keep(home: &Netns) -> Result<Self, NetnsError> {
-        let shelf = Arc::new(Shelf::default());
-        let (home, theirs) = (home.try_clone()?, Arc::clone(&shelf));
+    pub fn keep(home: &Netns, numbers: Arc<NetnsNumbers>) -> Result<Self, NetnsError> {
+        let kept = Self {
+            shelf: Arc::default(),
+            numbers: Arc::clone(&numbers),
+        };
+        let (home, shelf) = (home.try_clone()?, Arc::clone(&kept.shelf));
+        let make = move |traveller: &Traveller| make(traveller, Path::new(NAME), &numbers);
         let thread = thread::Builder::new().name(THREAD.to_owned());
         thread
-            .spawn(move || theirs.fill(|| Traveller::and_back(&home, make)))
+            .spawn(move || shelf.fill(|| Traveller::and_back(&home, &make)))
             .map_err(|source| NetnsError::Failed {
                 action: "make",
                 netns: NAME.to_owned(),
                 source,
             })?;
-        Ok(Self { shelf })
+        Ok(kept)
     }
 
     /// A socket in one of them, which is prepared ([`task_network::prepare`]); `None` if none is there. One that is
@@ -94,6 +101,14 @@ impl SpareNetns {
     #[must_use]
     pub fn take(&self) -> Option<Netlink> {
         self.shelf.take(PATIENCE)
+    }
+
+    /// One more like them, for whoever finds none: `traveller` is inside afterwards; `name` is for messages.
+    ///
+    /// # Errors
+    /// Those of its making.
+    pub fn make(&self, traveller: &Traveller, name: &Path) -> Result<Netlink, TaskNetworkError> {
+        make(traveller, name, &self.numbers)
     }
 
     /// What has been taken is replaced from now on: when the task has its network, since the kernel makes namespaces
@@ -251,9 +266,16 @@ fn left(of: Duration, since: Instant, now: Instant) -> Option<Duration> {
     Some(left).filter(|left| !left.is_zero())
 }
 
-fn make(traveller: &Traveller) -> Result<Netlink, TaskNetworkError> {
-    let new = traveller.create_unbound(Path::new(NAME));
-    task_network::prepare(new.map_err(NetlinkError::from)?)
+/// Its number it gets last, so nobody hears of what is done in it before.
+fn make(
+    traveller: &Traveller,
+    name: &Path,
+    numbers: &NetnsNumbers,
+) -> Result<Netlink, TaskNetworkError> {
+    let new = traveller.create_unbound(name);
+    let new = task_network::prepare(new.map_err(NetlinkError::from)?)?;
+    numbers.give(new.netns());
+    Ok(new)
 }
 
 #[cfg(test)]

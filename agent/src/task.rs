@@ -23,6 +23,7 @@ use crate::{
     link::{Link, Mac, VethEnd, VethPair},
     netlink::{Netlink, NetlinkError},
     netns::{Netns, NetnsError, Origin, Traveller},
+    netns_number::NetnsNumbers,
     plug::{PlugError, Plugs, Wanted},
     policies::{PolicyError, Unsettled},
     progress::{Events, Progress},
@@ -49,6 +50,8 @@ pub struct Host {
     pub netlink: Netlink,
     /// Namespaces for tasks to come.
     pub spare_netns: SpareNetns,
+    /// For namespaces that tasks come with.
+    pub netns_numbers: Arc<NetnsNumbers>,
     /// Turns for set-ups, [`SET_UPS`] at first.
     pub set_ups: Semaphore,
     /// Who hands out ENIs.
@@ -366,7 +369,7 @@ fn namespace(
     if task.owned_netns && Netns::make_way(path).map_err(failed)? {
         let new = match host.spare_netns.take() {
             Some(spare) => spare,
-            None => task_network::prepare(traveller.create_unbound(path).map_err(failed)?)?,
+            None => host.spare_netns.make(traveller, path)?,
         };
         return Ok((new.bind_to(path).map_err(failed)?, Origin::Created));
     }
@@ -375,6 +378,7 @@ fn namespace(
     if !task.owned_netns && netns.id().map_err(failed)? == hosts {
         return Err(SetUpError::HostNetns);
     }
+    host.netns_numbers.give(&netns);
     Ok((Netlink::inside(netns)?, Origin::Existing))
 }
 

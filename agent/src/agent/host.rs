@@ -44,6 +44,7 @@ use crate::{
     nat::{self, HostNat},
     netlink::Netlink,
     netns::Netns,
+    netns_number::NetnsNumbers,
     plug::{Plugs, Start, Trunk},
     progress::{Events, enter},
     provider::{
@@ -179,8 +180,10 @@ impl Agent {
         if let Some(nat) = &host_nat {
             nat_gateway(nat, &netlink, &store)?;
         }
+        let netns_numbers = Arc::new(NetnsNumbers::of(netlink.netns())?);
         let host = Host {
-            spare_netns: SpareNetns::keep(netlink.netns())?,
+            spare_netns: SpareNetns::keep(netlink.netns(), Arc::clone(&netns_numbers))?,
+            netns_numbers,
             netlink,
             set_ups: Semaphore::new(task::SET_UPS),
             provider: Box::new(Measured::new(provider, instruments.provider.clone())),

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use branchline::ipv4_conf::Ipv4Conf;
 use branchline::link::{LinkChange, Mac};
 use branchline::netlink::{Netlink, NetlinkError};
 use branchline::netns::{Netns, NetnsError, Origin, Traveller};
+use branchline::netns_number::NetnsNumbers;
 use branchline::route::Address;
 use branchline::spare_netns::SpareNetns;
 use branchline::sysctl::Sysctls;
@@ -94,6 +96,11 @@ fn edges_a_thread_is_home_again_also_after_a_panic() {
     assert!(home.is_current());
 }
 
+fn spares_of(home: &Netns) -> SpareNetns {
+    let numbers = NetnsNumbers::of(home).unwrap();
+    SpareNetns::keep(home, Arc::new(numbers)).unwrap()
+}
+
 /// One that waits, as soon as there is one.
 fn spare(spares: &SpareNetns) -> Netlink {
     let end = Instant::now() + PATIENCE;
@@ -111,7 +118,7 @@ fn edges_a_namespace_made_beforehand_becomes_that_of_a_path() {
     let mut ground = Ground::new("spare");
     let (path, other) = (ground.path("a"), ground.path("b"));
     let home = Netns::host().unwrap();
-    let spares = SpareNetns::keep(&home).unwrap();
+    let spares = spares_of(&home);
     let (first, second) = (spare(&spares), spare(&spares));
     spares.replace(None);
     let third = spare(&spares);
@@ -147,11 +154,46 @@ fn edges_a_namespace_made_beforehand_becomes_that_of_a_path() {
     assert!(Netns::make_way(&other).unwrap() && !other.exists());
 }
 
+/// What the kernel finds by a walk from the least number on is found at once where a task comes.
+#[test]
+fn edges_the_latest_namespace_has_the_least_number() {
+    let mut ground = Ground::new("number");
+    let host = ground.netlink("host");
+    let (oldest, older) = (ground.netlink("oldest"), ground.netlink("older"));
+    let earlier = NetnsNumbers::of(host.netns()).unwrap();
+    for inside in [&oldest, &older, &oldest] {
+        earlier.give(inside.netns());
+    }
+    // Another process later, and what nobody waited for.
+    let spares = spares_of(host.netns());
+    let newer = spare(&spares);
+    let path = ground.path("newest");
+    let newest = Traveller::and_back(Netns::host().as_ref().unwrap(), |traveller| {
+        spares.make(traveller, &path).unwrap()
+    });
+    let by_somebody = ground.netlink("other");
+    let mut numbers = Vec::new();
+    for (inside, near) in [
+        (&by_somebody, "blone"),
+        (&newest, "bltwo"),
+        (&newer, "blthree"),
+        (&older, "blfour"),
+        (&oldest, "blfive"),
+    ] {
+        let pair = pair(near, "eth0", None, 1500);
+        let (link, _) = host.ensure_veth(&pair, inside).unwrap();
+        numbers.push(link.peer_netns.unwrap());
+    }
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    let known = host.netns_numbers().unwrap();
+    assert!(numbers.iter().all(|number| known.contains(number)));
+}
+
 #[test]
 fn edges_a_link_is_told_the_same_in_a_prepared_namespace_and_in_another() {
     let mut ground = Ground::new("prepared");
     let host = ground.netlink("host");
-    let spares = SpareNetns::keep(host.netns()).unwrap();
+    let spares = spares_of(host.netns());
     let (prepared, other) = (spare(&spares), ground.netlink("other"));
     let asked = "net/ipv6/conf/eth0/accept_ra";
     let inherited = [(&prepared, "blone", "0"), (&other, "bltwo", "1")];

@@ -158,6 +158,13 @@ fn a_namespace_that_is_handed_in_stays_its_owners() {
     assert_eq!(server.netns_path, Path::new(path));
     assert_eq!(server.netns.id().unwrap(), own.id().unwrap());
     exchange(&client, &server);
+    // Its notices are found as fast as those of the agent's own (`netns_number`).
+    let netlink = Netlink::open(host.netns()).unwrap();
+    let number = |task: &Task| {
+        let link = netlink.existing_link(&task.host_link);
+        link.unwrap().peer_netns.unwrap()
+    };
+    assert!(number(&server) < number(&client) && number(&server) > i32::from(u16::MAX));
     host.remove_task("server").unwrap();
     host.remove_task("client").unwrap();
     let inside = Netlink::open(&own).unwrap().links().unwrap();
