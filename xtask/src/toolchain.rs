@@ -82,6 +82,8 @@ impl Compiler {
             .env("RUSTC", self.sysroot.join("bin/rustc"))
             // aya-ebpf uses `asm_experimental_arch`.
             .env("RUSTC_BOOTSTRAP", "1")
+            // The linker optimises the programs as one; what the profile says is for programs of the host.
+            .env("CARGO_PROFILE_RELEASE_LTO", "false")
             .env(
                 "PATH",
                 path_with(workspace::target("tools/bin").as_os_str())?,
