@@ -1,9 +1,14 @@
-//! Programs on links by clsact and cls_bpf, alone or through a shared block.
+//! Programs on links by cls_bpf: in a link's own clsact, or in a block that links share.
 //!
 //! A block is one list of filters that many links run at their ingress, so one
 //! request replaces the program of all of them. The kernel makes a block with
 //! the first link that joins it and ends it with the last. Takes programs as
 //! descriptors; loads none.
+//!
+//! What joins a block is an ingress qdisc and no clsact, which has a block of its own besides, for what the link sends:
+//! the kernel lists every block of the machine, and walks along all of them for each that comes
+//! (`flow_indr_dev_setup_offload` of net/core/flow_offload.c). So here that list has one entry, however many links there
+//! are.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kernel's list of attributes is open"
@@ -23,7 +28,10 @@ use nix::errno::Errno;
 use crate::netlink::{Netlink, NetlinkError, unless_gone};
 use crate::netns::Origin;
 
+/// Runs filters on what a link receives and on what it sends.
 const CLSACT: &str = "clsact";
+/// Runs filters on what a link receives. A link has one of the two.
+const INGRESS: &str = "ingress";
 /// `TCA_INGRESS_BLOCK` of linux/rtnetlink.h, which the netlink crate has no name for.
 const TCA_INGRESS_BLOCK: u16 = 13;
 /// Every filter of ours, in whatever place it is: one per place.
@@ -53,46 +61,61 @@ pub struct Filter {
 }
 
 impl Netlink {
-    /// Gives a link its clsact, which joins `ingress_block` if one is given.
+    /// Gives a link a clsact, with filters of its own.
     ///
     /// # Errors
-    /// `Conflict` if the link has a clsact with another block or none, or
-    /// another ingress qdisc; that stays, see [`Netlink::delete_clsact`].
-    pub fn ensure_clsact(
+    /// `Conflict` if the link has an ingress qdisc, or a clsact with a block; that stays, see
+    /// [`Netlink::delete_clsact`].
+    pub fn ensure_clsact(&self, link: u32) -> Result<Origin, NetlinkError> {
+        self.ensure_qdisc(link, CLSACT, None, |found| {
+            found.kind == CLSACT && found.ingress_block.is_none()
+        })
+    }
+
+    /// Lets a link join `block`: what it receives passes the block's filters. A clsact that has joined it, as an earlier
+    /// release made them, serves as well.
+    ///
+    /// # Errors
+    /// `Conflict` if the link has joined another block, or has filters of its own; that stays, see
+    /// [`Netlink::delete_clsact`].
+    pub fn join_block(&self, link: u32, block: u32) -> Result<Origin, NetlinkError> {
+        self.ensure_qdisc(link, INGRESS, Some(block), |found| {
+            found.ingress_block == Some(block)
+        })
+    }
+
+    fn ensure_qdisc(
         &self,
         link: u32,
-        ingress_block: Option<u32>,
+        kind: &'static str,
+        block: Option<u32>,
+        serves: impl Fn(&Qdisc) -> bool,
     ) -> Result<Origin, NetlinkError> {
-        let mut message = clsact(link);
-        let block = ingress_block.map(|block| {
-            TcAttribute::Other(DefaultNla::new(
-                TCA_INGRESS_BLOCK,
-                block.to_ne_bytes().to_vec(),
-            ))
-        });
-        message.attributes.extend(block);
+        let wanted = Qdisc {
+            kind: kind.to_owned(),
+            ingress_block: block,
+        };
         let what = || {
             let netns = self.netns().name();
-            let block = ingress_block.map_or(String::new(), |block| format!(" with block {block}"));
-            format!("add clsact{block} to link {link} in network namespace {netns}")
+            format!("add {wanted} to link {link} in network namespace {netns}")
         };
+        let mut message = at_ingress(link);
+        message.attributes = vec![TcAttribute::Kind(wanted.kind.clone())];
+        message.attributes.extend(block.map(|block| {
+            let block = block.to_ne_bytes().to_vec();
+            TcAttribute::Other(DefaultNla::new(TCA_INGRESS_BLOCK, block))
+        }));
         let request = RouteNetlinkMessage::NewQueueDiscipline(message);
         match self.request(what, request, NLM_F_CREATE | NLM_F_EXCL) {
             Ok(_) => Ok(Origin::Created),
-            Err(error) if error.errno() == Some(Errno::EEXIST) => {
-                let wanted = Qdisc {
-                    kind: CLSACT.to_owned(),
-                    ingress_block,
-                };
-                match self.ingress_qdisc(link)? {
-                    Some(found) if found == wanted => Ok(Origin::Existing),
-                    Some(found) => Err(NetlinkError::Conflict {
-                        what: what(),
-                        found: found.to_string(),
-                    }),
-                    None => Err(error),
-                }
-            }
+            Err(error) if error.errno() == Some(Errno::EEXIST) => match self.ingress_qdisc(link)? {
+                Some(found) if serves(&found) => Ok(Origin::Existing),
+                Some(found) => Err(NetlinkError::Conflict {
+                    what: what(),
+                    found: found.to_string(),
+                }),
+                None => Err(error),
+            },
             Err(error) => Err(error),
         }
     }
@@ -104,10 +127,8 @@ impl Netlink {
     /// Those of the request.
     pub fn delete_clsact(&self, link: u32) -> Result<bool, NetlinkError> {
         let what = || format!("delete clsact of link {link} in {}", self.netns().name());
-        let mut message = clsact(link);
         // Of whatever kind: the kernel refuses another's name.
-        message.attributes.clear();
-        let request = RouteNetlinkMessage::DelQueueDiscipline(message);
+        let request = RouteNetlinkMessage::DelQueueDiscipline(at_ingress(link));
         let gone = [Errno::ENOENT, Errno::ENODEV, Errno::EINVAL];
         unless_gone(self.request(what, request, 0), &gone)
     }
@@ -182,9 +203,7 @@ impl Netlink {
                 self.netns().name()
             )
         };
-        let mut message = clsact(link);
-        message.attributes.clear();
-        let request = RouteNetlinkMessage::GetQueueDiscipline(message);
+        let request = RouteNetlinkMessage::GetQueueDiscipline(at_ingress(link));
         // Before 6.5 the answer goes to listeners, and to the asker as an echo.
         let found = self.request(what, request, NLM_F_ECHO)?;
         Ok(found.iter().find_map(qdisc))
@@ -210,13 +229,14 @@ struct Qdisc {
 impl fmt::Display for Qdisc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ingress_block {
-            Some(block) => write!(f, "{} with block {block}", self.kind),
-            None => write!(f, "{} without a block", self.kind),
+            Some(block) => write!(f, "{} qdisc with block {block}", self.kind),
+            None => write!(f, "{} qdisc without a block", self.kind),
         }
     }
 }
 
-fn clsact(link: u32) -> TcMessage {
+/// Of a link's clsact or ingress qdisc, which have one place.
+fn at_ingress(link: u32) -> TcMessage {
     let mut message = TcMessage::default();
     message.header.index = link.cast_signed();
     message.header.parent = TcHandle::CLSACT;
@@ -224,9 +244,6 @@ fn clsact(link: u32) -> TcMessage {
         major: TcHandle::CLSACT.major,
         minor: 0,
     };
-    message
-        .attributes
-        .push(TcAttribute::Kind(CLSACT.to_owned()));
     message
 }
 
@@ -327,11 +344,14 @@ mod tests {
 
     #[test]
     fn the_block_of_a_qdisc_is_read_back() {
-        let mut message = clsact(5);
+        let mut message = at_ingress(5);
         let block = DefaultNla::new(TCA_INGRESS_BLOCK, 7u32.to_ne_bytes().to_vec());
-        message.attributes.push(TcAttribute::Other(block));
+        message.attributes = vec![
+            TcAttribute::Kind(INGRESS.to_owned()),
+            TcAttribute::Other(block),
+        ];
         let found = qdisc(&RouteNetlinkMessage::NewQueueDiscipline(message));
         let found = found.map(|qdisc| qdisc.to_string());
-        assert_eq!(found.as_deref(), Some("clsact with block 7"));
+        assert_eq!(found.as_deref(), Some("ingress qdisc with block 7"));
     }
 }

@@ -1,9 +1,9 @@
 //! Where programs are attached, so that they survive the agent and are replaced in one step.
 //!
 //! A trunk, and an ENI that has a link of its own, has one pinned TCX link where the kernel has them (6.6 and
-//! later), which a stray `tc qdisc del` does not touch; else clsact. All branches share one TC block with one filter, as
-//! a TCX link for each would cost 14 ms a task. The fabric, which is the VPC and not the host, has
-//! clsact.
+//! later), which a stray `tc qdisc del` does not touch; else clsact. All branches share one TC block with one filter,
+//! which each joins by an ingress qdisc, as a TCX link for each would cost 14 ms a task. The fabric, which is the VPC
+//! and not the host, has clsact.
 
 use std::{
     os::fd::AsFd,
@@ -183,7 +183,7 @@ pub fn attach_branch(
     host: &Netlink,
     ifindex: u32,
 ) -> Result<(), DatapathError> {
-    host.ensure_clsact(ifindex, Some(BRANCH_BLOCK))?;
+    host.join_block(ifindex, BRANCH_BLOCK)?;
     // The block ends with its last link, and the filter with it.
     if host.filter(FilterAt::Block(BRANCH_BLOCK))?.is_none() {
         replace_branches(datapath, host)?;
@@ -210,7 +210,7 @@ fn attach(
     at: FilterAt,
     name: &'static str,
 ) -> Result<(), DatapathError> {
-    netlink.ensure_clsact(ifindex, None)?;
+    netlink.ensure_clsact(ifindex)?;
     let program = lock(datapath).program(name)?;
     netlink.set_filter(at, program.as_fd(), name)?;
     Ok(())

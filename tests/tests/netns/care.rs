@@ -31,7 +31,7 @@ enum At {
 
 /// What somebody does: a name, where, and the command, in which LINK is the host's end and IPV4, IPV6 the
 /// task's addresses.
-const CHANGES: [(&str, At, &str); 16] = [
+const CHANGES: [(&str, At, &str); 17] = [
     (
         "IPv4 address removed",
         At::Task,
@@ -74,7 +74,16 @@ const CHANGES: [(&str, At, &str); 16] = [
         "ip link set LINK down && ip link set LINK name theirs",
     ),
     ("host's end deleted", At::Host, "ip link del LINK"),
-    ("program detached", At::Host, "tc qdisc del dev LINK clsact"),
+    (
+        "program detached",
+        At::Host,
+        "tc qdisc del dev LINK ingress",
+    ),
+    (
+        "block left",
+        At::Host,
+        "tc qdisc del dev LINK ingress && tc qdisc add dev LINK clsact",
+    ),
     (
         "program of all removed",
         At::Host,
@@ -134,7 +143,7 @@ fn a_change_is_noticed_and_not_only_found_in_time() {
         (At::Task, "ip -6 route del default"),
         (At::Task, "ip neigh del 10.0.1.1 dev eth0"),
         (At::Host, "ip link set LINK down"),
-        (At::Host, "tc qdisc del dev LINK clsact"),
+        (At::Host, "tc qdisc del dev LINK ingress"),
     ];
     let mut late = Vec::new();
     for (number, (at, command)) in changes.into_iter().enumerate() {

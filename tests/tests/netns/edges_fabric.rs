@@ -116,7 +116,7 @@ fn wire_task(ground: &mut Ground, host: &Netlink, fabric: &Fabric) -> (Netlink, 
         (fabric.host_trunk, near.index),
     ] {
         let object = redirecting(to);
-        host.ensure_clsact(link, None).unwrap();
+        host.ensure_clsact(link).unwrap();
         let fd = program(&object).fd().unwrap();
         host.set_filter(FilterAt::Ingress(link), fd.as_fd(), "wire")
             .unwrap();

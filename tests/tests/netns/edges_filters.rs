@@ -33,7 +33,7 @@ fn edges_many_links_run_one_block() {
 
     let start = Instant::now();
     for link in &links {
-        host.ensure_clsact(*link, Some(BLOCK)).unwrap();
+        host.join_block(*link, BLOCK).unwrap();
     }
     let joining = start.elapsed();
     let at = FilterAt::Block(BLOCK);
@@ -56,15 +56,26 @@ fn edges_many_links_run_one_block() {
     let shown = output(host.netns(), "tc", &["filter", "show", "block", "7"]);
     assert_eq!(shown.matches("direct-action").count(), 1, "{shown}");
 
-    assert_eq!(
-        host.ensure_clsact(links[0], Some(BLOCK)).unwrap(),
-        Origin::Existing
-    );
-    for wrong in [None, Some(BLOCK + 1)] {
-        let error = host.ensure_clsact(links[0], wrong).unwrap_err();
+    assert_eq!(host.join_block(links[0], BLOCK).unwrap(), Origin::Existing);
+    let wrong = [
+        host.ensure_clsact(links[0]),
+        host.join_block(links[0], BLOCK + 1),
+    ];
+    for error in wrong.map(Result::unwrap_err) {
         assert!(matches!(&error, NetlinkError::Conflict { .. }), "{error}");
-        assert!(error.to_string().contains("clsact with block 7"), "{error}");
+        let found = "ingress qdisc with block 7 is in its place";
+        assert!(error.to_string().contains(found), "{error}");
     }
+    // Joined by an earlier release.
+    assert!(host.delete_clsact(links[0]).unwrap());
+    let earlier = "qdisc add dev bl0 ingress_block 7 clsact";
+    output(host.netns(), "tc", &earlier.split(' ').collect::<Vec<_>>());
+    assert_eq!(host.join_block(links[0], BLOCK).unwrap(), Origin::Existing);
+    let error = host.ensure_clsact(links[0]).unwrap_err();
+    assert!(
+        error.to_string().contains("clsact qdisc with block 7"),
+        "{error}"
+    );
     for link in &links {
         assert!(host.delete_clsact(*link).unwrap());
     }
@@ -91,8 +102,8 @@ fn edges_filters_of_one_link_are_kept_apart() {
     let refused = host.set_filter(ingress, fd(program(&object)).as_fd(), "in");
     assert!(refused.is_err(), "there is no clsact yet");
     assert_eq!(host.filter(ingress).unwrap(), None);
-    assert_eq!(host.ensure_clsact(link, None).unwrap(), Origin::Created);
-    assert_eq!(host.ensure_clsact(link, None).unwrap(), Origin::Existing);
+    assert_eq!(host.ensure_clsact(link).unwrap(), Origin::Created);
+    assert_eq!(host.ensure_clsact(link).unwrap(), Origin::Existing);
     host.set_filter(ingress, fd(program(&object)).as_fd(), "in")
         .unwrap();
     assert_eq!(host.filter(egress).unwrap(), None);
@@ -118,7 +129,7 @@ async fn edges_replacing_the_blocks_program_loses_no_packet() {
         .unwrap()
         .0;
     let objects = [redirecting(to.index), redirecting(to.index)];
-    host.ensure_clsact(from.index, Some(BLOCK)).unwrap();
+    host.join_block(from.index, BLOCK).unwrap();
     let at = FilterAt::Block(BLOCK);
     host.set_filter(at, fd(program(&objects[0])).as_fd(), "branch_egress")
         .unwrap();
