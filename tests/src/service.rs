@@ -14,6 +14,8 @@ use nix::mount::{MsFlags, mount};
 use crate::{host::Host, settings::ETC_NETNS};
 
 const PACKAGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/packaging");
+/// Where that user finds the program: the folders above a build may be closed to others, as root's home is.
+const PROGRAM: &str = "/run/program";
 /// Stands for the user and the group that sysusers.d makes; nobody else's here.
 pub const USER: u32 = 64_321;
 
@@ -58,13 +60,14 @@ impl Service {
         less
     }
 
-    /// A command that runs what comes behind it as the service would.
+    /// A command that runs the agent's program as the service would: what comes behind it is its path, which does not
+    /// matter on a host that is [`prepare`](Self::prepare)d, and its arguments.
     #[must_use]
     pub fn launcher(&self) -> Vec<String> {
         let names = self.capabilities.iter();
         let names = names.map(|name| name.trim_start_matches("CAP_").to_lowercase());
         let set = names.fold("-all".to_owned(), |set, name| format!("{set},+{name}"));
-        let umask = format!("umask {}; exec \"$@\"", self.umask);
+        let umask = format!("umask {}; shift; exec {PROGRAM} \"$@\"", self.umask);
         [
             "setpriv",
             &format!("--reuid={USER}"),
@@ -83,10 +86,11 @@ impl Service {
         .to_vec()
     }
 
-    /// Makes the folders on `host` that the service manager would make, and `others` for the agent.
+    /// Makes the folders on `host` that the service manager would make, and `others` for the agent, and puts its program
+    /// where the launcher starts it.
     ///
     /// # Errors
-    /// A packaged file is not understood, or a folder cannot be made.
+    /// A packaged file is not understood, or a folder cannot be made, or there is no program.
     pub fn prepare(host: &Host, others: &[&str]) -> Result<()> {
         let pins = read("run-branchline.bpf.mount")?;
         let one = |key: &str| {
@@ -99,7 +103,16 @@ impl Service {
             .split(',')
             .find(|option| option.starts_with("mode="));
         let tmpfiles = read("branchline.tmpfiles")?;
+        let program = Host::program()?;
         host.run(|| {
+            fs::write(PROGRAM, "")?;
+            mount(
+                Some(&program),
+                PROGRAM,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )?;
             fs::create_dir(at)?;
             mount(Some("bpf"), at, Some("bpf"), MsFlags::empty(), mode)?;
             for line in lines(&tmpfiles) {

@@ -37,12 +37,12 @@ fn listen(to: &Netns, at: SocketAddr) -> io::Result<TcpListener> {
     bind(to, || TcpListener::bind(at))
 }
 
-/// A socket that takes datagrams at `at`.
+/// A socket for datagrams at `at`.
 ///
 /// # Errors
 /// The address is not there, or in use for long.
-pub fn receiver(to: &Netns, at: SocketAddr) -> io::Result<UdpSocket> {
-    bind(to, || UdpSocket::bind(at))
+pub fn udp_at(netns: &Netns, at: SocketAddr) -> io::Result<UdpSocket> {
+    bind(netns, || UdpSocket::bind(at))
 }
 
 /// Connects to a listener at `at`, asks and is answered; returns who asked, as the listener sees it.
@@ -77,7 +77,7 @@ pub fn udp(
     len: usize,
     wait: Duration,
 ) -> io::Result<SocketAddr> {
-    let server = receiver(to, at)?;
+    let server = udp_at(to, at)?;
     let client = inside(from, || UdpSocket::bind(unspecified(at.ip())))?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(wait))?;

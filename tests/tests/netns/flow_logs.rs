@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -53,7 +53,7 @@ pub(crate) fn lines(host: &Host, dir: &str) -> Vec<String> {
 /// Sends datagrams from port 4000 of one task to a port of another, for nobody.
 pub(crate) fn send(from: &Task, to: IpAddr, port: u16, count: u64) {
     let local = SocketAddr::new(talk::unspecified(to).ip(), 4000);
-    let socket = from.run(|| UdpSocket::bind(local)).unwrap();
+    let socket = talk::udp_at(&from.netns, local).unwrap();
     for _ in 0..count {
         socket
             .send_to(&[0; 100], SocketAddr::new(to, port))

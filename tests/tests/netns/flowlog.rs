@@ -1,7 +1,7 @@
 //! Flow-log rows say exactly what passed and what did not, by ENI and direction.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -65,12 +65,8 @@ fn datagrams_and_echoes_are_counted_at_both_enis() {
         .zip(server.addresses())
         .collect();
     for (from, to) in &ends {
-        let socket = client
-            .run(|| UdpSocket::bind(SocketAddr::new(*from, 4000)))
-            .unwrap();
-        let open = server
-            .run(|| UdpSocket::bind(SocketAddr::new(*to, OPEN_PORT)))
-            .unwrap();
+        let socket = talk::udp_at(&client.netns, SocketAddr::new(*from, 4000)).unwrap();
+        let open = talk::udp_at(&server.netns, SocketAddr::new(*to, OPEN_PORT)).unwrap();
         open.set_read_timeout(Some(PATIENCE)).unwrap();
         for n in 0..DATAGRAMS {
             socket
@@ -288,9 +284,7 @@ fn services_are_counted_for_a_log_that_includes_them_and_no_other() {
     let task = host
         .add_task("client", &["subnet-a"], &["sg-client"])
         .unwrap();
-    let socket = task
-        .run(|| UdpSocket::bind(SocketAddr::new(task.ipv4.into(), 4000)))
-        .unwrap();
+    let socket = talk::udp_at(&task.netns, SocketAddr::new(task.ipv4.into(), 4000)).unwrap();
     let ask = |address: [u8; 4], port, times| {
         for _ in 0..times {
             socket

@@ -215,7 +215,7 @@ impl Cast {
     /// A socket at which whom they speak to listens, of the family of `like`.
     fn listener(&self, like: IpAddr) -> UdpSocket {
         let address = self.to.addresses()[usize::from(like.is_ipv6())];
-        let socket = talk::receiver(&self.to.netns, (address, OPEN_PORT).into()).unwrap();
+        let socket = talk::udp_at(&self.to.netns, (address, OPEN_PORT).into()).unwrap();
         socket.set_read_timeout(Some(SHORT)).unwrap();
         socket
     }

@@ -3,16 +3,16 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use branchline_tests::{
     host::Host,
     settings::{OPEN_PORT, Settings, VPC},
-    talk::{self, PATIENCE},
+    talk,
     task::Task,
 };
 
@@ -70,19 +70,10 @@ fn exchange((one, other): &mut (TcpStream, TcpStream)) {
     one.read_exact(&mut byte).unwrap();
 }
 
-/// From a port that the last one of the task was sent from too. A process that another test just starts has the last
-/// socket open until it executes its program.
+/// From a port that the last one of the task was sent from too.
 fn send(from: &Task, to: SocketAddr) {
     let local = SocketAddr::new(talk::unspecified(to.ip()).ip(), 4_000);
-    let end = Instant::now() + PATIENCE;
-    let socket = loop {
-        match from.run(|| UdpSocket::bind(local)) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            bound => break bound.unwrap(),
-        }
-    };
+    let socket = talk::udp_at(&from.netns, local).unwrap();
     socket.send_to(&[0; 100], to).unwrap();
 }
 
