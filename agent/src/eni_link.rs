@@ -204,7 +204,7 @@ pub fn switch_off(host: &Netlink, eni: &Eni) -> Result<(), NetlinkError> {
     if link.up {
         host.set_up(link.index, false)?;
     }
-    host.delete_clsact(link.index)?;
+    host.delete_ingress_qdisc(link.index)?;
     Ok(())
 }
 
@@ -248,7 +248,7 @@ fn attach(host: &Host, eni: &Eni, link: &Link) -> Result<(), DatapathError> {
     let (maps, netlink) = (&host.datapath, &host.netlink);
     match datapath::attach_eni(maps, netlink, &eni.eni_id, link) {
         Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
-            netlink.delete_clsact(link.index)?;
+            netlink.delete_ingress_qdisc(link.index)?;
             datapath::attach_eni(maps, netlink, &eni.eni_id, link)?;
         }
         other => drop(other?),

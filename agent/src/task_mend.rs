@@ -113,7 +113,7 @@ fn attach(host: &Host, link: u32) -> Result<(), DatapathError> {
     let (maps, netlink) = (&host.datapath, &host.netlink);
     match datapath::attach_branch(maps, netlink, link) {
         Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
-            netlink.delete_clsact(link)?;
+            netlink.delete_ingress_qdisc(link)?;
             datapath::attach_branch(maps, netlink, link)?;
         }
         other => other?,

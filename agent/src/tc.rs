@@ -65,7 +65,7 @@ impl Netlink {
     ///
     /// # Errors
     /// `Conflict` if the link has an ingress qdisc, or a clsact with a block; that stays, see
-    /// [`Netlink::delete_clsact`].
+    /// [`Netlink::delete_ingress_qdisc`].
     pub fn ensure_clsact(&self, link: u32) -> Result<Origin, NetlinkError> {
         self.ensure_qdisc(link, CLSACT, None, |found| {
             found.kind == CLSACT && found.ingress_block.is_none()
@@ -77,7 +77,7 @@ impl Netlink {
     ///
     /// # Errors
     /// `Conflict` if the link has joined another block, or has filters of its own; that stays, see
-    /// [`Netlink::delete_clsact`].
+    /// [`Netlink::delete_ingress_qdisc`].
     pub fn join_block(&self, link: u32, block: u32) -> Result<Origin, NetlinkError> {
         self.ensure_qdisc(link, INGRESS, Some(block), |found| {
             found.ingress_block == Some(block)
@@ -120,13 +120,16 @@ impl Netlink {
         }
     }
 
-    /// Takes away a link's clsact, or the ingress qdisc in its place, and the filters
+    /// Takes away a link's ingress qdisc, or the clsact in its place, and the filters
     /// that only it has; already gone, or the whole link gone, is success.
     ///
     /// # Errors
     /// Those of the request.
-    pub fn delete_clsact(&self, link: u32) -> Result<bool, NetlinkError> {
-        let what = || format!("delete clsact of link {link} in {}", self.netns().name());
+    pub fn delete_ingress_qdisc(&self, link: u32) -> Result<bool, NetlinkError> {
+        let what = || {
+            let netns = self.netns().name();
+            format!("delete the ingress qdisc of link {link} in {netns}")
+        };
         // Of whatever kind: the kernel refuses another's name.
         let request = RouteNetlinkMessage::DelQueueDiscipline(at_ingress(link));
         let gone = [Errno::ENOENT, Errno::ENODEV, Errno::EINVAL];

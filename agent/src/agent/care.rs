@@ -278,7 +278,7 @@ impl Agent {
             let datapath = &self.host.datapath;
             match attach_fabric(datapath, fabric, trunk) {
                 Err(DatapathError::Netlink(NetlinkError::Conflict { .. })) => {
-                    fabric.delete_clsact(trunk)?;
+                    fabric.delete_ingress_qdisc(trunk)?;
                     attach_fabric(datapath, fabric, trunk)?;
                 }
                 other => other?,

@@ -194,7 +194,7 @@ fn what_was_changed_behind_the_agent_is_found() {
     inside.set_neighbour(&neighbour).unwrap();
     finds("permanent neighbour");
     inside.set_neighbour(&neighbours[0]).unwrap();
-    outside.delete_clsact(near.index).unwrap();
+    outside.delete_ingress_qdisc(near.index).unwrap();
     finds("TC block of host link");
     outside.delete_link(near.index).unwrap();
     finds("host link bl");

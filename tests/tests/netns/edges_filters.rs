@@ -67,7 +67,7 @@ fn edges_many_links_run_one_block() {
         assert!(error.to_string().contains(found), "{error}");
     }
     // Joined by an earlier release.
-    assert!(host.delete_clsact(links[0]).unwrap());
+    assert!(host.delete_ingress_qdisc(links[0]).unwrap());
     let earlier = "qdisc add dev bl0 ingress_block 7 clsact";
     output(host.netns(), "tc", &earlier.split(' ').collect::<Vec<_>>());
     assert_eq!(host.join_block(links[0], BLOCK).unwrap(), Origin::Existing);
@@ -77,15 +77,18 @@ fn edges_many_links_run_one_block() {
         "{error}"
     );
     for link in &links {
-        assert!(host.delete_clsact(*link).unwrap());
+        assert!(host.delete_ingress_qdisc(*link).unwrap());
     }
-    assert!(!host.delete_clsact(links[0]).unwrap());
+    assert!(!host.delete_ingress_qdisc(links[0]).unwrap());
     assert_eq!(
         host.filter(at).unwrap(),
         None,
         "the block ended with its last link"
     );
-    assert!(!host.delete_clsact(u32::MAX >> 1).unwrap(), "no such link");
+    assert!(
+        !host.delete_ingress_qdisc(u32::MAX >> 1).unwrap(),
+        "no such link"
+    );
 }
 
 #[test]
