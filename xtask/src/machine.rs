@@ -17,8 +17,11 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::setup::SERVICE_MANAGER;
 use crate::workspace;
 
-/// Becomes the service manager: makes a root in the folder `$1`, and boots `$2` in it to its basic target. Units that
-/// are enabled on this system are not.
+/// Where it finds the files that it is given: the folder they are in may be on another file system here, or below one of
+/// those that are empty there.
+pub(crate) const FILES: &str = "/run/files";
+/// Becomes the service manager: makes a root in the folder `$1`, with the folder `$3` at `$4`, and boots `$2` in it to its
+/// basic target. Units that are enabled on this system are not.
 const BOOT: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 machine "$1"
@@ -36,6 +39,9 @@ mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t bpf bpf sys/fs/bpf
 mount -o remount,bind,ro sys
 mount -t tmpfs -o mode=755 run run
+mkdir ".$4"
+mount --bind "$3" ".$4"
+mount -o remount,bind,ro ".$4"
 mount -t tmpfs -o mode=1777 tmp tmp
 mount -t tmpfs -o mode=755 dev dev
 mkdir dev/shm dev/pts
@@ -67,11 +73,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Boots one and waits until it is up.
+    /// Boots one that has `files`, a folder, at [`FILES`], and waits until it is up.
     ///
     /// # Errors
     /// This process lacks a privilege, or the kernel has no cgroup v2; or the service manager does not start.
-    pub(crate) fn boot() -> Result<Self> {
+    pub(crate) fn boot(files: &Path) -> Result<Self> {
         let folder = workspace::target("machine");
         fs::create_dir_all(&folder).context("make target/machine")?;
         let cgroup = control_group()?;
@@ -81,6 +87,7 @@ impl Machine {
         command.args(["unshare", "--mount", "--net", "--uts", "--ipc", "--cgroup"]);
         command.args(["--pid", "--fork", "--kill-child", "sh", "-c", BOOT, "boot"]);
         command.arg(&folder).arg(SERVICE_MANAGER);
+        command.arg(files).arg(FILES);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let holder = command.spawn().context("start a machine")?;
         let mut machine = Self {

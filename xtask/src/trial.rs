@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::process::say;
 
 /// What each script has: the package's files there, and where it is asked whether an agent answers.
@@ -158,13 +158,19 @@ branchline task rm web
 systemctl stop branchline
 "#;
 
-/// Tries `package`, and `next`, the same as a later version.
+/// Tries `package`, and `next`, the same as a later version in the same folder.
 ///
 /// # Errors
 /// The first thing that is not as it should be; with the commands that led there and the journal.
 pub(crate) fn run(package: &Path, next: &Path) -> Result<()> {
     let started = Instant::now();
-    let machine = Machine::boot()?;
+    let folder = package.parent().context("a package is in a folder")?;
+    let machine = Machine::boot(folder)?;
+    let at = |package: &Path| {
+        let name = package.strip_prefix(folder);
+        name.map(|name| Path::new(machine::FILES).join(name))
+    };
+    let (package, next) = (at(package)?, at(next)?);
     let variables = format!(
         "DEB={} NEXT={}\n{PRELUDE}",
         package.display(),
