@@ -143,7 +143,11 @@ pub(crate) fn query_alone(release: bool) -> Command {
     let mut cargo = process::cargo("build");
     cargo.args(["--package", QUERY, "--bin", QUERY]);
     if release {
-        cargo.arg("--release");
+        // Across the crates of DataFusion it would take longer than all else, and nobody waits for a query's first
+        // milliseconds.
+        cargo
+            .arg("--release")
+            .env("CARGO_PROFILE_RELEASE_LTO", "false");
     }
     cargo
 }
